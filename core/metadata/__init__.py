@@ -1,0 +1,1 @@
+"""Cluster metadata: its records, the image they add up to, and what decides about them."""

@@ -1,0 +1,233 @@
+"""What the processes of one host say to each other on their byte rings.
+
+Every message is a msgpack array that starts with its tag. Both ends are always of the same build (one fork tree), so
+there are no versions. Who says what:
+
+    controller -> worker       BecomeLeader StopReplica ReportReplicas
+    worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas
+    gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
+    controller -> gateway      TopicResults ProducerIds Assigned Unassigned
+    controller -> supervisor   WantWorker RetireWorker
+    supervisor -> controller   WorkerDied
+    worker     -> housekeeper  Prefault
+
+A message is lost only with the death of its sender or receiver (`workers/outbox.py`). Whoever waits for an answer keeps
+the incarnation it asked and asks the next one again.
+"""
+
+import msgspec
+
+from tailrace.core.metadata.requests import NewTopic, TopicResult, TopicToDelete
+
+
+class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
+    """Open (or make, when `is_new`) this partition's log and lead it in `leader_epoch`, publishing to `row`.
+
+    The worker answers ReplicaStarted once the row is published, or ReplicaFailed. The same message with a higher
+    leader epoch for a replica that the worker leads already only moves the epoch; with an equal one it is answered again.
+    """
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    row: int
+    row_generation: int
+    leader_epoch: int
+    log_dir: str
+    configs: dict[str, str]
+    is_new: bool
+
+
+class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):
+    """Close the replica on `row` (or delete its files as well) and answer ReplicaStopped, also when it is not held."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    row: int
+    row_generation: int
+    delete: bool
+
+
+class ReportReplicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=3):
+    """A new controller asks what this worker holds. The answer is Replicas."""
+
+
+class ReplicaStarted(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4):
+    """The replica on `row` has recovered, its row is published, it serves in `leader_epoch`."""
+
+    row: int
+    row_generation: int
+    leader_epoch: int
+
+
+class ReplicaFailed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=5):
+    """The replica on `row` could not be opened, or lost its log directory. The worker no longer holds it."""
+
+    row: int
+    row_generation: int
+    error_code: int
+    message: str
+
+
+class ReplicaStopped(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=6):
+    """The replica on `row` is closed (and deleted, if so asked); the row may be given to another one."""
+
+    row: int
+    row_generation: int
+
+
+class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """One replica that a worker holds, whether it serves yet (`started`) or still recovers."""
+
+    topic_id: bytes
+    partition: int
+    row: int
+    row_generation: int
+    leader_epoch: int
+    started: bool
+
+
+class Replicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=7):
+    """All the replicas that this worker holds or is opening, in answer to ReportReplicas.
+
+    One that is still opening (`started` false) is followed by its ReplicaStarted or ReplicaFailed to the controller
+    that asked, not to the dead one that ordered it.
+    """
+
+    replicas: list[HeldReplica]
+
+
+class Hello(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=10):
+    """A gateway that has just started asks for every assignment; each comes as one Assigned."""
+
+
+class CreateTopics(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=11):
+    """Answered by TopicResults with one result a topic, in the order asked.
+
+    `automatic`: made because a client named it (auto.create.topics.enable), which allows internal topics.
+    """
+
+    request_id: int
+    topics: list[NewTopic]
+    validate_only: bool
+    timeout_ms: int
+    automatic: bool = False
+
+
+class DeleteTopics(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=12):
+    """Answered by TopicResults with one result a topic, in the order asked."""
+
+    request_id: int
+    topics: list[TopicToDelete]
+    timeout_ms: int
+
+
+class AllocateProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=13):
+    """A gateway asks for a block of producer ids of its own. Answered by ProducerIds."""
+
+    request_id: int
+
+
+class TopicResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=20):
+    """The gateway answers its client once its own image has reached `metadata_offset` (`image.metadata_offset >=` it)."""
+
+    request_id: int
+    metadata_offset: int
+    results: list[TopicResult]
+
+
+class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=21):
+    """The ids first_producer_id .. first_producer_id + count - 1 are the asker's; count 0 comes with an error code."""
+
+    request_id: int
+    first_producer_id: int
+    count: int
+    error_code: int
+
+
+class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=22):
+    """The leader of this partition has published `row`: requests may go to that incarnation of that worker.
+
+    It says nothing about later deaths: the gateway compares with the slot table. A newer Assigned replaces this one;
+    one with a lower leader epoch than the gateway knows is dropped.
+    """
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    row: int
+    row_generation: int
+    worker_slot: int
+    worker_incarnation: int
+    leader_epoch: int
+
+
+class Unassigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=23):
+    """This partition is led by nobody until the next Assigned; `error_code` is what its requests are answered.
+
+    NOT_LEADER_OR_FOLLOWER: in transit. UNKNOWN_TOPIC_OR_PARTITION: deleted. KAFKA_STORAGE_ERROR: quarantined or its
+    log directory failed.
+    """
+
+    topic_id: bytes
+    partition: int
+    error_code: int
+
+
+class WantWorker(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=30):
+    """Keep a worker process in this slot, restarting it with back-off, until RetireWorker."""
+
+    slot: int
+
+
+class RetireWorker(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=31):
+    """Nothing is assigned to this slot any more: stop its process cleanly and leave the slot empty."""
+
+    slot: int
+
+
+class WorkerDied(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=32):
+    """Sent before the death is stored in the slot table; `row` is the one it was touching, -1 for none.
+
+    `signal` is what killed it, 0 when it exited by itself.
+    """
+
+    slot: int
+    incarnation: int
+    row: int
+    signal: int
+
+
+class Prefault(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=40):
+    """Touch these pages of the file, so that the worker's next stores find them warm. Losing one costs only time."""
+
+    path: str
+    position: int
+    length: int
+
+
+Message = (
+    BecomeLeader
+    | StopReplica
+    | ReportReplicas
+    | ReplicaStarted
+    | ReplicaFailed
+    | ReplicaStopped
+    | Replicas
+    | Hello
+    | CreateTopics
+    | DeleteTopics
+    | AllocateProducerIds
+    | TopicResults
+    | ProducerIds
+    | Assigned
+    | Unassigned
+    | WantWorker
+    | RetireWorker
+    | WorkerDied
+    | Prefault
+)
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Message).decode

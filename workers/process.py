@@ -1,0 +1,182 @@
+"""What every forked process is given, how it starts, waits and ends.
+
+A role is a module with `run(context: ProcessContext) -> None`. It builds its state, calls `context.ready()`, and loops:
+
+    while not context.stopping:
+        for peer_slot, peer_incarnation, ring in context.links.poll(): ...
+        context.outbox.flush()
+        context.wait(timeout_s)             # or context.park(poll, timeout_s) with an epoll of its own
+    ... finish in order ...                 # returning ends the process with status 0
+
+An exception that leaves `run` ends the process with status 70 and a traceback on stderr: the supervisor restarts it.
+`Refusal` ends it with status 78 and one line: during start-up the supervisor gives up with it.
+
+`stopping` becomes true on SIGTERM, which rings the process's own eventfd. A signal between the check and the wait is
+noticed after one idle wait (`shm.doorbell`), at most 500 ms later.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+import setproctitle
+
+from tailrace.core.config import BrokerConfig
+from tailrace.shm.doorbell import Bells, Doorbell
+from tailrace.shm.links import Links
+from tailrace.shm.slots import READY, SUPERVISOR_SLOT, SlotTable, role_name
+from tailrace.shm.state_table import StateTable
+from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.outbox import Inbox, Outbox
+
+EXIT_FAILED = 70  # as sysexits' EX_SOFTWARE
+EXIT_REFUSED = 78  # as EX_CONFIG: restarting will not help
+
+CONTROLLER_SLOT = 1
+GATEWAY_SLOT = 2
+HOUSEKEEPER_SLOT = 3
+FIRST_WORKER_SLOT = 4
+
+_PR_SET_PDEATHSIG = 1
+# Resolved in the supervisor, before any fork: loading ctypes takes 10 ms.
+_prctl: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class Refusal(Exception):
+    """The process cannot serve as configured (a port is taken): one line that says what to do."""
+
+
+class Shared:
+    """What the supervisor makes before the first fork and every process inherits: one of it a run."""
+
+    __slots__ = (
+        "bells", "broker", "cluster_id", "config", "data_dir", "eventfds", "node_id", "run_dir", "slots", "state_table",
+        "supervisor_pid", "waiters", "heads",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        config: BrokerConfig,
+        cluster_id: str,
+        node_id: int,
+        data_dir: str,
+        run_dir: str,
+        slots: SlotTable,
+        state_table: StateTable,
+        waiters: WaiterTable,
+        heads: object,
+        eventfds: tuple[int, ...],
+    ) -> None:
+        self.config = config
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self.broker = 0
+        self.data_dir = data_dir
+        self.run_dir = run_dir
+        self.slots = slots
+        self.state_table = state_table
+        self.waiters = waiters
+        self.heads = heads
+        self.eventfds = eventfds
+        self.supervisor_pid = os.getpid()
+
+
+class ProcessContext:
+    """One forked process's view of the broker."""
+
+    def __init__(self, shared: Shared, slot: int, incarnation: int) -> None:
+        self.config = shared.config
+        self.cluster_id = shared.cluster_id
+        self.node_id = shared.node_id
+        self.broker = shared.broker
+        self.data_dir = shared.data_dir
+        self.run_dir = shared.run_dir
+        self.slots = shared.slots
+        self.state_table = shared.state_table
+        self.waiters = shared.waiters
+        self.slot = slot
+        self.incarnation = incarnation
+        self.index = self.slots.index(slot)
+        self.eventfd = shared.eventfds[slot]
+        self.stopping = False
+        self.doorbell = Doorbell(self.slots, slot, self.eventfd)
+        self.bells = Bells(self.slots, shared.eventfds)
+        self.links = Links(self.run_dir, self.slots, shared.heads, slot, incarnation)
+        self.outbox = Outbox(self.links, self.bells, self.slots)
+        self.inbox = Inbox()
+        self._poll = select.poll()
+        self._poll.register(self.eventfd, select.POLLIN)
+
+    def ready(self) -> None:
+        """Tell the supervisor that this process serves."""
+        self.slots.set_state(self.slot, READY)
+        self.bells.ring(SUPERVISOR_SLOT)
+
+    def publish_addresses(self, bootstrap: str, unix: str) -> None:
+        """The gateway's addresses, for the ready line, `status` and `stop`; call it before `ready`."""
+        path = os.path.join(self.run_dir, f"addresses-{self.broker}")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(f"{bootstrap}\n{unix}\n")
+        os.replace(path + ".new", path)
+
+    def has_work(self) -> bool:
+        """Whether a wait would be in vain: frames are unread, or a stop was asked for."""
+        return self.stopping or self.links.has_work()
+
+    def park(self, poll: Callable[[float], object], timeout_s: float) -> object:
+        """Sleep in `poll` (which must watch `context.eventfd`) until something happens; returns what it returned."""
+        return self.doorbell.park(poll, self.has_work, timeout_s)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of its own."""
+        self.doorbell.park(self._wait_eventfd, self.has_work, timeout_s)
+
+    def _wait_eventfd(self, timeout_s: float) -> object:
+        return self._poll.poll(timeout_s * 1000)
+
+    def on_stop_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        """SIGTERM: the loop sees `stopping` as soon as it is awake."""
+        self.stopping = True
+        os.eventfd_write(self.eventfd, 1)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Die at once when the forking thread dies; and now, if it died before this call could be made."""
+    if _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent_pid:
+        os._exit(EXIT_FAILED)
+
+
+def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessContext], None]) -> NoReturn:
+    """Turn the process just forked into the one that holds `slot`; never returns."""
+    status = EXIT_FAILED
+    try:
+        die_with_parent(shared.supervisor_pid)
+        signal.set_wakeup_fd(-1)
+        context = ProcessContext(shared, slot, incarnation)
+        signal.signal(signal.SIGTERM, context.on_stop_signal)
+        for ignored in (signal.SIGINT, signal.SIGHUP):  # for the whole terminal: the supervisor decides
+            signal.signal(ignored, signal.SIG_IGN)
+        name = f"{role_name(shared.slots.role(slot))} {context.index}"
+        setproctitle.setproctitle(f"tailrace: {name}")
+        run(context)
+        status = 0
+    except Refusal as refusal:
+        _say(f"tailrace: {refusal}\n")
+        status = EXIT_REFUSED
+    except BaseException:
+        _say(f"tailrace: slot {slot} failed\n{traceback.format_exc()}")
+    finally:
+        # No atexit handlers, no destructors: they belong to the supervisor, from whom this process was forked.
+        os._exit(status)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
