@@ -136,7 +136,9 @@ STREAMS_INVALID_TOPOLOGY_EPOCH = 131
 STREAMS_TOPOLOGY_FENCED = 132
 SHARE_SESSION_LIMIT_REACHED = 133
 
-_NAMES: dict[int, str] = {code: name for name, code in globals().items() if type(code) is int and name.isupper()}
+_NAMES: dict[int, str] = {
+    code: name for name, code in globals().items() if type(code) is int and name.isupper()
+}
 
 _RETRIABLE = frozenset(
     (

@@ -37,5 +37,5 @@ def parse_uuid(text: str) -> bytes:
 
 
 def is_usable_uuid(raw: bytes) -> bool:
-    """Whether a random uuid may be given out: not reserved, and its text does not look like a command line option."""
+    """Whether a random uuid may be given out: not reserved, and its text not like a command line option."""
     return len(raw) == 16 and raw not in (ZERO_UUID, METADATA_TOPIC_ID) and not uuid_text(raw).startswith("-")

@@ -1,0 +1,120 @@
+"""The requests this broker knows: keys, versions, headers, classes; and what ApiVersions answers.
+
+Message modules are imported by key on first use.
+"""
+
+from sys import modules
+
+from msgspec import Struct
+
+from tailrace.core.errors import UNSUPPORTED_VERSION
+from tailrace.core.protocol.messages.api_versions import (
+    ApiVersionsResponse,
+    ApiVersionsResponseApi,
+    ApiVersionsResponseFinalizedFeature,
+    ApiVersionsResponseSupportedFeature,
+)
+
+PRODUCE = 0
+FETCH = 1
+LIST_OFFSETS = 2
+METADATA = 3
+API_VERSIONS = 18
+CREATE_TOPICS = 19
+DELETE_TOPICS = 20
+INIT_PRODUCER_ID = 22
+DESCRIBE_CLUSTER = 60
+DESCRIBE_TOPIC_PARTITIONS = 75
+
+
+class Api(Struct, frozen=True):
+    """One request of the protocol."""
+
+    key: int
+    name: str
+    module: str  # of tailrace.core.protocol.messages
+    min_version: int  # advertised
+    max_version: int
+    flexible_since: int
+    min_decodable: int  # smaller advertised versions are refused
+
+    @property
+    def request(self) -> type[Struct]:
+        """The request's class."""
+        return self._message("Request")
+
+    @property
+    def response(self) -> type[Struct]:
+        """The response's class."""
+        return self._message("Response")
+
+    def serves(self, version: int) -> bool:
+        """Whether requests of this version can be decoded and answered."""
+        return self.min_decodable <= version <= self.max_version
+
+    def request_header_version(self, version: int) -> int:
+        """2 has tagged fields, 1 has none."""
+        return 2 if version >= self.flexible_since else 1
+
+    def response_header_version(self, version: int) -> int:
+        """1 has tagged fields, 0 has none."""
+        return 1 if version >= self.flexible_since and self.key != API_VERSIONS else 0
+
+    def _message(self, kind: str) -> type[Struct]:
+        path = f"tailrace.core.protocol.messages.{self.module}"
+        if path not in modules:
+            __import__(path)
+        found: type[Struct] = getattr(modules[path], self.name + kind)
+        return found
+
+
+def _api(
+    key: int, name: str, module: str, versions: tuple[int, int], flexible: int, min_decodable: int = -1
+) -> Api:
+    first, last = versions
+    return Api(key, name, module, first, last, flexible, first if min_decodable < 0 else min_decodable)
+
+
+APIS: dict[int, Api] = {
+    api.key: api
+    for api in (
+        # librdkafka takes a broker for a modern one only if Produce 0-2 are in its range (KAFKA-18659)
+        _api(PRODUCE, "Produce", "produce", (0, 13), 9, min_decodable=3),
+        _api(FETCH, "Fetch", "fetch", (4, 18), 12),
+        _api(LIST_OFFSETS, "ListOffsets", "list_offsets", (1, 11), 6),
+        _api(METADATA, "Metadata", "metadata", (0, 13), 9),
+        _api(API_VERSIONS, "ApiVersions", "api_versions", (0, 4), 3),
+        _api(CREATE_TOPICS, "CreateTopics", "create_topics", (2, 7), 5),
+        _api(DELETE_TOPICS, "DeleteTopics", "delete_topics", (1, 6), 4),
+        _api(INIT_PRODUCER_ID, "InitProducerId", "init_producer_id", (0, 5), 2),
+        _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
+        _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
+    )
+}
+
+
+def api_versions_response(
+    request_version: int,
+    *,
+    supported_features: list[ApiVersionsResponseSupportedFeature] | None = None,
+    finalized_features: list[ApiVersionsResponseFinalizedFeature] | None = None,
+    finalized_features_epoch: int = -1,
+) -> tuple[int, ApiVersionsResponse]:
+    """The version to encode the answer in, and the answer.
+
+    An unknown version is answered in version 0, naming only the range of ApiVersions itself, as Kafka does:
+    the client then asks again in a version that both know.
+    """
+    known = APIS[API_VERSIONS]
+    if not known.serves(request_version):
+        return 0, ApiVersionsResponse(UNSUPPORTED_VERSION, [_advertised(known)])
+    return request_version, ApiVersionsResponse(
+        api_keys=[_advertised(api) for api in APIS.values()],
+        supported_features=supported_features or [],
+        finalized_features=finalized_features or [],
+        finalized_features_epoch=finalized_features_epoch,
+    )
+
+
+def _advertised(api: Api) -> ApiVersionsResponseApi:
+    return ApiVersionsResponseApi(api.key, api.min_version, api.max_version)

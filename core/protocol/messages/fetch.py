@@ -1,0 +1,153 @@
+"""Fetch (1): batches to read.
+
+Version 7 brought fetch sessions, 12 is flexible and detects diverging logs, 13 names topics by id, 15 moved
+the replica into a tagged field, 16 names the endpoints of leaders, 17 the replica's directory, 18 its high
+watermark.
+"""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from tailrace.core.protocol.schema import (
+    IGNORABLE,
+    NO_ID,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    NullableString,
+    Records,
+    String,
+    Uuid,
+    message,
+    since,
+    tag,
+    upto,
+)
+
+
+class FetchRequestReplicaState(Struct, gc=False):
+    """Who fetches, if it is a follower."""
+
+    replica_id: Int32 = -1
+    replica_epoch: Int64 = -1
+
+
+class FetchRequestPartition(Struct, gc=False):
+    """From where to read a partition."""
+
+    partition: Int32 = 0
+    current_leader_epoch: Annotated[Int32, since(9), IGNORABLE] = -1
+    fetch_offset: Int64 = 0
+    last_fetched_epoch: Annotated[Int32, since(12)] = -1
+    log_start_offset: Annotated[Int64, since(5), IGNORABLE] = -1
+    partition_max_bytes: Int32 = 0
+    replica_directory_id: Annotated[Uuid, since(17), tag(0), IGNORABLE] = NO_ID
+    high_watermark: Annotated[Int64, since(18), tag(1), IGNORABLE] = 2**63 - 1
+
+
+class FetchRequestTopic(Struct, gc=False):
+    """The partitions of one topic."""
+
+    topic: Annotated[String, upto(12), IGNORABLE] = ""
+    topic_id: Annotated[Uuid, since(13), IGNORABLE] = NO_ID
+    partitions: list[FetchRequestPartition] = []
+
+
+class FetchRequestForgottenTopic(Struct, gc=False):
+    """Partitions to drop from the session."""
+
+    topic: Annotated[String, upto(12), IGNORABLE] = ""
+    topic_id: Annotated[Uuid, since(13), IGNORABLE] = NO_ID
+    partitions: list[Int32] = []
+
+
+@message(versions=(4, 18), flexible=12)
+class FetchRequest(Struct, gc=False):
+    """What to read, how long to wait and how much to return."""
+
+    cluster_id: Annotated[NullableString, since(12), tag(0), IGNORABLE] = None
+    replica_id: Annotated[Int32, upto(14)] = -1
+    replica_state: Annotated[FetchRequestReplicaState | None, since(15), tag(1)] = None
+    max_wait_ms: Int32 = 0
+    min_bytes: Int32 = 0
+    max_bytes: Annotated[Int32, since(3), IGNORABLE] = 2**31 - 1
+    isolation_level: Annotated[Int8, since(4), IGNORABLE] = 0
+    session_id: Annotated[Int32, since(7), IGNORABLE] = 0
+    session_epoch: Annotated[Int32, since(7), IGNORABLE] = -1
+    topics: list[FetchRequestTopic] = []
+    forgotten_topics_data: Annotated[list[FetchRequestForgottenTopic], since(7)] = []
+    rack_id: Annotated[String, since(11), IGNORABLE] = ""
+
+
+class FetchResponseDivergingEpoch(Struct, gc=False):
+    """Where the leader's log last agreed with the follower's."""
+
+    epoch: Int32 = -1
+    end_offset: Int64 = -1
+
+
+class FetchResponseLeader(Struct, gc=False):
+    """Who leads a partition, for clients that asked the wrong broker."""
+
+    leader_id: Int32 = -1
+    leader_epoch: Int32 = -1
+
+
+class FetchResponseSnapshot(Struct, gc=False):
+    """The snapshot to fetch instead of batches."""
+
+    end_offset: Int64 = -1
+    epoch: Int32 = -1
+
+
+class FetchResponseAbortedTransaction(Struct, gc=False):
+    """A transaction whose records a committed reader drops."""
+
+    producer_id: Int64 = 0
+    first_offset: Int64 = 0
+
+
+class FetchResponsePartition(Struct, gc=False):
+    """What was read of a partition."""
+
+    partition_index: Int32 = 0
+    error_code: Int16 = 0
+    high_watermark: Int64 = 0
+    last_stable_offset: Annotated[Int64, since(4), IGNORABLE] = -1
+    log_start_offset: Annotated[Int64, since(5), IGNORABLE] = -1
+    diverging_epoch: Annotated[FetchResponseDivergingEpoch | None, since(12), tag(0)] = None
+    current_leader: Annotated[FetchResponseLeader | None, since(12), tag(1)] = None
+    snapshot_id: Annotated[FetchResponseSnapshot | None, since(12), tag(2)] = None
+    aborted_transactions: Annotated[list[FetchResponseAbortedTransaction] | None, since(4), IGNORABLE] = None
+    preferred_read_replica: Annotated[Int32, since(11)] = -1
+    records: Records = None
+
+
+class FetchResponseTopic(Struct, gc=False):
+    """The partitions of one topic."""
+
+    topic: Annotated[String, upto(12), IGNORABLE] = ""
+    topic_id: Annotated[Uuid, since(13), IGNORABLE] = NO_ID
+    partitions: list[FetchResponsePartition] = []
+
+
+class FetchResponseNode(Struct, gc=False):
+    """Where to reach a leader that is named in the response."""
+
+    node_id: Int32 = 0
+    host: String = ""
+    port: Int32 = 0
+    rack: NullableString = None
+
+
+@message(versions=(4, 18), flexible=12)
+class FetchResponse(Struct, gc=False):
+    """The answer."""
+
+    throttle_time_ms: Annotated[Int32, since(1), IGNORABLE] = 0
+    error_code: Annotated[Int16, since(7), IGNORABLE] = 0
+    session_id: Annotated[Int32, since(7)] = 0
+    responses: list[FetchResponseTopic] = []
+    node_endpoints: Annotated[list[FetchResponseNode], since(16), tag(0)] = []

@@ -1,0 +1,249 @@
+"""Produce (0): batches to append.
+
+Versions 0-2 carry message formats that Kafka 4 no longer takes; they are advertised for the sake of clients
+that look at the range alone, and cannot be decoded. Version 13 names topics by id.
+"""
+
+from struct import Struct as Layout
+from typing import Annotated
+
+from msgspec import Struct
+
+from tailrace.core.errors import ProtocolError
+from tailrace.core.protocol.primitives import (
+    MALFORMED,
+    Source,
+    skip_tags,
+    too_long,
+    uvarint,
+)
+from tailrace.core.protocol.schema import (
+    IGNORABLE,
+    NO_ID,
+    Int16,
+    Int32,
+    Int64,
+    NullableString,
+    Records,
+    String,
+    Uuid,
+    message,
+    since,
+    tag,
+    upto,
+)
+
+
+class ProduceRequestPartition(Struct, gc=False):
+    """The batches for one partition."""
+
+    index: Int32 = 0
+    records: Records = None
+
+
+class ProduceRequestTopic(Struct, gc=False):
+    """The partitions of one topic."""
+
+    name: Annotated[String, upto(12), IGNORABLE] = ""
+    topic_id: Annotated[Uuid, since(13), IGNORABLE] = NO_ID
+    partition_data: list[ProduceRequestPartition] = []
+
+
+@message(versions=(3, 13), flexible=9)
+class ProduceRequest(Struct, gc=False):
+    """Batches to append; acks 0 has no response."""
+
+    transactional_id: NullableString = None
+    acks: Int16 = 0
+    timeout_ms: Int32 = 0
+    topic_data: list[ProduceRequestTopic] = []
+
+
+class ProduceResponseRecordError(Struct, gc=False):
+    """One record that made its batch refused."""
+
+    batch_index: Int32 = 0
+    batch_index_error_message: NullableString = None
+
+
+class ProduceResponseLeader(Struct, gc=False):
+    """Who leads a partition, for clients that asked the wrong broker."""
+
+    leader_id: Int32 = -1
+    leader_epoch: Int32 = -1
+
+
+class ProduceResponsePartition(Struct, gc=False):
+    """Where the batches went."""
+
+    index: Int32 = 0
+    error_code: Int16 = 0
+    base_offset: Int64 = 0
+    log_append_time_ms: Annotated[Int64, since(2), IGNORABLE] = -1
+    log_start_offset: Annotated[Int64, since(5), IGNORABLE] = -1
+    record_errors: Annotated[list[ProduceResponseRecordError], since(8), IGNORABLE] = []
+    error_message: Annotated[NullableString, since(8), IGNORABLE] = None
+    current_leader: Annotated[ProduceResponseLeader | None, since(10), tag(0)] = None
+
+
+class ProduceResponseTopic(Struct, gc=False):
+    """The partitions of one topic."""
+
+    name: Annotated[String, upto(12), IGNORABLE] = ""
+    topic_id: Annotated[Uuid, since(13), IGNORABLE] = NO_ID
+    partition_responses: list[ProduceResponsePartition] = []
+
+
+class ProduceResponseNode(Struct, gc=False):
+    """Where to reach a leader that is named in the response."""
+
+    node_id: Int32 = 0
+    host: String = ""
+    port: Int32 = 0
+    rack: NullableString = None
+
+
+@message(versions=(3, 13), flexible=9)
+class ProduceResponse(Struct, gc=False):
+    """The answer."""
+
+    responses: list[ProduceResponseTopic] = []
+    throttle_time_ms: Annotated[Int32, since(1), IGNORABLE] = 0
+    node_endpoints: Annotated[list[ProduceResponseNode], since(10), tag(0)] = []
+
+
+# (transactional id, acks, timeout ms, [(name, topic id, [(partition, records' position, their length)])])
+# with None for the topic's name or its id
+ProducePartitions = list[tuple[int, int, int]]
+ProduceTopics = list[tuple[str | None, bytes | None, ProducePartitions]]
+DecodedProduce = tuple[str | None, int, int, ProduceTopics]
+
+_read_acks = Layout(">hiB").unpack_from
+_read_acks_classic = Layout(">hii").unpack_from
+_read_id = Layout(">16sB").unpack_from
+_read_partition = Layout(">iB").unpack_from
+_read_partition_classic = Layout(">ii").unpack_from
+_read_length = Layout(">h").unpack_from
+_read_count = Layout(">i").unpack_from
+
+
+def decode_produce(buffer: Source, position: int, end: int, version: int) -> DecodedProduce:
+    """Walk a request where it lies: records are places in the buffer, length -1 for null.
+
+    The same bounds and errors as the decoder of ProduceRequest.
+    """
+    try:
+        walk = _walk_flexible if version >= 9 else _walk_classic
+        decoded, stop = walk(buffer, position, end, version >= 13)
+    except MALFORMED as error:
+        raise ProtocolError(f"ProduceRequest version {version}: {error}") from error
+    if stop > end:
+        raise too_long("the message", stop, end)
+    return decoded
+
+
+def _walk_flexible(b: Source, p: int, end: int, by_id: bool) -> tuple[DecodedProduce, int]:
+    n = b[p]
+    p += 1
+    transactional_id = None
+    if n:
+        transactional_id, p = _string(b, p, end, n, "transactional id")
+    acks, timeout_ms, n = _read_acks(b, p)
+    p += 7
+    if n > 127:
+        n, p = uvarint(b, p - 1)
+    if not 0 < n <= end - p + 1:
+        raise too_long("topics", n - 1, end - p)
+    topics: ProduceTopics = []
+    for _ in range(n - 1):
+        name = topic_id = None
+        if by_id:
+            topic_id, n = _read_id(b, p)
+            p += 17
+        else:
+            name, p = _string(b, p + 1, end, b[p], "topic name")
+            n = b[p]
+            p += 1
+        if n > 127:
+            n, p = uvarint(b, p - 1)
+        if not 0 <= (n - 1) * 6 <= end - p:
+            raise too_long("partitions", n - 1, end - p)
+        partitions, p = _partitions(b, p, end, n - 1)
+        n = b[p]
+        p += 1
+        if n:
+            p = skip_tags(b, p, end, n)
+        topics.append((name, topic_id, partitions))
+    n = b[p]
+    p += 1
+    if n:
+        p = skip_tags(b, p, end, n)
+    return (transactional_id, acks, timeout_ms, topics), p
+
+
+def _partitions(b: Source, p: int, end: int, count: int) -> tuple[ProducePartitions, int]:
+    partitions: ProducePartitions = []
+    for _ in range(count):
+        index, n = _read_partition(b, p)
+        p += 5
+        if n > 127:
+            n, p = uvarint(b, p - 1)
+        n -= 1
+        partitions.append((index, p, n))
+        if n > 0:
+            if n > end - p:
+                raise too_long("records", n, end - p)
+            p += n
+        n = b[p]
+        p += 1
+        if n:
+            p = skip_tags(b, p, end, n)
+    return partitions, p
+
+
+def _string(b: Source, p: int, end: int, n: int, label: str) -> tuple[str, int]:
+    """A compact string whose length's first byte n was read."""
+    if n > 127:
+        n, p = uvarint(b, p - 1)
+    q = p + n - 1
+    if not p <= q <= end:
+        raise too_long(label, n - 1, end - p)
+    return b[p:q].decode(), q
+
+
+def _walk_classic(b: Source, p: int, end: int, _by_id: bool) -> tuple[DecodedProduce, int]:
+    (n,) = _read_length(b, p)
+    p += 2
+    transactional_id = None
+    if n >= 0:
+        transactional_id, p = _classic_string(b, p, end, n, "transactional id")
+    acks, timeout_ms, n = _read_acks_classic(b, p)
+    p += 10
+    if not 0 <= n * 6 <= end - p:
+        raise too_long("topics", n, end - p)
+    topics: ProduceTopics = []
+    for _ in range(n):
+        (n,) = _read_length(b, p)
+        name, p = _classic_string(b, p + 2, end, n, "topic name")
+        (n,) = _read_count(b, p)
+        p += 4
+        if not 0 <= n * 8 <= end - p:
+            raise too_long("partitions", n, end - p)
+        partitions: ProducePartitions = []
+        for _ in range(n):
+            index, n = _read_partition_classic(b, p)
+            p += 8
+            if n > end - p:
+                raise too_long("records", n, end - p)
+            partitions.append((index, p, n if n >= 0 else -1))
+            if n > 0:
+                p += n
+        topics.append((name, None, partitions))
+    return (transactional_id, acks, timeout_ms, topics), p
+
+
+def _classic_string(b: Source, p: int, end: int, n: int, label: str) -> tuple[str, int]:
+    q = p + n
+    if not p <= q <= end:
+        raise too_long(label, n, end - p)
+    return b[p:q].decode(), q
