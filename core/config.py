@@ -1,0 +1,295 @@
+"""The broker's configuration: keys from a file, the environment and the command line, typed and checked.
+
+    config, warnings = load(file_properties, environ, overrides)
+
+A later source wins: defaults, file, environment, overrides. Whoever reads a BrokerConfig finds values
+that are whole: types, bounds and what must agree between keys were checked when it was made. Topic keys are checked by
+`validate_topic_config` and completed from the broker's own keys by `effective_topic_config`.
+"""
+
+from collections.abc import Mapping
+
+from tailrace.core.config_keys import (
+    BROKER_KEYS,
+    TOPIC_KEYS,
+    TOPIC_SYNONYMS,
+    ConfigError,
+    Key,
+    Value,
+    parse_kind,
+    parse_value,
+)
+from tailrace.core.config_sources import environment_properties
+from tailrace.core.listeners import Listener, advertised_listeners, parse_listeners, without_controllers
+
+__all__ = [
+    "TOPIC_CONFIGS",
+    "BrokerConfig",
+    "ConfigError",
+    "Key",
+    "Listener",
+    "Value",
+    "effective_topic_config",
+    "load",
+    "topic_defaults",
+    "validate_topic_config",
+    "validate_topic_configs",
+]
+
+TOPIC_CONFIGS = TOPIC_KEYS
+
+_UNIX_PATH_MAX = 107  # sockaddr_un holds 108 bytes, the last a NUL
+
+
+class BrokerConfig:
+    """Typed values of every obeyed key: `get(name)` for any, attributes for what is read often."""
+
+    def __init__(self, values: dict[str, Value], set_keys: frozenset[str]) -> None:
+        self._values = values
+        self.set_keys = set_keys  # those that were given, by whatever source
+        self.node_id = self.integer("node.id")
+        self.cluster_id = self.optional_text("cluster.id")
+        self.rack = self.optional_text("broker.rack")
+        self._read_addresses()
+        self._read_limits()
+        self.log_dirs = self.names("log.dirs") or self.names("log.dir")
+        self.run_dir = self.optional_text("run.dir")
+        self.workers_max = self.integer("workers.max")
+        self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")
+        self.shm_ring_bytes = self.integer("shm.ring.bytes")
+        self.flush_policy = self.text("flush.policy")
+        self.flush_group_ms = self.integer("flush.group.ms")
+        self.disk_reserve_bytes = self.integer("disk.reserve.bytes")
+        self.num_partitions = self.integer("num.partitions")
+        self.default_replication_factor = self.integer("default.replication.factor")
+        self.auto_create_topics_enable = self.boolean("auto.create.topics.enable")
+        self.delete_topic_enable = self.boolean("delete.topic.enable")
+        self.min_insync_replicas = self.integer("min.insync.replicas")
+        self.message_max_bytes = self.integer("message.max.bytes")
+        self.producer_id_expiration_ms = self.integer("producer.id.expiration.ms")
+        self.log_flush_offset_checkpoint_interval_ms = self.integer("log.flush.offset.checkpoint.interval.ms")
+        self.replica_high_watermark_checkpoint_interval_ms = self.integer(
+            "replica.high.watermark.checkpoint.interval.ms"
+        )
+
+    def _read_addresses(self) -> None:
+        protocols = self.text("listener.security.protocol.map")
+        controllers = self.names("controller.listener.names")
+        listeners = without_controllers(parse_listeners("listeners", self.names("listeners")), controllers)
+        self.listeners: tuple[Listener, ...] = listeners
+        self.advertised_listeners: tuple[Listener, ...] = ()
+        advertised = (
+            self.names("advertised.listeners") if self._values["advertised.listeners"] is not None else ()
+        )
+        self.advertised_mode = self.optional_text("advertised.mode") or ("fixed" if advertised else "auto")
+        if self.advertised_mode == "fixed":
+            self.advertised_listeners = advertised_listeners(advertised, listeners, controllers)
+        check_protocols(listeners, protocols)
+        path = self.optional_text("unix.socket.path")
+        self.unix_socket_path = path  # None: in the run directory; empty: no Unix socket
+        if path is not None and len(path.encode("utf-8", "surrogateescape")) > _UNIX_PATH_MAX:
+            raise ConfigError(
+                f"unix.socket.path is longer than the {_UNIX_PATH_MAX} bytes a Unix socket allows: {path}"
+            )
+        self.unix_socket_mode = _octal("unix.socket.mode", self.text("unix.socket.mode"))
+
+    def _read_limits(self) -> None:
+        self.socket_request_max_bytes = self.integer("socket.request.max.bytes")
+        self.socket_send_buffer_bytes = self.integer("socket.send.buffer.bytes")
+        self.socket_receive_buffer_bytes = self.integer("socket.receive.buffer.bytes")
+        self.socket_listen_backlog_size = self.integer("socket.listen.backlog.size")
+        self.queued_max_requests = self.integer("queued.max.requests")
+        self.queued_max_request_bytes = self.integer("queued.max.request.bytes")
+        self.connections_max_idle_ms = self.integer("connections.max.idle.ms")
+        self.max_connections = self.integer("max.connections")
+        self.max_connections_per_ip = self.integer("max.connections.per.ip")
+        self.fetch_max_bytes = self.integer("fetch.max.bytes")
+        self.max_incremental_fetch_session_cache_slots = self.integer(
+            "max.incremental.fetch.session.cache.slots"
+        )
+        self.max_request_partition_size_limit = self.integer("max.request.partition.size.limit")
+        if 0 < self.queued_max_request_bytes < self.socket_request_max_bytes:
+            raise ConfigError("queued.max.request.bytes must be larger or equal to socket.request.max.bytes")
+
+    def get(self, name: str) -> Value:
+        """The typed value of any obeyed key; KeyError for another name."""
+        return self._values[name]
+
+    def integer(self, name: str) -> int:
+        """The value of a key that is a whole number."""
+        value = self._values[name]
+        assert isinstance(value, int), name
+        return value
+
+    def boolean(self, name: str) -> bool:
+        """The value of a key that is true or false."""
+        value = self._values[name]
+        assert isinstance(value, bool), name
+        return value
+
+    def text(self, name: str) -> str:
+        """The value of a key that is a text."""
+        value = self._values[name]
+        assert isinstance(value, str), name
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """The value of a key that is a text or is not set."""
+        value = self._values[name]
+        assert value is None or isinstance(value, str), name
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """The value of a key that is a list; nothing when it is not set."""
+        value = self._values[name]
+        assert value is None or isinstance(value, tuple), name
+        return value or ()
+
+
+def load(
+    file_properties: Mapping[str, str],
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> tuple[BrokerConfig, list[str]]:
+    """The configuration these sources give, and warnings; ConfigError, one line, when it cannot be used."""
+    given = dict(file_properties)
+    from_environment = environment_properties(environ or {})
+    given.update(from_environment)
+    given.update(overrides or {})
+    if "listeners" not in given and "advertised.listeners" in from_environment:
+        given["listeners"] = _listeners_behind(given["advertised.listeners"])
+    values: dict[str, Value] = {name: key.default for name, key in BROKER_KEYS.items()}
+    warnings: list[str] = []
+    for name, text in given.items():
+        key = BROKER_KEYS.get(name)
+        if key is not None:
+            values[name] = parse_value(key, text)
+        else:
+            warnings += _check_unused(name, text)
+    _check_relations(values, given)
+    return BrokerConfig(values, frozenset(given)), warnings
+
+
+def _listeners_behind(advertised: str) -> str:
+    """As Kafka's container image: a broker told only what to advertise listens there on every interface."""
+    listeners = parse_listeners("advertised.listeners", tuple(part.strip() for part in advertised.split(",")))
+    return ",".join(f"{name}://0.0.0.0:{port}" for name, _, port in listeners)
+
+
+def _check_unused(name: str, text: str) -> list[str]:
+    from tailrace.core.config_unused import PROTECTING_KEYS, UNUSED_KEYS, UNUSED_PREFIXES
+
+    kind = UNUSED_KEYS.get(name)
+    if kind is not None:
+        parse_kind(name, kind, text)
+        if name in PROTECTING_KEYS:
+            return [f"{name} is not obeyed: this broker protects nothing by it yet"]
+        return []
+    if name.startswith(UNUSED_PREFIXES):
+        return []
+    import difflib
+
+    close = difflib.get_close_matches(name, [*BROKER_KEYS, *UNUSED_KEYS], n=1)
+    return [f"unknown configuration {name} is ignored" + (f"; did you mean {close[0]}?" if close else "")]
+
+
+def _check_relations(values: dict[str, Value], given: Mapping[str, str]) -> None:
+    """What Kafka checks between keys, and fills from one into another."""
+    if "broker.id" in given:
+        if "node.id" in given and values["node.id"] != values["broker.id"]:
+            raise ConfigError(
+                "You must set `node.id` to the same value as `broker.id`: "
+                f"{values['node.id']} and {values['broker.id']}"
+            )
+        values["node.id"] = parse_value(BROKER_KEYS["node.id"], given["broker.id"])
+    if "log.dirs" in given and not values["log.dirs"]:
+        raise ConfigError("log.dirs names no directory: at least one is needed")
+    if effective_default("retention.ms", values) == 0:
+        raise ConfigError("log.retention.ms must be unlimited (-1) or, equal or greater than 1")
+    roll = values["log.roll.ms"]
+    if isinstance(roll, int) and roll < 1:
+        raise ConfigError("log.roll.ms must be equal or greater than 1")
+    jitter = values["log.roll.jitter.ms"]
+    if isinstance(jitter, int) and jitter < 0:
+        raise ConfigError("log.roll.jitter.ms must be equal or greater than 0")
+
+
+def _octal(name: str, text: str) -> int:
+    if not text or len(text) > 4 or text.strip("01234567"):
+        raise ConfigError(
+            f"Invalid value {text} for configuration {name}: permissions in octal, such as 0660"
+        )
+    return int(text, 8)
+
+
+def check_protocols(listeners: tuple[Listener, ...], protocol_map: str) -> None:
+    """Refuse a listener that is asked to speak TLS or SASL, rather than serve it in the clear."""
+    protocols: dict[str, str] = {}
+    for entry in protocol_map.split(","):
+        name, colon, protocol = entry.strip().rpartition(":")
+        if not colon:
+            raise ConfigError(
+                f"listener.security.protocol.map is made of NAME:PROTOCOL pairs, not {entry.strip()!r}"
+            )
+        protocols[name.strip().upper()] = protocol.strip().upper()
+    for name, _, _ in listeners:
+        wanted = protocols.get(name)
+        if wanted is None:
+            raise ConfigError(
+                f"No security protocol defined for listener {name}: listener.security.protocol.map"
+            )
+        if wanted != "PLAINTEXT":
+            raise ConfigError(f"listener {name} asks for {wanted}: only PLAINTEXT is served so far")
+
+
+def effective_default(topic_key: str, broker_values: Mapping[str, Value]) -> Value:
+    """The default of a topic key, from the first of its broker keys that is set."""
+    for name, factor in TOPIC_SYNONYMS.get(topic_key, ()):
+        value = broker_values[name]
+        if value is not None:
+            value = value * factor if factor != 1 and isinstance(value, int) else value
+            if topic_key == "retention.ms" and isinstance(value, int) and value < 0:
+                return -1
+            return value
+    return TOPIC_KEYS[topic_key].default
+
+
+def topic_defaults(broker: BrokerConfig) -> dict[str, Value]:
+    """Every topic key with the value a topic has that sets none."""
+    values = {name: broker.get(name) for synonyms in TOPIC_SYNONYMS.values() for name, _ in synonyms}
+    return {name: effective_default(name, values) for name in TOPIC_KEYS}
+
+
+def validate_topic_config(name: str, text: str) -> Value:
+    """The typed value of one topic key, or ConfigError in Kafka's words."""
+    key = TOPIC_KEYS.get(name)
+    if key is None:
+        raise ConfigError(f"Unknown topic config name: {name}")
+    value = parse_value(key, text)
+    if name == "remote.storage.enable" and value:
+        raise ConfigError(
+            "Tiered Storage functionality is disabled in the broker. "
+            "Topic cannot be configured with remote log storage."
+        )
+    return value
+
+
+def validate_topic_configs(overrides: Mapping[str, str]) -> dict[str, Value]:
+    """Typed values of a topic's own keys, each checked and then against one another."""
+    values = {name: validate_topic_config(name, text) for name, text in overrides.items()}
+    shortest, longest = values.get("min.compaction.lag.ms"), values.get("max.compaction.lag.ms")
+    if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
+        raise ConfigError(
+            f"conflict topic config setting min.compaction.lag.ms ({shortest})"
+            f" > max.compaction.lag.ms ({longest})"
+        )
+    return values
+
+
+def effective_topic_config(overrides: Mapping[str, str], broker: BrokerConfig) -> dict[str, Value]:
+    """Every topic key: the topic's own value, else the broker's, else Kafka's."""
+    values = topic_defaults(broker)
+    values.update(validate_topic_configs(overrides))
+    if values["internal.segment.bytes"] is not None:
+        values["segment.bytes"] = values["internal.segment.bytes"]
+    return values
