@@ -2,11 +2,12 @@
 
     byte   field       meaning
        0   header      of region.py; its owner is the gateway's incarnation
-    4096   chunks      1 MiB each; a chunk holds blocks of one size class: 4 KiB, 16 KiB, 64 KiB, 256 KiB or 1 MiB
+    4096   chunks      1 MiB each, cut into blocks of one size: 4, 16, 64, 256 or 1024 KiB
 
-A position is a byte place in the whole mapping: `arena.map[position : position + n]` here and in the worker. Who has which block
-is known to the owner alone, in private memory. A block is freed by its completion or by the proven death of the peer that had
-it, never sooner: the peer may be copying from it (R). Free lists are last in, first out, so that warm memory is used again.
+A position is a byte place in the whole mapping: `arena.map[position : position + n]` here and in the worker.
+Who has which block is known to the owner alone, in private memory. A block is freed by its completion or by
+the proven death of the peer that had it, never sooner: the peer may be copying from it (R). Free lists are
+last in, first out, so that warm memory is used again.
 
 A larger request gets a file of its own, named by the owner's slot, incarnation and a serial number.
 """

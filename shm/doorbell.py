@@ -5,11 +5,13 @@
     fence                                 fence
     look for work; none: poll             parked? write the eventfd
 
-Each side stores its own word, fences, then loads the other's (R): at least one of the two sees the other's store. Without the
-fences both loads may run ahead of both stores and the sleeper sleeps on work (2 or 3 of 10,000 times, measured).
+Each side stores its own word, fences, then loads the other's (R): at least one of the two sees the other's
+store. Without the fences both loads may run ahead of both stores and the sleeper sleeps on work (2 or 3 of
+10,000 times, measured).
 
-The net: a parked wait also ends after NET_S. That alone is not a missed wake-up, for the ringer may be between its publish
-and its ring. It is one if the sleeper, still parked, finds work, and its eventfd stays silent for one more such wait.
+The net: a parked wait also ends after NET_S. That alone is not a missed wake-up, for the ringer may be
+between its publish and its ring. It is one if the sleeper, still parked, finds work, and its eventfd stays
+silent for one more such wait.
 """
 
 import os
@@ -32,7 +34,8 @@ def make_eventfd() -> int:
 class Doorbell:
     """The owner's side of its slot's bell.
 
-    With `edge_triggered` the owner registered the eventfd with EPOLLET and it is never read: each write is a new edge.
+    With `edge_triggered` the owner registered the eventfd with EPOLLET, and it is never read: each write is
+    a new edge.
     """
 
     __slots__ = ("_drains", "_eventfd", "_missed", "_net_s", "_parked", "_words")
@@ -49,10 +52,10 @@ class Doorbell:
         self._words[self._parked] = 0
 
     def park(self, poll: Callable[[float], T], has_work: Callable[[], bool], timeout_s: float | None) -> T:
-        """Sleep until the bell rings, `poll` finds something else, or the time is over (at most NET_S, or twice that).
+        """Sleep until the bell rings, `poll` finds something else, or the time, at most NET_S, is over.
 
-        `poll(seconds)` watches the eventfd among others and returns something false when nothing was ready. Returns what
-        `poll` returned last; the caller then looks for work whatever it was.
+        `poll(seconds)` watches the eventfd among others and returns something false when nothing was ready.
+        Returns what `poll` returned last; the caller then looks for work, whatever it was.
         """
         words, parked = self._words, self._parked
         words[parked] = 1

@@ -1,16 +1,17 @@
 """Who can say something to whom: the heads table and one process's rings.
 
-The heads table has a row a consumer slot and in it a word a producer slot (ring.py draws the word). A consumer keeps a private
-copy of its row in which each word says what it has taken: the row differs from the copy if and only if something is unread, so
-that looking for work among all producers is one comparison of bytes.
+The heads table has a row a consumer slot and in it a word a producer slot (ring.py draws the word). A
+consumer keeps a private copy of its row in which each word says what it has taken: the row differs from the
+copy if and only if something is unread, so that looking for work among all producers is one comparison of
+bytes.
 
     word                      field         stored by
        0                      slot_count    creator
        8                      rows of `columns` words, columns = slot_count rounded up to 8
        8 + columns*c + p      head          process in slot p: its ring to slot c
 
-Rule: a ring belongs to one pair of incarnations. A head that names any other than the two live ones is ignored, so that the ring
-of a dead process, or to a dead process, is never read again (R).
+Rule: a ring belongs to one pair of incarnations. A head that names any other than the two live ones is
+ignored, so that the ring of a dead process, or to a dead process, is never read again (R).
 """
 
 import os
@@ -39,11 +40,23 @@ _HEADER_WORDS: Final = 8
 DESCRIPTOR_CAPACITY: Final = 1024  # entries
 BYTE_CAPACITY: Final = 65536  # bytes
 
+_FEW: Final = 8  # up to here a look at each known ring is faster than a scan of the row
+_POLLS_BETWEEN_SCANS: Final = 32  # while the known rings are never empty, a new one waits this long at most
+
 Producer = DescriptorProducer | ByteProducer
 Consumer = DescriptorConsumer | ByteConsumer
 Incoming = tuple[int, int, Consumer]
 
-__all__ = ["BYTES", "DESCRIPTOR", "Consumer", "HeadTable", "Incoming", "Links", "Producer", "unlink_dead_rings"]
+__all__ = [
+    "BYTES",
+    "DESCRIPTOR",
+    "Consumer",
+    "HeadTable",
+    "Incoming",
+    "Links",
+    "Producer",
+    "unlink_dead_rings",
+]
 
 
 class HeadTable:
@@ -92,9 +105,12 @@ class Links:
         self._start = base + 8 * self._row
         self._end = self._start + 8 * heads.columns
         self._map = heads.region.map
-        self._seen = bytearray(8 * heads.columns)
-        self._seen_words = map_words(self._seen)
+        seen = bytearray(8 * heads.columns)
+        self._seen: bytes | bytearray = seen
+        self._seen_words = map_words(seen)
         self._incoming: list[Incoming | None] = [None] * heads.columns
+        self._known: list[tuple[int, int, Incoming]] = []  # (head's index, column, what is in _incoming)
+        self._polls = 0  # that may yet look at the known rings only
         self._outgoing: list[Producer | None] = [None] * heads.columns
         self._peer_incarnation = [0] * heads.columns  # of the ring in _outgoing
         self._slot_words = slots.words
@@ -103,14 +119,16 @@ class Links:
         unlink_dead_rings(run_dir, slots, slot)
 
     @overload
-    def outgoing(self, peer_slot: int, kind: Literal[1], capacity: int = ...) -> DescriptorProducer | None: ...
+    def outgoing(
+        self, peer_slot: int, kind: Literal[1], capacity: int = ...
+    ) -> DescriptorProducer | None: ...
     @overload
     def outgoing(self, peer_slot: int, kind: Literal[2], capacity: int = ...) -> ByteProducer | None: ...
     def outgoing(self, peer_slot: int, kind: Literal[1, 2], capacity: int = 0) -> Producer | None:
         """The ring to whoever lives in the peer's slot now, made if it is new; None while nobody does.
 
-        `capacity` counts entries or bytes, a power of two; there is one ring, of one kind, from a slot to another. A new
-        incarnation of the peer gets a fresh ring: what the old one had not taken is gone.
+        `capacity` counts entries or bytes, a power of two; from a slot to another there is one ring, of one
+        kind. A new incarnation of the peer gets a fresh ring: what the old one had not taken is gone.
         """
         row = row_start(peer_slot)
         incarnation = self._slot_words[row + INCARNATION]
@@ -122,12 +140,11 @@ class Links:
             return producer
         return self._open_outgoing(peer_slot, incarnation, kind, capacity)
 
-    def _open_outgoing(self, peer_slot: int, incarnation: int, kind: Literal[1, 2], capacity: int) -> Producer:
+    def _open_outgoing(
+        self, peer_slot: int, incarnation: int, kind: Literal[1, 2], capacity: int
+    ) -> Producer:
         self._close_outgoing(peer_slot)
-        if kind == DESCRIPTOR:
-            cells = capacity or DESCRIPTOR_CAPACITY
-        else:
-            cells = (capacity or BYTE_CAPACITY) // 8
+        cells = (capacity or DESCRIPTOR_CAPACITY) if kind == DESCRIPTOR else (capacity or BYTE_CAPACITY) // 8
         path = self._path(self._slot, self._incarnation, peer_slot, incarnation)
         region = create_ring(path, kind, cells, ring_tag(self._incarnation, incarnation))
         head = self._heads.row(peer_slot) + self._slot
@@ -138,20 +155,29 @@ class Links:
         return producer
 
     def has_work(self) -> bool:
-        """Whether any ring holds something unread, or a peer's death is not yet noticed. Cheap: for Doorbell.park."""
+        """Whether a ring holds something unread, or a death is not yet noticed. Cheap: for Doorbell.park."""
         return (
             self._map[self._start : self._end] != self._seen or self._slot_words[DEATH_COUNT] != self._deaths
         )
 
     def poll(self) -> list[Incoming]:
-        """(peer slot, peer incarnation, consumer) for each ring with unread frames; each comes again until it is empty."""
+        """(peer slot, its incarnation, consumer) of each ring with unread frames, until it is empty."""
         if self._slot_words[DEATH_COUNT] != self._deaths:
             self._bury()
+        heads, seen = self._head_words, self._seen_words
+        if len(self._known) <= _FEW and self._polls:
+            found = [link for head, column, link in self._known if heads[head] != seen[column]]
+            if found:
+                self._polls -= 1
+                return found
+        self._polls = _POLLS_BETWEEN_SCANS
         row = self._map[self._start : self._end]
-        found: list[Incoming] = []
-        if row == self._seen:
-            return found
+        return [] if row == self._seen else self._scan(row)
+
+    def _scan(self, row: bytes) -> list[Incoming]:
+        """All columns in which the row differs from what was taken, new rings among them."""
         difference = int.from_bytes(row, "little") ^ int.from_bytes(self._seen, "little")
+        found: list[Incoming] = []
         column = 0
         heads, first, incoming = self._head_words, self._row, self._incoming
         while difference:
@@ -167,7 +193,7 @@ class Links:
         return found
 
     def _accept(self, column: int) -> Incoming | None:
-        """A head under a new tag: attach its ring if it is between the two live incarnations, else forget it (R)."""
+        """A head under a new tag: attach its ring if both incarnations are live, else forget it (R)."""
         self._close_incoming(column)
         word = self._head_words[self._row + column]
         tag = word >> 32
@@ -180,6 +206,7 @@ class Links:
             return None
         consumer.connect(self._head_words, self._row + column, self._seen_words, column)
         link = self._incoming[column] = (column, peer, consumer)
+        self._known.append((self._row + column, column, link))
         return link
 
     def _attach(self, column: int, peer: int, tag: int) -> Consumer | None:
@@ -189,7 +216,7 @@ class Links:
             return None
 
     def drop_dead(self) -> list[tuple[int, int]]:
-        """(slot, incarnation) of the linked peers that died since the last call; their rings are closed and unlinked."""
+        """(slot, incarnation) of linked peers that died since the last call; their rings are gone."""
         if self._slot_words[DEATH_COUNT] != self._deaths:
             self._bury()
         if not self._dead:
@@ -198,7 +225,9 @@ class Links:
         return dead
 
     def _bury(self) -> None:
-        self._deaths = self._slot_words[DEATH_COUNT]  # before the look at the slots: a later death counts again
+        self._deaths = self._slot_words[
+            DEATH_COUNT
+        ]  # before the look at the slots: a later death is seen later
         for column in range(self._slots.count):
             link = self._incoming[column]
             known = {link[1]} if link is not None else set[int]()
@@ -224,6 +253,7 @@ class Links:
         link = self._incoming[column]
         if link is not None:
             self._incoming[column] = None
+            self._known = [known for known in self._known if known[1] != column]
             link[2].close()
 
     def _close_outgoing(self, peer_slot: int) -> None:
@@ -234,9 +264,8 @@ class Links:
             peer_incarnation = self._peer_incarnation[peer_slot]
             unlink_if_there(self._path(self._slot, self._incarnation, peer_slot, peer_incarnation))
 
-    def _path(self, producer: int, producer_incarnation: int, consumer: int, consumer_incarnation: int) -> str:
-        name = ring_name(producer, producer_incarnation, consumer, consumer_incarnation)
-        return os.path.join(self._run_dir, name)
+    def _path(self, producer: int, producer_inc: int, consumer: int, consumer_inc: int) -> str:
+        return os.path.join(self._run_dir, ring_name(producer, producer_inc, consumer, consumer_inc))
 
     def close(self) -> None:
         """Close every ring and unlink those this process made."""

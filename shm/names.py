@@ -1,12 +1,13 @@
 """What belongs to whom: the run directory, the names in it, and the sweep of what the dead left.
 
     tailrace-{uid}-{pid}-{8 hex}/           mode 0700, in /dev/shm or the configured directory
-        lock                                flock'd by the run on a descriptor that every fork inherits and nobody unlocks
+        lock                                flock'd on a descriptor every fork inherits, nobody unlocks
         ring-{slot}.{inc}-{slot}.{inc}      from the first to the second
         large-{slot}.{inc}-{serial}         one large request
 
-The lock is free exactly when no process of the run lives. `lock` appears under its name only once it is held, so a directory
-whose lock is free is debris; one without a lock is debris once the process in its name is gone.
+The lock is free exactly when no process of the run lives. `lock` appears under its name only once it is held,
+so a directory whose lock is free is debris; one without a lock is debris once the process in its name is
+gone.
 """
 
 import fcntl
@@ -68,7 +69,7 @@ class RunDir:
             )
         except OSError as error:
             raise ShmError(f"cannot make a run directory in {base}: {error.strerror}") from error
-        # flock and not lockf: a fork inherits it, and it is free when the last process that has the descriptor is gone.
+        # flock and not lockf: a fork inherits it, and it is free once the last process that has it is gone.
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(os.path.join(path, _NEW_LOCK), os.path.join(path, _LOCK))
         return cls(path, lock_fd)

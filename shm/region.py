@@ -8,7 +8,8 @@
       32   owner     creator     incarnation of the owner, 0: the run's
     4096   payload               laid out by the module that owns the kind
 
-Every byte is allocated when the file is made: a full file system is an answer in words here, and never a SIGBUS later.
+Every byte is allocated when the file is made: a full file system is an answer in words here, and never a
+SIGBUS later.
 """
 
 import errno
@@ -41,7 +42,7 @@ def require_x86_64() -> None:
 
 
 def allocate_file(path: str, size: int) -> int:
-    """A new file of `size` allocated zero bytes, mode 0600. Returns its descriptor; leaves nothing when it fails."""
+    """A new file of `size` allocated zero bytes, mode 0600: its descriptor. Leaves nothing when it fails."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -92,7 +93,7 @@ class Region:
 
     @classmethod
     def attach(cls, path: str, kind: str, version: int, *, populate: bool = False) -> "Region":
-        """Map a file that another process made. FileNotFoundError when it is gone, ShmError when it is not of this kind."""
+        """Map another process's file. FileNotFoundError when gone, ShmError when of another kind."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             length = os.fstat(descriptor).st_size

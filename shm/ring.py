@@ -7,22 +7,26 @@
        8   consumed   consumer    cells ever consumed (its own cache line)
       16   frames
 
-The count of published cells is no word of the ring: it is the low half of the producer's word in the consumer's row of the
-heads table (links.py), side by side with those of all other producers, under the ring's tag:
+The count of published cells is no word of the ring: it is the low half of the producer's word in the
+consumer's row of the heads table (links.py), side by side with those of all other producers, under the ring's
+tag:
 
-    bit 63  0 | 62..48 producer incarnation | 47..32 consumer incarnation | 31..0 cells ever published, mod 2^32
+    bit 63  0 | 62..48 producer incarnation | 47..32 consumer incarnation | 31..0 cells published, mod 2^32
 
-A descriptor ring's cell is a whole entry, 8 words. A byte ring's cell is 8 bytes; its frames are a length word, the payload
-and padding; length -1: go on at the start. A frame is at most half the capacity, or an empty ring could refuse it.
+A descriptor ring's cell is a whole entry, 8 words. A byte ring's cell is 8 bytes; its frames are a length
+word, the payload and padding; length -1: go on at the start. A frame is at most half the capacity, or an
+empty ring could refuse it.
 
-A producer stores frames, then the head: one killed half-way has published nothing. A consumer knows what it has taken by a
-private word, tag | consumed: unread is the difference of head and private word, and a head with another tag is not its ring.
+A producer stores frames, then the head: one killed half-way has published nothing. A consumer knows what it
+has taken by a private word, tag | consumed: unread is the difference of head and private word, and a head
+with another tag is not its ring.
 """
 
 import struct
 from typing import Final, Literal
 
 from tailrace.shm.region import PAGE, Region, ShmError
+from tailrace.shm.words import map_words
 
 KIND: Final = "ring"
 VERSION: Final = 1
@@ -40,6 +44,7 @@ _CONSUMED: Final = 8
 _FRAMES: Final = 16  # words
 _FRAMES_AT: Final = PAGE + 8 * _FRAMES  # byte place in the whole mapping
 _WRAP: Final = -1
+_FRAMES_CELL: Final = _FRAMES_AT >> 6
 _CELL_BYTES: Final = {DESCRIPTOR: ENTRY_BYTES, BYTES: 8}
 
 _entries = struct.Struct("<8q").iter_unpack
@@ -80,7 +85,20 @@ class DescriptorProducer:
     """Pushes 64-byte entries; `publish` shows all pushed so far, then the caller rings once."""
 
     kind: Literal[1] = DESCRIPTOR
-    __slots__ = ("_at", "_capacity", "_end", "_head", "_heads", "_lap", "_limit", "_map", "_region", "_tag", "_words")
+    __slots__ = (
+        "_at",
+        "_base",
+        "_capacity",
+        "_end",
+        "_head",
+        "_heads",
+        "_lap",
+        "_limit",
+        "_map",
+        "_region",
+        "_tag",
+        "_words",
+    )
 
     def __init__(self, region: Region, heads: "memoryview[int]", head: int) -> None:
         self._region = region
@@ -91,6 +109,7 @@ class DescriptorProducer:
         self._heads = heads
         self._head = head
         self._lap = 0  # cells ever pushed when _at was last at the start
+        self._base = self._tag - _FRAMES_CELL  # the head's word is _base plus _at in cells
         self._at = _FRAMES_AT
         self._end = _FRAMES_AT + self._capacity * ENTRY_BYTES
         self._limit = self._end  # bytes up to here are free for sure
@@ -109,35 +128,53 @@ class DescriptorProducer:
 
     def publish(self) -> None:
         """Show the consumer all that was pushed. The caller then rings its bell once."""
-        self._heads[self._head] = self._tag | self._lap + (self._at - _FRAMES_AT >> 6) & LOW  # pairs with the load in pop_all
+        if self._at == self._end:
+            self._start_lap()
+        self._heads[self._head] = self._base + (self._at >> 6)  # pairs with the load in pop_all
 
     def room(self) -> int:
         """How many entries fit now."""
         return self._capacity - (self._lap + (self._at - _FRAMES_AT >> 6) - self._words[_CONSUMED])
 
+    def _start_lap(self) -> None:
+        self._lap += self._capacity
+        self._base = self._tag + (self._lap & LOW) - _FRAMES_CELL
+        self._limit = self._at = _FRAMES_AT
+
     def _make_room(self) -> bool:
         if self._at == self._end:
-            self._lap += self._capacity
-            self._at = _FRAMES_AT
+            self._start_lap()
         free = self.room()  # pairs with the consumer's store after it copied the entries out
         self._limit = min(self._end, self._at + free * ENTRY_BYTES)
         return free > 0
 
     def close(self) -> None:
         """Drop the mapping; later pushes are refused and nothing is published any more."""
-        self._heads = memoryview(bytearray(8)).cast("q")  # the word belongs to the next ring of the pair now
-        self._head = 0
-        self._words = memoryview(bytearray(8 * _FRAMES)).cast("q")
+        self._heads, self._head = _private_words(), 0  # the head belongs to the next ring of the pair now
+        self._words = _private_words()
         self._lap, self._at, self._capacity = 0, _FRAMES_AT, 0
         self._limit = self._end = _FRAMES_AT
         self._region.close()
 
 
-class DescriptorConsumer:
-    """Takes entries in runs."""
+class _Consumer:
+    """What both kinds of consumer keep: how much is taken, publicly (in the ring) and privately (`seen`)."""
 
-    kind: Literal[1] = DESCRIPTOR
-    __slots__ = ("_capacity", "_consumed", "_head", "_heads", "_map", "_region", "_seen", "_seen_at", "_words", "tag")
+    __slots__ = (
+        "_at",
+        "_capacity",
+        "_consumed",
+        "_end",
+        "_head",
+        "_heads",
+        "_map",
+        "_mine",
+        "_region",
+        "_seen",
+        "_seen_at",
+        "_words",
+        "tag",
+    )
 
     def __init__(self, region: Region) -> None:
         self._region = region
@@ -146,56 +183,87 @@ class DescriptorConsumer:
         self._capacity = region.words[_CAPACITY]
         self.tag = region.words[_TAG]
         self._consumed = 0
+        self._mine = self.tag << 32  # tag | consumed: equal to the head when all is taken
+        self._at = _FRAMES_AT
+        self._end = _FRAMES_AT + self._capacity * ENTRY_BYTES
+        self._heads = self._seen = _private_words()
+        self._head = self._seen_at = 0
 
     def connect(self, heads: "memoryview[int]", head: int, seen: "memoryview[int]", seen_at: int) -> None:
         """`heads[head]` is the ring's head, `seen[seen_at]` this process's private word for it."""
         self._heads, self._head = heads, head
         self._seen, self._seen_at = seen, seen_at
-        seen[seen_at] = self.tag << 32 | self._consumed & LOW
+        seen[seen_at] = self._mine
 
     def unread(self) -> int:
-        """Entries published and not yet taken; 0 when the head is another ring's."""
-        head = self._heads[self._head]  # pairs with the producer's store in publish
-        unread = head - self._seen[self._seen_at]
+        """Cells published and not yet taken; 0 when the head is another ring's."""
+        head = self._heads[self._head]  # pairs with the producer's publishing store
+        unread = head - self._mine
         if 0 <= unread <= self._capacity:
             return unread
-        return unread_slowly(head, self.tag, self._consumed, self._capacity)
-
-    def pop_all(self, limit: int = CELLS_MAX) -> "list[Entry]":
-        """All entries there are, at most `limit`, oldest first."""
-        seen, seen_at = self._seen, self._seen_at
-        count = self._heads[self._head] - seen[seen_at]  # pairs with the producer's store in publish
-        if not 0 <= count <= self._capacity:
-            count = self.unread()
-        if not count:
-            return []
-        if count > limit:
-            count = limit
-        consumed, capacity = self._consumed, self._capacity
-        at = consumed & capacity - 1
-        start = _FRAMES_AT + (at << 6)
-        if at + count <= capacity:
-            taken = self._map[start : start + (count << 6)]
-        else:
-            end = _FRAMES_AT + (capacity << 6)
-            taken = self._map[start:end] + self._map[_FRAMES_AT : _FRAMES_AT + (at + count - capacity << 6)]
-        self._consumed = consumed = consumed + count
-        self._words[_CONSUMED] = consumed  # after the copy: the producer may overwrite now
-        seen[seen_at] = self.tag << 32 | consumed & LOW
-        return list(_entries(taken))  # type: ignore[arg-type]
+        if head >> 32 != self.tag:
+            return 0
+        unread &= LOW  # the count has wrapped
+        if unread > self._capacity:
+            raise ShmError(f"{self._region.path} holds {self._capacity} cells and claims {unread} unread")
+        return unread
 
     def close(self) -> None:
         """Drop the mapping; later pops find nothing, whatever the head says by then (R)."""
-        self._heads, self._head = memoryview(bytearray(8)).cast("q"), 0
-        self._seen, self._seen_at = memoryview(bytearray(8)).cast("q"), 0
+        self._heads = self._seen = _private_words()
+        self._head = self._seen_at = 0
+        self._heads[0] = self._mine
         self._region.close()
+
+
+class DescriptorConsumer(_Consumer):
+    """Takes entries in runs."""
+
+    kind: Literal[1] = DESCRIPTOR
+    __slots__ = ()
+
+    def pop_all(self, limit: int = CELLS_MAX) -> "list[Entry]":
+        """All entries there are, at most `limit`, oldest first."""
+        count = self._heads[self._head] - self._mine  # pairs with the producer's store in publish
+        if not 0 < count <= self._capacity:
+            if not count:
+                return []
+            count = self.unread()
+        if count > limit:
+            count = limit
+        start = self._at
+        stop = start + (count << 6)
+        if stop < self._end:
+            taken = list(_entries(self._map[start:stop]))
+            self._at = stop
+        else:
+            taken = self._take_to_end(start, stop)
+        self._consumed = consumed = self._consumed + count
+        self._words[_CONSUMED] = consumed  # after the copy: the producer may overwrite now
+        self._mine = self._seen[self._seen_at] = self.tag << 32 | consumed & LOW
+        return taken
+
+    def _take_to_end(self, start: int, stop: int) -> "list[Entry]":
+        """The run reaches the end of the frames, and may go on at the start."""
+        self._at = stop - self._end + _FRAMES_AT
+        return list(_entries(self._map[start : self._end] + self._map[_FRAMES_AT : self._at]))
 
 
 class ByteProducer:
     """Pushes frames of any length up to half the capacity; each is published at once."""
 
     kind: Literal[2] = BYTES
-    __slots__ = ("_capacity", "_head", "_heads", "_map", "_published", "_region", "_tag", "_words", "frame_max")
+    __slots__ = (
+        "_capacity",
+        "_head",
+        "_heads",
+        "_map",
+        "_published",
+        "_region",
+        "_tag",
+        "_words",
+        "frame_max",
+    )
 
     def __init__(self, region: Region, heads: "memoryview[int]", head: int) -> None:
         self._region = region
@@ -233,39 +301,17 @@ class ByteProducer:
 
     def close(self) -> None:
         """Drop the mapping; later pushes are refused and nothing is published any more."""
-        self._heads, self._head = memoryview(bytearray(8)).cast("q"), 0
-        self._words = memoryview(bytearray(8 * _FRAMES)).cast("q")
+        self._heads, self._head = _private_words(), 0
+        self._words = _private_words()
         self._words[_CONSUMED] = -(1 << 62)  # always full
         self._region.close()
 
 
-class ByteConsumer:
+class ByteConsumer(_Consumer):
     """Takes frames one by one."""
 
     kind: Literal[2] = BYTES
-    __slots__ = ("_capacity", "_consumed", "_head", "_heads", "_map", "_region", "_seen", "_seen_at", "_words", "tag")
-
-    def __init__(self, region: Region) -> None:
-        self._region = region
-        self._map = region.map
-        self._words = region.words
-        self._capacity = region.words[_CAPACITY]
-        self.tag = region.words[_TAG]
-        self._consumed = 0
-
-    def connect(self, heads: "memoryview[int]", head: int, seen: "memoryview[int]", seen_at: int) -> None:
-        """`heads[head]` is the ring's head, `seen[seen_at]` this process's private word for it."""
-        self._heads, self._head = heads, head
-        self._seen, self._seen_at = seen, seen_at
-        seen[seen_at] = self.tag << 32 | self._consumed & LOW
-
-    def unread(self) -> int:
-        """Cells published and not yet taken; 0 when the head is another ring's."""
-        head = self._heads[self._head]  # pairs with the producer's store in try_push
-        unread = head - self._seen[self._seen_at]
-        if 0 <= unread <= self._capacity:
-            return unread
-        return unread_slowly(head, self.tag, self._consumed, self._capacity)
+    __slots__ = ()
 
     def pop(self) -> bytes | None:
         """The oldest frame, or None."""
@@ -288,21 +334,10 @@ class ByteConsumer:
         payload = self._map[start : start + length]
         self._consumed = consumed = consumed + cells
         words[_CONSUMED] = consumed  # after the copy: the producer may overwrite now
-        self._seen[self._seen_at] = self.tag << 32 | consumed & LOW
+        self._mine = self._seen[self._seen_at] = self.tag << 32 | consumed & LOW
         return payload
 
-    def close(self) -> None:
-        """Drop the mapping; later pops find nothing, whatever the head says by then (R)."""
-        self._heads, self._head = memoryview(bytearray(8)).cast("q"), 0
-        self._seen, self._seen_at = memoryview(bytearray(8)).cast("q"), 0
-        self._region.close()
 
-
-def unread_slowly(head: int, tag: int, consumed: int, capacity: int) -> int:
-    """Unread cells where the plain difference is no count: the count has wrapped, or the head is another ring's."""
-    if head >> 32 != tag:
-        return 0
-    unread = head - consumed & LOW
-    if unread > capacity:
-        raise ShmError(f"a ring of {capacity} cells claims {unread} unread")
-    return unread
+def _private_words() -> "memoryview[int]":
+    """Words that nobody else sees, in place of those that a closed ring had."""
+    return map_words(bytearray(8 * _FRAMES))

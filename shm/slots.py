@@ -3,7 +3,7 @@
     word   field              stored by    meaning
        0   slot_count         creator
        1   last_incarnation   supervisor   incarnations given out in this run
-       2   death_count        supervisor   deaths stored so far: a process that sees it move looks for dead peers
+       2   death_count        supervisor   deaths stored so far; when it moves, look for dead peers
       32   rows, 32 words each:
        0   incarnation        supervisor   of the process in this slot, 0: never used
        1   dead_incarnation   supervisor   the last incarnation of this slot proven dead
@@ -18,7 +18,8 @@
       18   long_operation     process      not 0: inside a declared long operation
       19   missed_wakeups     process      see doorbell.py
 
-Rule: an incarnation is never given out twice in a run, and only the supervisor, which reaped it, says that one is dead (R).
+Rule: an incarnation is never given out twice in a run, and only the supervisor, which reaped it, says that
+one is dead (R).
 """
 
 from typing import Final
@@ -106,7 +107,7 @@ class SlotTable:
     # The supervisor's side.
 
     def begin(self, slot: int, role: int, broker: int, index: int) -> int:
-        """Give the slot to a process about to be forked; its predecessor is dead. Returns the new incarnation."""
+        """Give the slot to a process about to be forked; its predecessor is dead. Returns the incarnation."""
         words, row = self.words, row_start(slot)
         predecessor = words[row + INCARNATION]
         assert predecessor == words[row + DEAD_INCARNATION], "a slot is reused only after its process died"

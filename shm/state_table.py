@@ -7,8 +7,9 @@
        8   copy 0       writer      16 words, see the constants below
       24   copy 1       writer      16 words
 
-One writer a row. It fills the copy not in use, then stores the sequence word: there is a whole row at every instant, and nothing
-to repair. A reader takes the good copy and tries again only if the sequence word moved meanwhile. Rows outlive their process.
+One writer a row. It fills the copy not in use, then stores the sequence word: there is a whole row at every
+instant, and nothing to repair. A reader takes the good copy and tries again only if the sequence word moved
+meanwhile. Rows outlive their process.
 """
 
 import struct
@@ -103,7 +104,7 @@ class StateTable:
             copy = mapping[start : start + 128]
             after = words[at]
             if after == sequence:
-                return _unpack(copy)  # type: ignore[return-value]
+                return _unpack(copy)
             sequence = after
 
     def read_word(self, row: int, index: int) -> int:

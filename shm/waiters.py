@@ -5,8 +5,8 @@
        8   rows, 8 words (one cache line) each:
        w   wanted      waiter w        wanted offset + 1, 0: not waiting
 
-A waiter waits for a record at `offset`: it is served once the high watermark is above it. Each word has one writer, its waiter;
-the leader only compares and rings.
+A waiter waits for a record at `offset`: it is served once the high watermark is above it. Each word has one
+writer, its waiter; the leader only compares and rings.
 
     waiter                                  leader
     want(row, waiter, offset)               publish the row's high watermark
@@ -14,11 +14,12 @@ the leader only compares and rings.
     read the high watermark; high enough:   satisfied(row, high_watermark): ring each
     clear and answer
 
-Both fences are the callers', one for a run of rows (R). A satisfied waiter stays in the answer until it clears its word: the
-leader may ring it again, which costs one eventfd write and harms nothing.
+Both fences are the callers', one for a run of rows (R). A satisfied waiter stays in the answer until it
+clears its word: the leader may ring it again, which costs one eventfd write and harms nothing.
 
-A waiter keeps one word for all its fetches on a row: the lowest wanted offset. Slots: gateway of broker b is waiter b. When they
-run out (more than 8) `waiter_of_broker` refuses, and who has no slot asks again on a timer of its own.
+A waiter keeps one word for all its fetches on a row: the lowest wanted offset. Slots: gateway of broker b is
+waiter b. When they run out (more than 8) `waiter_of_broker` refuses, and who has no slot asks again on a
+timer of its own.
 """
 
 from typing import Final
@@ -67,7 +68,7 @@ class WaiterTable:
         return cls(Region.attach(path, KIND, VERSION))
 
     def want(self, row: int, waiter: int, offset: int) -> None:
-        """Ask to be rung once the row's high watermark is above `offset`. The caller fences, then looks again (R)."""
+        """Ask to be rung once the high watermark passes `offset`. Then fence, and look again (R)."""
         self.words[_HEADER_WORDS + row * WAITERS + waiter] = offset + 1
 
     def clear(self, row: int, waiter: int) -> None:
@@ -79,7 +80,7 @@ class WaiterTable:
         return self.words[_HEADER_WORDS + row * WAITERS + waiter] - 1
 
     def satisfied(self, row: int, high_watermark: int) -> list[int]:
-        """The waiters that the row's high watermark serves now. The caller published it and fenced before (R)."""
+        """The waiters that the high watermark serves now. The caller published it and fenced before (R)."""
         start = self._base + 64 * row
         line = self._map[start : start + 64]
         if line == _NOBODY:

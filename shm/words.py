@@ -1,8 +1,8 @@
 """64-bit words that several processes share: the only place that says how one is stored.
 
-A word is 8 bytes, 8-byte aligned, signed. It is loaded and stored as an item of a `memoryview.cast("q")`, which
-CPython turns into one aligned load or store: no reader ever sees half of it. `struct.pack_into` zero-fills its
-target first and is banned in shm.
+A word is 8 bytes, 8-byte aligned, signed. It is loaded and stored as an item of a `memoryview.cast("q")`,
+which CPython turns into one aligned load or store: no reader ever sees half of it. `struct.pack_into`
+zero-fills its target first and is banned in shm.
 
 Order: x86-64 keeps the order of stores and the order of loads, so bytes stored before a word are visible to
 whoever sees the word. Only a store followed by a load of another word may swap; `fence` forbids that.
