@@ -29,8 +29,8 @@ import setproctitle
 
 from tailrace.core.config import BrokerConfig
 from tailrace.shm.doorbell import Bells, Doorbell
-from tailrace.shm.links import Links
-from tailrace.shm.slots import READY, SUPERVISOR_SLOT, SlotTable, role_name
+from tailrace.shm.links import HeadTable, Links
+from tailrace.shm.slots import READY, STOPPING, SlotTable, role_name
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.outbox import Inbox, Outbox
@@ -38,6 +38,7 @@ from tailrace.workers.outbox import Inbox, Outbox
 EXIT_FAILED = 70  # as sysexits' EX_SOFTWARE
 EXIT_REFUSED = 78  # as EX_CONFIG: restarting will not help
 
+SUPERVISOR_SLOT = 0
 CONTROLLER_SLOT = 1
 GATEWAY_SLOT = 2
 HOUSEKEEPER_SLOT = 3
@@ -71,7 +72,7 @@ class Shared:
         slots: SlotTable,
         state_table: StateTable,
         waiters: WaiterTable,
-        heads: object,
+        heads: HeadTable,
         eventfds: tuple[int, ...],
     ) -> None:
         self.config = config

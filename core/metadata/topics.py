@@ -1,0 +1,283 @@
+"""CreateTopics and DeleteTopics: request + image in, records + results out.
+
+The checks, their order, codes and sentences are those of Kafka's controller, so that tools which match on them work.
+Differences: the sum of partitions is bounded by `partitions_free`, the rows of the host's state table.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from tailrace.core import errors
+from tailrace.core.config import ConfigError, validate_topic_config
+from tailrace.core.errors import KafkaError
+from tailrace.core.metadata.image import MetadataImage, collision_name
+from tailrace.core.metadata.placement import place_replicas
+from tailrace.core.metadata.records import (
+    RESOURCE_TOPIC,
+    ConfigRecord,
+    PartitionRecord,
+    Record,
+    TopicRecord,
+    TopicRemoved,
+)
+from tailrace.core.metadata.requests import NO_TOPIC_ID, NewTopic, TopicResult, TopicToDelete
+
+METADATA_TOPIC = "__cluster_metadata"
+NAME_LENGTH_MAX = 249
+_LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+
+class TopicDefaults(msgspec.Struct, kw_only=True, frozen=True):
+    """What a request that says -1 gets, and how much there is to give."""
+
+    num_partitions: int
+    replication_factor: int
+    partitions_free: int
+    delete_enabled: bool = True
+
+
+class Decision(msgspec.Struct, kw_only=True, frozen=True):
+    """Records to commit as one batch and the answer to give once they are committed, one result an asked topic."""
+
+    records: list[Record]
+    results: list[TopicResult]
+
+
+def check_topic_name(name: str) -> None:
+    """Raise INVALID_TOPIC_EXCEPTION with Kafka's sentence for a name that no topic may have."""
+    if not name:
+        why = "the empty string is not allowed"
+    elif name in (".", ".."):
+        why = "'.' or '..' is not allowed"
+    elif len(name) > NAME_LENGTH_MAX:
+        why = f"the length of '{name}' is longer than the max allowed length {NAME_LENGTH_MAX}"
+    elif not _LEGAL.issuperset(name):
+        why = (
+            f"'{name}' contains one or more characters other than "
+            "ASCII alphanumerics, '.', '_' and '-'"
+        )  # fmt: skip
+    else:
+        return
+    raise KafkaError(errors.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {why}")
+
+
+def create_topics(
+    image: MetadataImage, topics: Sequence[NewTopic], defaults: TopicDefaults, new_topic_id: Callable[[], bytes]
+) -> Decision:
+    """Decide about every topic by itself: one that is refused does not hinder the others."""
+    asked = Counter(topic.name for topic in topics)
+    taken: dict[str, str] = {}
+    free = defaults.partitions_free
+    records: list[Record] = []
+    results: list[TopicResult] = []
+    for topic in topics:
+        try:
+            _check_new_name(image, topic.name, asked[topic.name], taken)
+            placed = _placement(image, topic, defaults)
+            if len(placed) > free:
+                raise KafkaError(
+                    errors.POLICY_VIOLATION,
+                    f"Excessively large number of partitions per request: {len(placed)} asked for, "
+                    f"this host has room for {free} more.",
+                )
+            configs = _check_configs(topic.configs)
+        except KafkaError as error:
+            results.append(TopicResult(name=topic.name, error_code=error.code, error_message=error.message))
+            continue
+        free -= len(placed)
+        taken[collision_name(topic.name)] = topic.name
+        topic_id = new_topic_id()
+        records += _topic_records(topic.name, topic_id, placed, configs)
+        results.append(
+            TopicResult(
+                name=topic.name, topic_id=topic_id, num_partitions=len(placed), replication_factor=len(placed[0])
+            )
+        )
+    return Decision(records=records, results=results)
+
+
+def delete_topics(image: MetadataImage, topics: Sequence[TopicToDelete], defaults: TopicDefaults) -> Decision:
+    """Topics by name or by id; asking twice for the same one is refused, as in Kafka."""
+    names = Counter(topic.name for topic in topics if topic.name is not None)
+    ids = Counter(topic.topic_id for topic in topics if topic.topic_id != NO_TOPIC_ID)
+    removed: set[bytes] = set()
+    records: list[Record] = []
+    results: list[TopicResult] = []
+    for asked in topics:
+        try:
+            if not defaults.delete_enabled:
+                raise KafkaError(errors.TOPIC_DELETION_DISABLED, "Topic deletion is disabled.")
+            name, topic_id = _find_topic(image, asked, names, ids)
+            if topic_id in removed:
+                raise KafkaError(errors.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied.")
+        except KafkaError as error:
+            results.append(
+                TopicResult(
+                    name=asked.name, topic_id=asked.topic_id, error_code=error.code, error_message=error.message
+                )
+            )
+            continue
+        removed.add(topic_id)
+        records.append(TopicRemoved(topic_id=topic_id))
+        results.append(TopicResult(name=name, topic_id=topic_id))
+    return Decision(records=records, results=results)
+
+
+def _check_new_name(image: MetadataImage, name: str, times_asked: int, taken: dict[str, str]) -> None:
+    if times_asked > 1:
+        raise KafkaError(errors.INVALID_REQUEST, "Duplicate topic name.")
+    if name == METADATA_TOPIC:
+        raise KafkaError(errors.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited.")
+    check_topic_name(name)
+    if name in image.topics_by_name:
+        raise KafkaError(errors.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+    collision = collision_name(name)
+    existing = image.names_by_collision.get(collision) or taken.get(collision)
+    if existing is not None:
+        raise KafkaError(
+            errors.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {existing}"
+        )
+
+
+def _placement(image: MetadataImage, topic: NewTopic, defaults: TopicDefaults) -> list[tuple[int, ...]]:
+    if topic.assignments:
+        return _manual_placement(image, topic)
+    if topic.replication_factor < -1 or topic.replication_factor == 0:
+        raise KafkaError(
+            errors.INVALID_REPLICATION_FACTOR,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        )
+    if topic.num_partitions < -1 or topic.num_partitions == 0:
+        raise KafkaError(
+            errors.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value."
+        )
+    partition_count = defaults.num_partitions if topic.num_partitions == -1 else topic.num_partitions
+    replication_factor = (
+        defaults.replication_factor if topic.replication_factor == -1 else topic.replication_factor
+    )
+    broker_ids = sorted(image.brokers)
+    if replication_factor > len(broker_ids):
+        raise KafkaError(
+            errors.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {replication_factor} time(s): The target replication factor of "
+            f"{replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are registered.",
+        )
+    if partition_count > defaults.partitions_free:  # before a list of 2^31 entries is made
+        raise KafkaError(
+            errors.POLICY_VIOLATION,
+            f"Excessively large number of partitions per request: {partition_count} asked for, "
+            f"this host has room for {defaults.partitions_free} more.",
+        )
+    return place_replicas(broker_ids, partition_count, replication_factor, image.partition_count)
+
+
+def _manual_placement(image: MetadataImage, topic: NewTopic) -> list[tuple[int, ...]]:
+    if topic.replication_factor != -1:
+        raise KafkaError(
+            errors.INVALID_REQUEST,
+            "A manual partition assignment was specified, but replication factor was not set to -1.",
+        )
+    if topic.num_partitions != -1:
+        raise KafkaError(
+            errors.INVALID_REQUEST,
+            "A manual partition assignment was specified, but numPartitions was not set to -1.",
+        )
+    placed: dict[int, tuple[int, ...]] = {}
+    for partition, replicas in topic.assignments:
+        if partition in placed:
+            raise _bad_assignment(f"Found multiple manual partition assignments for partition {partition}")
+        _check_replicas(image, replicas)
+        placed[partition] = tuple(replicas)
+        first = next(iter(placed.values()))
+        if len(replicas) != len(first):
+            raise _bad_assignment(
+                f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but this is "
+                f"not consistent with previous partitions, which have {len(first)} replica(s)."
+            )
+    if sorted(placed) != list(range(len(placed))):
+        raise _bad_assignment("partitions should be a consecutive 0-based integer sequence")
+    return [placed[partition] for partition in range(len(placed))]
+
+
+def _check_replicas(image: MetadataImage, replicas: Sequence[int]) -> None:
+    if not replicas:
+        raise _bad_assignment("The manual partition assignment includes an empty replica list.")
+    for broker_id in replicas:
+        if broker_id not in image.brokers:
+            raise _bad_assignment(
+                f"The manual partition assignment includes broker {broker_id}, but no such broker is registered."
+            )
+    for broker_id, times in Counter(replicas).items():
+        if times > 1:
+            raise _bad_assignment(
+                f"The manual partition assignment includes the broker {broker_id} more than once."
+            )
+
+
+def _bad_assignment(message: str) -> KafkaError:
+    return KafkaError(errors.INVALID_REPLICA_ASSIGNMENT, message)
+
+
+def _check_configs(configs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    without_value = [key for key, value in configs if value is None]
+    if without_value:
+        raise KafkaError(
+            errors.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(without_value)}"
+        )
+    for key, value in configs:
+        assert value is not None
+        try:
+            validate_topic_config(key, value)
+        except ConfigError as error:
+            raise KafkaError(errors.INVALID_CONFIG, str(error)) from error
+        checked[key] = value
+    return checked
+
+
+def _topic_records(
+    name: str, topic_id: bytes, placed: Sequence[tuple[int, ...]], configs: dict[str, str]
+) -> list[Record]:
+    records: list[Record] = [TopicRecord(name=name, topic_id=topic_id)]
+    for key, value in configs.items():
+        records.append(ConfigRecord(resource_type=RESOURCE_TOPIC, name=name, key=key, value=value))
+    for partition, replicas in enumerate(placed):
+        records.append(
+            PartitionRecord(
+                topic_id=topic_id,
+                partition=partition,
+                replicas=replicas,
+                isr=replicas,
+                leader=replicas[0],
+                leader_epoch=0,
+                partition_epoch=0,
+            )
+        )
+    return records
+
+
+def _find_topic(
+    image: MetadataImage, asked: TopicToDelete, names: Counter[str], ids: Counter[bytes]
+) -> tuple[str, bytes]:
+    by_id = asked.topic_id != NO_TOPIC_ID
+    if by_id and asked.name is not None:
+        raise KafkaError(errors.INVALID_REQUEST, "You may not specify both topic name and topic id.")
+    if by_id:
+        if ids[asked.topic_id] > 1:
+            raise KafkaError(errors.INVALID_REQUEST, "Duplicate topic id.")
+        topic = image.topics_by_id.get(asked.topic_id)
+        if topic is None:
+            raise KafkaError(errors.UNKNOWN_TOPIC_ID, "This server does not host this topic ID.")
+        return topic.name, topic.topic_id
+    if asked.name is None:
+        raise KafkaError(errors.INVALID_REQUEST, "Neither topic name nor id were specified.")
+    if names[asked.name] > 1:
+        raise KafkaError(errors.INVALID_REQUEST, "Duplicate topic name.")
+    topic = image.topics_by_name.get(asked.name)
+    if topic is None:
+        raise KafkaError(
+            errors.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
+        )
+    return topic.name, topic.topic_id
