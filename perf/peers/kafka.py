@@ -1,0 +1,105 @@
+"""A one-node Apache Kafka in KRaft mode, run from its jars with the flags its own scripts use."""
+
+import subprocess
+from pathlib import Path
+
+from perf.peers.jars import class_path
+from perf.peers.peer import Endpoint, Tcp, free_port, stop_process
+
+# As kafka-server-start.sh and kafka-run-class.sh start it.
+HEAP = ("-Xmx1G", "-Xms1G")
+JVM_FLAGS = (
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+)
+
+LOGGING = """\
+status=ERROR
+name=peer
+appender.out.type=Console
+appender.out.name=OUT
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=[%d] %p %m (%c)%n
+rootLogger.level=WARN
+rootLogger.appenderRef.out.ref=OUT
+"""
+
+CLUSTER_ID = "dGFpbHJhY2UtcGVlci0wMQ"
+
+
+class Kafka:
+    """Starts and stops one node in `directory`; heap and collector as Kafka's own scripts choose them."""
+
+    name = "kafka"
+
+    def __init__(self, directory: Path, settings: dict[str, str] | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.log_file = directory / "server.out"
+        self.address = Tcp("127.0.0.1", free_port())
+        self._process: subprocess.Popen[bytes] | None = None
+        self._properties = directory / "server.properties"
+        self._logging = directory / "log4j2.properties"
+        self._logging.write_text(LOGGING)
+        self._write_properties(settings or {})
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        return {"tcp": self.address}
+
+    def format(self) -> None:
+        """Write the storage's identity, once in the life of a data directory."""
+        tool = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(self._properties)]
+        done = subprocess.run(
+            self._java(("-Xmx256M", "-XX:TieredStopAtLevel=1"), *tool), capture_output=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"Kafka's storage tool failed: {done.stdout.decode()}{done.stderr.decode()}")
+
+    def start(self) -> None:
+        if not (self.directory / "data" / "meta.properties").exists():
+            self.format()
+        command = self._java((*HEAP, *JVM_FLAGS), "kafka.Kafka", str(self._properties))
+        with self.log_file.open("ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.directory)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            stop_process(self._process, grace_s=30)
+            self._process = None
+
+    def _java(self, flags: tuple[str, ...], main: str, *arguments: str) -> list[str]:
+        logging = f"-Dlog4j2.configurationFile={self._logging}"
+        return ["java", *flags, logging, "-cp", class_path(), main, *arguments]
+
+    def _write_properties(self, settings: dict[str, str]) -> None:
+        controller = free_port()
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.address.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.address.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self.directory / "data"),
+            # A cluster of one, as Kafka's own config/server.properties sets it.
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "num.partitions": "1",
+            # Both peers give the space of a deleted topic back at once, so that one workload's pages do not slow the next.
+            "log.segment.delete.delay.ms": "500",
+            **settings,
+        }
+        self._properties.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))

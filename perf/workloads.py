@@ -1,0 +1,113 @@
+"""The workloads that `make perf` runs, declared, and what each has to reach.
+
+The ratios are Tailrace's figure over Apache Kafka's of the same run, always over TCP on Kafka's side: it has no other door.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from perf import measures
+from perf.batches import batch_of_size
+from perf.measures import Figures
+from perf.peers.peer import Endpoint
+
+ONE_RECORD = batch_of_size(61 + 100, 100)
+SIXTEEN_KIB = batch_of_size(16 << 10, 1 << 10)
+ONE_MIB = batch_of_size(1 << 20, 1 << 10)
+
+SECONDS = 1.5
+BYTES_MAX = 384 << 20  # a measurement ends there, so that the disk's write-back does not become the subject
+FETCH_LOG_BYTES = 128 << 20
+
+
+class Workload(NamedTuple):
+    """One row of the table: how to measure it on an endpoint, and which of its figures is the one that counts."""
+
+    name: str
+    measure: Callable[[Endpoint], Figures]
+    figure: str
+
+
+class Target(NamedTuple):
+    """A ratio that has to be reached on one transport."""
+
+    workload: str
+    transport: str
+    at_least: float | None
+    at_most: float | None
+
+    def met(self, ratio: float) -> bool:
+        """Whether the ratio is on the right side."""
+        high_enough = self.at_least is None or ratio >= self.at_least
+        return high_enough and (self.at_most is None or ratio <= self.at_most)
+
+    def text(self) -> str:
+        """As one writes it."""
+        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:.3g}"
+
+
+def _produce(size: str, acks: int, in_flight: int) -> Workload:
+    batch = {"1 record": ONE_RECORD, "16 KiB": SIXTEEN_KIB, "1 MiB": ONE_MIB}[size]
+    name = f"produce {size}, acks {'all' if acks < 0 else acks}, {in_flight} in flight"
+    measure = partial(
+        measures.produce, batch=batch, acks=acks, in_flight=in_flight, seconds=SECONDS, bytes_max=BYTES_MAX
+    )
+    return Workload(name, measure, "requests/s" if batch is ONE_RECORD else "MB/s")
+
+
+def _fetch(size: str, partition_max_bytes: int) -> Workload:
+    batch = {"16 KiB": SIXTEEN_KIB, "1 MiB": ONE_MIB}[size]
+    measure = partial(
+        measures.fetch,
+        batch=batch,
+        log_bytes=FETCH_LOG_BYTES,
+        partition_max_bytes=partition_max_bytes,
+        seconds=SECONDS,
+    )
+    return Workload(f"fetch {size} batches, {partition_max_bytes >> 10} KiB a request", measure, "MB/s")
+
+
+ROUND_TRIP = [
+    Workload(
+        f"round trip 1 record, acks {'all' if acks < 0 else acks}",
+        partial(measures.round_trip, batch=ONE_RECORD, acks=acks, seconds=SECONDS),
+        "p50 us",
+    )
+    for acks in (1, -1)
+]
+
+WORKLOADS = [
+    *ROUND_TRIP,
+    *(_produce("1 record", acks, 5) for acks in (1, -1)),
+    *(
+        _produce(size, acks, in_flight)
+        for size in ("16 KiB", "1 MiB")
+        for acks in (1, -1)
+        for in_flight in (1, 5)
+    ),
+    _fetch("16 KiB", 64 << 10),
+    _fetch("1 MiB", 1 << 20),
+]
+
+START_UP, REQUESTS, MEMORY, IDLE = "start to first produce", "requests in the first 3 s", "memory", "idle"
+
+TARGETS = [
+    *(Target(row.name, "tcp", None, 0.8) for row in ROUND_TRIP),
+    *(Target(row.name, "unix", None, 0.5) for row in ROUND_TRIP),
+    *(
+        Target(row.name, "tcp", at_least, None)
+        for row in WORKLOADS
+        for start, at_least in (
+            ("produce 1 record", 2.0),
+            ("produce 16 KiB", 3.0),
+            ("produce 1 MiB", 2.5),
+            ("fetch", 1.0),
+        )
+        if row.name.startswith(start)
+    ),
+    Target(START_UP, "tcp", None, 1 / 6),
+    Target(REQUESTS, "tcp", 8.0, None),
+    Target(MEMORY, "tcp", None, 1 / 5),
+    Target(IDLE, "tcp", None, 1 / 5),
+]
