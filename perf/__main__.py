@@ -1,4 +1,4 @@
-"""`python -m perf`: Tailrace and Apache Kafka on the same machine in the same run, turn by turn, as ratios."""
+"""`python -m perf`: Tailrace and Apache Kafka on one machine in one run, turn by turn, as ratios."""
 
 import argparse
 import os

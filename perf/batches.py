@@ -47,7 +47,7 @@ def record_of_size(offset_delta: int, size: int, fill: bytes) -> bytes:
 def batch_of_size(
     size: int, record_size: int, fill: bytes = b"the quick brown fox jumps over the lazy dog. "
 ) -> Batch:
-    """A batch of exactly `size` bytes, its records of `record_size` but the last one, which takes what is left."""
+    """A batch of exactly `size` bytes: records of `record_size`, and a last one that takes what is left."""
     space = size - HEADER.size
     count = max(1, space // record_size)
     sizes = [record_size] * (count - 1) + [space - record_size * (count - 1)]

@@ -23,7 +23,7 @@ def connect(endpoint: Endpoint, give_up: float) -> wire.Connection:
 
 
 def start_up(peer: Peer, batch: Batch) -> Figures:
-    """Seconds from the start of the first process to the first acknowledged record; requests acknowledged in its first 3 s.
+    """Seconds from spawning the broker to the first acknowledged record; requests answered in its first 3 s.
 
     The broker's storage is made; its first topic is not.
     """

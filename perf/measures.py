@@ -37,7 +37,7 @@ class Pipeline:
         self.records = 0  # acknowledged so far
 
     def run(self, seconds: float, bytes_max: int) -> tuple[int, float]:
-        """Send until the time or the bytes are used up; returns the acknowledged requests and the seconds taken."""
+        """Send until the time or the bytes are used up; returns acknowledged requests and seconds taken."""
         send = self._connection.socket.sendall
         stride = self._in_flight + 1
         runs = [
@@ -130,7 +130,7 @@ def round_trip(endpoint: Endpoint, batch: Batch, acks: int, seconds: float) -> F
 def fetch(
     endpoint: Endpoint, batch: Batch, log_bytes: int, partition_max_bytes: int, seconds: float
 ) -> Figures:
-    """Bytes a second read from the page cache, one request after the other, from the start again at the end."""
+    """Bytes a second read from the page cache, one request after the other, over and over."""
     topic = new_topic()
     with wire.Connection(endpoint, FETCH_BUFFER) as connection:
         wire.create_topic(connection, topic)

@@ -8,9 +8,9 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(NamedTuple):
-    """Proportional set size in bytes: a page shared by n processes counts 1/n in each, so a sum counts it once.
+    """Proportional set size in bytes: of a page shared by n processes each counts 1/n, so sums are true.
 
-    `file` holds the mapped pages of files, log segments among them: the kernel takes them back when it needs them.
+    `file` holds mapped pages of files, log segments among them: the kernel takes them back when it needs to.
     """
 
     total: int

@@ -1,7 +1,7 @@
 """Requests written by hand, so that a client costs next to nothing and shares no code with what it measures.
 
-Produce 9 and Fetch 12 carry topic names and are the newest versions that do not need a topic id. The others are the
-newest whose encoding is not flexible.
+Produce 9 and Fetch 12 carry topic names: nobody has to ask for a topic id first. The others are the newest
+whose encoding is not flexible.
 """
 
 import socket

@@ -1,6 +1,7 @@
 """The workloads that `make perf` runs, declared, and what each has to reach.
 
-The ratios are Tailrace's figure over Apache Kafka's of the same run, always over TCP on Kafka's side: it has no other door.
+A ratio is Tailrace's figure over Apache Kafka's of the same run, on Kafka's side always over TCP: it has no
+other door.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ FETCH_LOG_BYTES = 128 << 20
 
 
 class Workload(NamedTuple):
-    """One row of the table: how to measure it on an endpoint, and which of its figures is the one that counts."""
+    """One row of the table: how to measure it on an endpoint, and which of its figures counts."""
 
     name: str
     measure: Callable[[Endpoint], Figures]

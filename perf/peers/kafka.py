@@ -98,7 +98,7 @@ class Kafka:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "num.partitions": "1",
-            # Both peers give the space of a deleted topic back at once, so that one workload's pages do not slow the next.
+            # A deleted topic gives its space back at once: its pages must not slow the next workload.
             "log.segment.delete.delay.ms": "500",
             **settings,
         }
