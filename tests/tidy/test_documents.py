@@ -5,9 +5,8 @@ import re
 
 from tests.tidy.sources import LAYERS, ROOT, committed, sources
 
-NAMED = re.compile(
-    r"(?<![\w/])(?:core|shm|workers|clients|tailrace|tests|perf)/[\w./*-]*\w+\.(?:py|md|xml|java)"
-)
+FOLDERS = "core|shm|workers|clients|tailrace|tests|perf"
+NAMED = re.compile(r"(?<![\w/])(?:" + FOLDERS + r")/[\w./*-]*\w+\.(?:py|md|xml|java)")
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "HACKING.md", "LIMITS.md", "CHANGELOG.md")
 
 
