@@ -64,8 +64,14 @@ class _Decoding:
                 arguments.append(locals_[field.name])
                 kept = len(arguments)
             else:
-                arguments.append(repr(field.default))
+                arguments.append(self.default(field))
         return f"{self.text.constant(cls.__name__, cls)}({', '.join(arguments[:kept])})"
+
+    def default(self, field: Field) -> str:
+        """The expression of a field's default."""
+        if isinstance(field.default, Struct):
+            return f"{self.text.constant(type(field.default).__name__, type(field.default))}()"
+        return repr(field.default)
 
     def value(self, field: Field) -> str:
         """Write code that reads a field; returns its local."""

@@ -79,7 +79,13 @@ class _Encoding:
             return f"{value} is not None"
         if field.kind == "array":
             return value
+        if isinstance(field.default, Struct):
+            return f"{value} != {self.default_of(type(field.default))}"
         return f"{value} != {field.default!r}"
+
+    def default_of(self, cls: type[Struct]) -> str:
+        """The name of a part whose fields all have their defaults."""
+        return self.text.constant(f"DEFAULT_{cls.__name__}", _default(cls))
 
     def value(self, field: Field, value: str) -> None:
         """Write code that appends a field."""
@@ -200,8 +206,7 @@ class _Encoding:
             text.line(f"{value} = {local}.{field.name}")
             condition = self.differs(field, value)
             if field.struct is not None:
-                empty = text.constant(f"DEFAULT_{field.struct.__name__}", _default(field.struct))
-                condition = f"{condition} and {value} != {empty}"
+                condition = f"{condition} and {value} != {self.default_of(field.struct)}"
             present.append(condition)
         run, self.run = self.run, []
         some = text.name("some")

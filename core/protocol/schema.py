@@ -91,7 +91,6 @@ Int8 = Annotated[int, Wire("int8")]
 Int16 = Annotated[int, Wire("int16")]
 Uint16 = Annotated[int, Wire("uint16")]
 Int32 = Annotated[int, Wire("int32")]
-Uint32 = Annotated[int, Wire("uint32")]
 Int64 = Annotated[int, Wire("int64")]
 Float64 = Annotated[float, Wire("float64")]
 Uuid = Annotated[bytes, Wire("uuid")]
@@ -109,7 +108,6 @@ FIXED = {  # wire type -> (struct format, bytes)
     "int16": ("h", 2),
     "uint16": ("H", 2),
     "int32": ("i", 4),
-    "uint32": ("I", 4),
     "int64": ("q", 8),
     "float64": ("d", 8),
     "uuid": ("16s", 16),

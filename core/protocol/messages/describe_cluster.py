@@ -1,4 +1,4 @@
-"""DescribeCluster (60): the brokers, for administrators. Version 1 can ask a controller, 2 shows fenced ones."""
+"""DescribeCluster (60): brokers, for administrators. Version 1 can ask a controller, 2 shows fenced ones."""
 
 from typing import Annotated
 

@@ -59,7 +59,7 @@ class DescribeTopicPartitionsResponseTopic(Struct, gc=False):
     error_code: Int16 = 0
     name: NullableString = ""
     topic_id: Annotated[Uuid, IGNORABLE] = NO_ID
-    is_internal: Bool = False
+    is_internal: Annotated[Bool, IGNORABLE] = False
     partitions: list[DescribeTopicPartitionsResponsePartition] = []
     topic_authorized_operations: Int32 = -(2**31)
 

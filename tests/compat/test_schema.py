@@ -1,0 +1,198 @@
+"""Our declarations against Kafka's own, field by field and version by version.
+
+The definitions are read from the kafka-clients jar of the Java peer; no file of Kafka's is kept here.
+"""
+
+import json
+import re
+from os import environ
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from msgspec import Struct
+
+from tailrace.core.protocol.apis import APIS, INIT_PRODUCER_ID, PRODUCE
+from tailrace.core.protocol.schema import FACTS, NEWEST, Field, fields_of
+from tests.support.messages import version_id
+
+PEERS = Path(environ.get("TAILRACE_PEERS", Path(__file__).resolve().parents[2] / ".peers" / "jars"))
+JAR = "kafka-clients-4.3.1.jar"
+
+Json = dict[str, Any]
+
+# versions that Kafka defines but that are not stable: not declared, not advertised
+UNSTABLE_SINCE = {INIT_PRODUCER_ID: 6}
+
+CASES = [(key, kind) for key in APIS for kind in ("Request", "Response")]
+
+
+@pytest.fixture(scope="module")
+def jar() -> Path:
+    """The jar with the definitions."""
+    for path in (PEERS / JAR, PEERS / "jars" / JAR):
+        if path.exists():
+            return path
+    pytest.skip(f"no {JAR} in .peers/jars: fetch the Java peer, or set TAILRACE_PEERS to its folder")
+
+
+def definition(jar: Path, name: str) -> Json:
+    """Kafka's definition of a message; its comments are whole lines."""
+    with ZipFile(jar) as archive:
+        text = archive.read(f"common/message/{name}.json").decode()
+    found: Json = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    return found
+
+
+def versions(text: str) -> tuple[int, int]:
+    """The inclusive range that Kafka writes as `3`, `3-5`, `3+` or `none`."""
+    if text == "none":
+        return NEWEST + 1, NEWEST
+    if text.endswith("+"):
+        return int(text[:-1]), NEWEST
+    first, _, last = text.partition("-")
+    return int(first), int(last or first)
+
+
+def within(text: str, version: int) -> bool:
+    """Whether the range contains the version."""
+    first, last = versions(text)
+    return first <= version <= last
+
+
+def snake(name: str) -> str:
+    """TopicId -> topic_id."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def default_of(theirs: Json, fields: list[Json] | None) -> Any:
+    """The default that Kafka's generated classes give the field."""
+    given, type_ = theirs.get("default"), theirs["type"]
+    if given == "null":
+        return None
+    if type_.startswith("[]"):
+        return []
+    if type_ == "bool":
+        return given in ("true", True)
+    if type_ == "uuid":
+        return bytes(16)
+    if type_ == "string":
+        return given or ""
+    if type_ == "records" or fields is not None:
+        return None
+    if type_ == "bytes":
+        return b""
+    return int(str(given or 0), 0)
+
+
+def compare(path: str, ours: Field, theirs: Json, common: dict[str, list[Json]], version: int) -> list[str]:
+    """What differs between our field and Kafka's in one version."""
+    differences: list[str] = []
+
+    def same(what: str, our_fact: object, their_fact: object) -> None:
+        if our_fact != their_fact:
+            differences.append(f"{path} v{version}: {what} is {our_fact!r} here, {their_fact!r} in Kafka")
+
+    type_: str = theirs["type"]
+    element = type_.removeprefix("[]")
+    parts = theirs.get("fields") or common.get(element)
+    tagged = within(theirs.get("taggedVersions", "none"), version)
+    same("tag", ours.tag, theirs["tag"] if tagged else -1)
+    if not (tagged and parts and element == type_):  # a tagged struct is None here when it is absent
+        same("nullable", ours.null_since <= version, within(theirs.get("nullableVersions", "none"), version))
+    same("ignorable", ours.ignorable, bool(theirs.get("ignorable")))
+    same("array", ours.kind == "array", type_.startswith("[]"))
+    single = ours.item if ours.item is not None else ours
+    same("type", single.kind, "struct" if parts is not None else element)
+    if parts is not None and single.struct is not None:
+        differences += compare_fields(path, single.struct, parts, common, version)
+    return differences
+
+
+def compare_fields(
+    path: str, cls: type[Struct], theirs: list[Json], common: dict[str, list[Json]], version: int
+) -> list[str]:
+    """What differs between the fields of our class and Kafka's in one version."""
+    ours = [field for field in fields_of(cls) if field.in_version(version)]
+    present = [field for field in theirs if within(field["versions"], version)]
+    our_names, their_names = [field.name for field in ours], [snake(field["name"]) for field in present]
+    if our_names != their_names:
+        return [f"{path} v{version}: fields {our_names} here, {their_names} in Kafka"]
+    return [
+        difference
+        for ours_, theirs_ in zip(ours, present, strict=True)
+        for difference in compare(f"{path}.{ours_.name}", ours_, theirs_, common, version)
+    ]
+
+
+def compare_defaults(
+    cls: type[Struct], theirs: list[Json], common: dict[str, list[Json]], declared: range
+) -> list[str]:
+    """Defaults matter where a version lacks the field; where none does, ours may be null if allowed."""
+    differences: list[str] = []
+    by_name = {snake(field["name"]): field for field in theirs}
+    for ours in fields_of(cls):
+        their_field = by_name[ours.name]
+        parts = their_field.get("fields") or common.get(their_field["type"].removeprefix("[]"))
+        expected = default_of(their_field, parts)
+        always = all(ours.in_version(version) and ours.null_since <= version for version in declared)
+        if ours.default != expected and not (ours.default is None and always):
+            differences.append(f"{cls.__name__}.{ours.name}: default {ours.default!r}, {expected!r} in Kafka")
+        single = ours.item if ours.item is not None else ours
+        if parts is not None and single.struct is not None:
+            differences += compare_defaults(single.struct, parts, common, declared)
+    return differences
+
+
+@pytest.mark.parametrize(("key", "kind"), CASES, ids=version_id)
+def test_a_declaration_says_what_kafka_says(jar: Path, key: int, kind: str) -> None:
+    api = APIS[key]
+    cls = api.request if kind == "Request" else api.response
+    theirs = definition(jar, api.name + kind)
+    common = {each["name"]: each["fields"] for each in theirs.get("commonStructs", [])}
+    facts = FACTS[cls]
+
+    first, last = versions(theirs["validVersions"])
+    assert theirs["apiKey"] == key
+    assert facts.first == first
+    assert facts.last == UNSTABLE_SINCE.get(key, last + 1) - 1
+    assert facts.flexible == versions(theirs["flexibleVersions"])[0]
+    assert bool(theirs.get("latestVersionUnstable")) == (key in UNSTABLE_SINCE) or kind == "Response"
+
+    declared = range(facts.first, facts.last + 1)
+    differences = [
+        difference
+        for version in declared
+        for difference in compare_fields(cls.__name__, cls, theirs["fields"], common, version)
+    ]
+    differences += compare_defaults(cls, theirs["fields"], common, declared)
+    assert differences == []
+
+
+@pytest.mark.parametrize("key", APIS)
+def test_the_table_advertises_what_the_messages_have(jar: Path, key: int) -> None:
+    api = APIS[key]
+    facts = FACTS[api.request]
+    assert "broker" in definition(jar, api.name + "Request")["listeners"]
+    assert FACTS[api.response] == facts
+    assert (api.min_decodable, api.max_version, api.flexible_since) == (
+        facts.first,
+        facts.last,
+        facts.flexible,
+    )
+    assert api.min_version == (0 if key == PRODUCE else facts.first)
+
+
+def test_headers_have_the_versions_that_frames_assumes(jar: Path) -> None:
+    request, response = definition(jar, "RequestHeader"), definition(jar, "ResponseHeader")
+    assert (request["validVersions"], request["flexibleVersions"]) == ("1-2", "2+")
+    assert [(field["name"], field["type"]) for field in request["fields"]] == [
+        ("RequestApiKey", "int16"),
+        ("RequestApiVersion", "int16"),
+        ("CorrelationId", "int32"),
+        ("ClientId", "string"),
+    ]
+    assert request["fields"][3]["flexibleVersions"] == "none"
+    assert (response["validVersions"], response["flexibleVersions"]) == ("0-1", "1+")
+    assert [(field["name"], field["type"]) for field in response["fields"]] == [("CorrelationId", "int32")]

@@ -1,0 +1,63 @@
+"""Random values of declared messages, from a seed."""
+
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+from tailrace.core.protocol.apis import APIS
+from tailrace.core.protocol.schema import FACTS, Field, fields_of
+
+_RANGES = {
+    "int8": (-(2**7), 2**7 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+    "uint16": (0, 2**16 - 1),
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+}
+_TEXTS = ("", "a", "topic-1", "grün", "日本", "x" * 126, "x" * 127, "y" * 128, "z" * 300)
+_LENGTHS = (0, 1, 2, 3, 9)
+
+
+def all_messages() -> list[tuple[type[Struct], int]]:
+    """Every message with every version it has."""
+    classes = [cls for api in APIS.values() for cls in (api.request, api.response)]
+    return [(cls, version) for cls in classes for version in range(FACTS[cls].first, FACTS[cls].last + 1)]
+
+
+def version_id(value: object) -> str:
+    """The name of a test's parameter."""
+    return value.__name__ if isinstance(value, type) else str(value)
+
+
+def random_message(cls: type[Struct], version: int, random: Random) -> Any:
+    """A message of which every field the version carries is random; nulls and absent tags included."""
+    values = {
+        field.name: _value(field, version, random) for field in fields_of(cls) if field.in_version(version)
+    }
+    return cls(**values)
+
+
+def _value(field: Field, version: int, random: Random) -> Any:
+    if field.tag >= 0 and random.random() < 0.5:
+        return field.default
+    if field.null_since <= version and random.random() < 0.2:
+        return None
+    if field.kind in _RANGES:
+        low, high = _RANGES[field.kind]
+        return random.choice((low, high, 0, -1 if low else 1, random.randint(low, high)))
+    if field.kind == "bool":
+        return random.random() < 0.5
+    if field.kind == "uuid":
+        return random.randbytes(16)
+    if field.kind == "string":
+        return random.choice(_TEXTS)
+    if field.kind == "struct":
+        assert field.struct is not None
+        value = random_message(field.struct, version, random)
+        return None if field.tag >= 0 and value == field.struct() else value
+    if field.kind == "array":
+        assert field.item is not None
+        item = field.item
+        return [_value(item, version, random) for _ in range(random.choice(_LENGTHS))]
+    return random.randbytes(random.choice((0, 1, 126, 127, 128, 20000)))
