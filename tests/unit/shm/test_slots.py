@@ -1,0 +1,61 @@
+"""Slots are reused, incarnations never."""
+
+from pathlib import Path
+
+import pytest
+
+from tailrace.shm import slots as slots_module
+from tailrace.shm.region import ShmError
+from tailrace.shm.slots import FREE, GATEWAY, READY, STARTING, WORKER, SlotTable, role_name, state_name
+
+
+def test_fresh_slots_are_free_and_nobody_lives_in_them(tmp_path: Path) -> None:
+    table = SlotTable.create(str(tmp_path / "slots"), 5)
+    assert [table.live_incarnation(slot) for slot in range(5)] == [0] * 5
+    assert not any(table.is_live(slot, 0) for slot in range(5))
+    assert [table.current_row(slot) for slot in range(5)] == [-1] * 5
+
+
+def test_successor_has_a_new_incarnation_and_a_clean_row(tmp_path: Path) -> None:
+    table = SlotTable.create(str(tmp_path / "slots"), 5)
+    first = table.begin(2, GATEWAY, 1, 0)
+    other = table.begin(3, WORKER, 0, 4)
+    table.set_state(2, READY)
+    table.set_current_row(2, 17)
+    table.add_progress(2)
+    table.set_long_operation(2, 1)
+    table.mark_dead(2, first)
+    assert (table.is_live(2, first), table.live_incarnation(2), table.state(2)) == (False, 0, FREE)
+    assert table.death_count() == 1
+    second = table.begin(2, WORKER, 2, 6)
+    assert len({first, other, second}) == 3
+    assert (table.is_live(2, second), table.is_live(2, first)) == (True, False)
+    assert (table.role(2), table.broker(2), table.index(2), table.state(2)) == (WORKER, 2, 6, STARTING)
+    assert (table.current_row(2), table.progress(2), table.long_operation(2)) == (-1, 0, 0)
+
+
+def test_slot_of_a_process_not_proven_dead_is_not_given_away(tmp_path: Path) -> None:
+    table = SlotTable.create(str(tmp_path / "slots"), 2)
+    table.begin(1, WORKER, 0, 0)
+    with pytest.raises(AssertionError):
+        table.begin(1, WORKER, 0, 0)
+
+
+def test_run_that_has_used_up_its_incarnations_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "INCARNATIONS_MAX", 2)
+    table = SlotTable.create(str(tmp_path / "slots"), 4)
+    assert [table.begin(slot, WORKER, 0, slot) for slot in range(2)] == [1, 2]
+    with pytest.raises(ShmError, match="start the broker again"):
+        table.begin(2, WORKER, 0, 2)
+
+
+def test_another_program_reads_the_table_by_path(tmp_path: Path) -> None:
+    path = str(tmp_path / "slots")
+    table = SlotTable.create(path, 3)
+    incarnation = table.begin(1, GATEWAY, 0, 0)
+    table.set_pid(1, 1234)
+    seen = SlotTable.attach(path)
+    assert (seen.count, seen.pid(1), seen.incarnation(1), seen.dead_incarnation(1)) == (3, 1234, incarnation, 0)
+    assert (role_name(seen.role(1)), state_name(seen.state(1))) == ("gateway", "starting")
