@@ -14,6 +14,9 @@ MALFORMED = (
 UNENCODABLE = (StructError, AttributeError, TypeError, UnicodeEncodeError, OverflowError)
 
 
+_ONE_BYTE = tuple(bytes((value,)) for value in range(128))
+
+
 class Source(Protocol):
     """What is decoded from: bytes or an mmap, whose slices are bytes."""
 
@@ -53,17 +56,24 @@ def uvarint(buffer: Source, position: int) -> tuple[int, int]:
 def uvarint_bytes(value: int) -> bytes:
     """The value as an unsigned varint."""
     if value < 128:
-        return bytes((value,))
-    if value < 16384:
+        return _ONE_BYTE[value]
+    if value < 1 << 14:
         return bytes((value & 127 | 128, value >> 7))
+    if value < 1 << 21:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14))
+    if value < 1 << 28:
+        return bytes((value & 127 | 128, value >> 7 & 127 | 128, value >> 14 & 127 | 128, value >> 21))
     if value >= 1 << 32:
         raise OverflowError(f"{value} does not fit an unsigned varint")
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes(
+        (
+            value & 127 | 128,
+            value >> 7 & 127 | 128,
+            value >> 14 & 127 | 128,
+            value >> 21 & 127 | 128,
+            value >> 28,
+        )
+    )
 
 
 def skip_tags(buffer: Source, position: int, end: int, count: int) -> int:

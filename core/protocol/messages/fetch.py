@@ -5,10 +5,14 @@ the replica into a tagged field, 16 names the endpoints of leaders, 17 the repli
 watermark.
 """
 
-from typing import Annotated
+from struct import Struct as Layout
+from typing import Annotated, Any
 
 from msgspec import Struct
 
+from tailrace.core.errors import ProtocolError
+from tailrace.core.protocol.compile import encoder
+from tailrace.core.protocol.primitives import UNENCODABLE, uvarint_bytes
 from tailrace.core.protocol.schema import (
     IGNORABLE,
     NO_ID,
@@ -151,3 +155,80 @@ class FetchResponse(Struct, gc=False):
     session_id: Annotated[Int32, since(7)] = 0
     responses: list[FetchResponseTopic] = []
     node_endpoints: Annotated[list[FetchResponseNode], since(16), tag(0)] = []
+
+
+# (partition, error code, high watermark, last stable offset, log start offset, records or None)
+FetchedPartition = tuple[int, int, int, int, int, Any]
+# by name up to version 12, by id from 13 on
+FetchedTopic = tuple[str | bytes, list[FetchedPartition]]
+
+_head = Layout(">ihi").pack
+_topic = Layout(">16sB").pack
+_partition = Layout(">ihqqqBi").pack  # up to the length of its records
+
+
+def encode_fetch_response(
+    version: int,
+    throttle_time_ms: int,
+    error_code: int,
+    session_id: int,
+    topics: list[FetchedTopic],
+    *,
+    committed: bool = False,
+) -> list[Any]:
+    """Encode the usual response without building messages: no leaders, divergence or aborted transactions.
+
+    A reader at isolation level `committed` gets an empty list of aborted transactions instead of null.
+    The bytes are those of FetchResponse's encoder; versions without tagged fields take the way through it.
+    """
+    if version < 12:
+        return _encode_classic(version, throttle_time_ms, error_code, session_id, topics, committed)
+    try:
+        pieces: list[Any] = []
+        out = bytearray(_head(throttle_time_ms, error_code, session_id))
+        out += uvarint_bytes(len(topics) + 1)
+        for topic, partitions in topics:
+            count = len(partitions) + 1
+            if isinstance(topic, str):
+                name = topic.encode()
+                out += uvarint_bytes(len(name) + 1) + name + uvarint_bytes(count)
+            elif count < 128:
+                out += _topic(topic, count)
+            else:
+                out += topic + uvarint_bytes(count)
+            for index, error, high_watermark, stable, start, records in partitions:
+                size = 0 if records is None else len(records) + 1
+                out += _partition(index, error, high_watermark, stable, start, committed, -1)
+                out += uvarint_bytes(size)
+                if size > 1:
+                    pieces.append(out)
+                    pieces.append(records)
+                    out = bytearray(1)
+                else:
+                    out.append(0)
+            out.append(0)
+        out.append(0)
+        pieces.append(out)
+        return pieces
+    except UNENCODABLE as error:
+        raise ProtocolError(f"cannot encode FetchResponse version {version}: {error}") from error
+
+
+def _encode_classic(
+    version: int,
+    throttle_time_ms: int,
+    error_code: int,
+    session_id: int,
+    topics: list[FetchedTopic],
+    committed: bool,
+) -> list[Any]:
+    response = FetchResponse(throttle_time_ms, error_code, session_id)
+    for topic, partitions in topics:
+        parts = [
+            FetchResponsePartition(
+                *partition[:5], aborted_transactions=[] if committed else None, records=partition[5]
+            )
+            for partition in partitions
+        ]
+        response.responses.append(FetchResponseTopic(str(topic), partitions=parts))
+    return encoder(FetchResponse, version)(response)
