@@ -64,3 +64,18 @@ class ApiVersionsResponse(Struct, gc=False):
     finalized_features_epoch: Annotated[Int64, since(3), tag(1), IGNORABLE] = -1
     finalized_features: Annotated[list[ApiVersionsResponseFinalizedFeature], since(3), tag(2), IGNORABLE] = []
     zk_migration_ready: Annotated[Bool, since(3), tag(3), IGNORABLE] = False
+
+
+def names_software(request: ApiVersionsRequest, version: int) -> bool:
+    """Whether the client says who it is as Kafka wants it; if not, the answer is INVALID_REQUEST.
+
+    From version 3 on: letters, digits, inner dots and dashes.
+    """
+    if version < 3:
+        return True
+    return _is_label(request.client_software_name) and _is_label(request.client_software_version)
+
+
+def _is_label(text: str) -> bool:
+    inner = text.replace(".", "").replace("-", "")
+    return inner.isascii() and inner.isalnum() and text[0].isalnum() and text[-1].isalnum()

@@ -168,37 +168,30 @@ def _walk_flexible(b: Source, p: int, end: int, by_id: bool) -> tuple[DecodedPro
             n, p = uvarint(b, p - 1)
         if not 0 <= (n - 1) * 6 <= end - p:
             raise too_long("partitions", n - 1, end - p)
-        partitions, p = _partitions(b, p, end, n - 1)
-        n = b[p]
-        p += 1
-        if n:
-            p = skip_tags(b, p, end, n)
-        topics.append((name, topic_id, partitions))
-    n = b[p]
-    p += 1
-    if n:
-        p = skip_tags(b, p, end, n)
-    return (transactional_id, acks, timeout_ms, topics), p
-
-
-def _partitions(b: Source, p: int, end: int, count: int) -> tuple[ProducePartitions, int]:
-    partitions: ProducePartitions = []
-    for _ in range(count):
-        index, n = _read_partition(b, p)
-        p += 5
-        if n > 127:
-            n, p = uvarint(b, p - 1)
-        n -= 1
-        partitions.append((index, p, n))
-        if n > 0:
+        partitions: ProducePartitions = []
+        for _ in range(n - 1):
+            index, n = _read_partition(b, p)
+            p += 5
+            if n > 127:
+                n, p = uvarint(b, p - 1)
+            n -= 1
             if n > end - p:
                 raise too_long("records", n, end - p)
-            p += n
-        n = b[p]
-        p += 1
-        if n:
-            p = skip_tags(b, p, end, n)
-    return partitions, p
+            partitions.append((index, p, n))
+            if n > 0:
+                p += n
+            if b[p]:
+                p = skip_tags(b, p + 1, end, b[p])
+            else:
+                p += 1
+        if b[p]:
+            p = skip_tags(b, p + 1, end, b[p])
+        else:
+            p += 1
+        topics.append((name, topic_id, partitions))
+    if b[p]:
+        return (transactional_id, acks, timeout_ms, topics), skip_tags(b, p + 1, end, b[p])
+    return (transactional_id, acks, timeout_ms, topics), p + 1
 
 
 def _string(b: Source, p: int, end: int, n: int, label: str) -> tuple[str, int]:

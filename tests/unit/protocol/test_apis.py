@@ -9,8 +9,10 @@ from tailrace.core.errors import NONE, UNSUPPORTED_VERSION
 from tailrace.core.protocol.apis import API_VERSIONS, APIS, FETCH, PRODUCE, api_versions_response
 from tailrace.core.protocol.compile import decode, encode
 from tailrace.core.protocol.messages.api_versions import (
+    ApiVersionsRequest,
     ApiVersionsResponse,
     ApiVersionsResponseFinalizedFeature,
+    names_software,
 )
 
 
@@ -74,3 +76,14 @@ def test_only_the_messages_that_are_asked_for_are_imported() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "tailrace.core.protocol.messages.api_versions" in loaded
     assert "tailrace.core.protocol.messages.fetch" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [("librdkafka", True), ("kgo", True), ("a.b-c1", True), ("9", True)]
+    + [(name, False) for name in ("", "-", ".a", "a-", "a b", "a_b", "é", "a\n")],
+)
+def test_a_client_names_its_software_as_kafka_wants_it(name: str, accepted: bool) -> None:
+    assert names_software(ApiVersionsRequest(name, "1.0"), 3) is accepted
+    assert names_software(ApiVersionsRequest("a", name), 4) is accepted
+    assert names_software(ApiVersionsRequest(name, name), 2)
