@@ -51,7 +51,7 @@ class Doorbell:
         self._net_s = net_s
         self._words[self._parked] = 0
 
-    def park(self, poll: Callable[[float], T], has_work: Callable[[], bool], timeout_s: float | None) -> T:
+    def park(self, poll: Callable[[float], T], has_work: Callable[[], object], timeout_s: float | None) -> T:
         """Sleep until the bell rings, `poll` finds something else, or the time, at most NET_S, is over.
 
         `poll(seconds)` watches the eventfd among others and returns something false when nothing was ready.

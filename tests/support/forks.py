@@ -30,7 +30,9 @@ class Forked:
 def fork(work: Callable[[], None]) -> Forked:
     """Run `work` in a child that shares nothing but inherited mappings. Exit status 1: it raised."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # test runners have threads; the child uses none of them
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # test runners have threads; the child uses none of them
         pid = os.fork()
     if pid:
         return Forked(pid)

@@ -1,6 +1,6 @@
 """A run's shared memory without its processes, for tests: run directory, slots, heads."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from tailrace.shm.links import HeadTable, Links
@@ -30,7 +30,7 @@ class SharedRun:
 
 
 @contextmanager
-def shared_run(slot_count: int = 12) -> Iterator[SharedRun]:
+def shared_run(slot_count: int = 12) -> Generator[SharedRun, None, None]:
     """A run in /dev/shm, removed at the end."""
     run_dir = RunDir.create()
     try:

@@ -1,4 +1,4 @@
-"""Two processes race a publish against a park: with the fences nothing is missed, without them the net catches it."""
+"""A publish races a park: nothing is missed with the fences; without them the net catches it."""
 
 import functools
 import operator
@@ -19,7 +19,12 @@ MISSED_ENOUGH = 3
 SPINS_BEFORE_YIELD = 2000
 
 WORK, SLEEPER_AT, RINGER_AT, STOP = 0, 64, 128, 192
-CONTENDED = (256, 264, 272, 280)  # lines both sides store to first, so that their stores take long to become visible
+CONTENDED = (
+    256,
+    264,
+    272,
+    280,
+)  # lines both sides store to first, so that their stores take long to become visible
 
 
 def _wait_for(words: "memoryview[int]", index: int, value: int) -> None:
@@ -31,7 +36,9 @@ def _wait_for(words: "memoryview[int]", index: int, value: int) -> None:
         os.sched_yield()
 
 
-def _sleep_and_wake(words: "memoryview[int]", bell: Doorbell, slots: SlotTable, eventfd: int, stop_at: int) -> int:
+def _sleep_and_wake(
+    words: "memoryview[int]", bell: Doorbell, slots: SlotTable, eventfd: int, stop_at: int
+) -> int:
     """The sleeper: park until there is work, round after round. Returns the missed wake-ups."""
     epoll = select.epoll()
     epoll.register(eventfd, select.EPOLLIN)
@@ -89,7 +96,11 @@ def test_two_million_handshakes_miss_no_wakeup() -> None:
     assert _race(net_s=0.5, stop_at=1) == 0
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="stores and loads swap between two processors only")
-def test_without_the_fences_wakeups_are_missed_and_the_net_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="stores and loads swap between two processors only"
+)
+def test_without_the_fences_wakeups_are_missed_and_the_net_counts_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(doorbell, "fence", bool)  # does nothing, as fast as can be
     assert _race(net_s=0.02, stop_at=MISSED_ENOUGH) >= MISSED_ENOUGH

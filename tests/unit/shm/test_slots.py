@@ -57,5 +57,10 @@ def test_another_program_reads_the_table_by_path(tmp_path: Path) -> None:
     incarnation = table.begin(1, GATEWAY, 0, 0)
     table.set_pid(1, 1234)
     seen = SlotTable.attach(path)
-    assert (seen.count, seen.pid(1), seen.incarnation(1), seen.dead_incarnation(1)) == (3, 1234, incarnation, 0)
+    assert (seen.count, seen.pid(1), seen.incarnation(1), seen.dead_incarnation(1)) == (
+        3,
+        1234,
+        incarnation,
+        0,
+    )
     assert (role_name(seen.role(1)), state_name(seen.state(1))) == ("gateway", "starting")

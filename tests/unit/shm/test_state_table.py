@@ -1,0 +1,115 @@
+"""Rows are whole at every instant, whatever happens to their writer."""
+
+import time
+from array import array
+from pathlib import Path
+
+from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
+    TOPIC_ID_HI,
+    WORDS,
+    RowWriter,
+    StateTable,
+    topic_id_bytes,
+    topic_id_words,
+)
+from tests.support.forks import fork
+
+READS = 100_000
+KILLS = 30
+
+
+def test_row_is_what_was_published_last(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 4)
+    writer = RowWriter(table, 2)
+    for number in range(5):
+        writer.values[HIGH_WATERMARK] = number
+        before = table.read(2)
+        assert before[HIGH_WATERMARK] == max(0, number - 1)
+        writer.publish()
+        assert (table.read(2)[HIGH_WATERMARK], table.read_word(2, HIGH_WATERMARK)) == (number, number)
+    assert [table.sequence(row) for row in range(4)] == [0, 0, 5, 0]
+    assert table.read(1) == table.read(3) == (0,) * WORDS
+
+
+def test_next_owner_goes_on_from_the_last_published_row(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 4)
+    table.write(0, array("q", range(WORDS)))
+    first = RowWriter(table, 0)
+    first.values[3] = 99
+    first.publish()
+    first.values[3] = 100  # never published: its process died
+    second = RowWriter(StateTable.attach(str(tmp_path / "state")), 0)
+    assert second.values.tolist() == [0, 1, 2, 99, *range(4, WORDS)]
+    second.values[3] = 101
+    second.publish()
+    assert table.read(0)[3] == 101
+
+
+def test_neighbours_are_not_touched(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 3)
+    for row in range(3):
+        table.write(row, array("q", [row + 1] * WORDS))
+    for _ in range(3):
+        table.write(1, array("q", [-1] * WORDS))
+    assert [table.read(row) for row in range(3)] == [(1,) * WORDS, (-1,) * WORDS, (3,) * WORDS]
+
+
+def _write_for_ever(table: StateTable) -> None:
+    writer = RowWriter(table, 1)
+    number = writer.values[0]
+    while True:
+        number += 1
+        writer.values[:] = array("q", [number]) * WORDS
+        writer.publish()
+
+
+def test_reader_beside_a_writer_never_sees_a_torn_row(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 3)
+    child = fork(lambda: _write_for_ever(table))
+    try:
+        last = 0
+        for _ in range(READS):
+            row = table.read(1)
+            assert row.count(row[0]) == WORDS
+            assert row[0] >= last
+            last = row[0]
+            assert table.read_word(1, 5) >= last
+    finally:
+        child.kill()
+    assert last > 0
+
+
+def test_writer_killed_at_any_instant_leaves_a_whole_row(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 3)
+    for _ in range(KILLS):
+        before = table.sequence(1)
+        child = fork(lambda: _write_for_ever(table))
+        while table.sequence(1) < before + 100:
+            time.sleep(0)
+        child.kill()
+        row = table.read(1)
+        assert row.count(row[0]) == WORDS
+
+
+def test_writer_killed_half_way_leaves_the_row_before(tmp_path: Path) -> None:
+    """The copy not in use is overwritten in part, the sequence word is not reached."""
+    table = StateTable.create(str(tmp_path / "state"), 1)
+    table.write(0, array("q", [7] * WORDS))
+    assert table.sequence(0) == 1
+    unused = 8 + 8  # copy 0 of row 0
+    for word in range(WORDS // 2):
+        table.words[unused + word] = 8
+        assert table.read(0) == (7,) * WORDS
+    RowWriter(table, 0).publish()
+    assert table.read(0) == (7,) * WORDS
+
+
+def test_topic_id_survives_its_two_words(tmp_path: Path) -> None:
+    topic_id = bytes.fromhex("ffeeddccbbaa99887766554433221100")
+    table = StateTable.create(str(tmp_path / "state"), 1)
+    writer = RowWriter(table, 0)
+    writer.values[TOPIC_ID_HI], writer.values[TOPIC_ID_HI + 1] = topic_id_words(topic_id)
+    writer.publish()
+    row = table.read(0)
+    assert topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_HI + 1]) == topic_id
