@@ -3,8 +3,9 @@
     config, warnings = load(file_properties, environ, overrides)
 
 A later source wins: defaults, file, environment, overrides. Whoever reads a BrokerConfig finds values
-that are whole: types, bounds and what must agree between keys were checked when it was made. Topic keys are checked by
-`validate_topic_config` and completed from the broker's own keys by `effective_topic_config`.
+that are whole: types, bounds and what must agree between keys were checked when it was made. Topic keys
+are checked by `validate_topic_config` and completed from the broker's own keys by
+`effective_topic_config`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """The broker and topic keys that are obeyed: Kafka's names, types, defaults and bounds, and a line on each.
 
 A default that is not Kafka's own stands in OWN_DEFAULTS with its reason. How a text becomes a value, and
-what is said about one that cannot, is `parse_value`: the rules and the sentences are those of Kafka's ConfigDef.
+what is said about one that cannot, is `parse_value`: the rules and the sentences are those of Kafka's
+ConfigDef.
 """
 
 from typing import NamedTuple

@@ -84,7 +84,7 @@ def _unescape(text: str) -> str:
                 char = _ESCAPES.get(char, char)
         pieces.append(char)
     joined = "".join(pieces)
-    # Java writes what lies beyond U+FFFF as two escapes; a lone half stays one, which no path or name accepts.
+    # Java writes what lies beyond U+FFFF as two escapes; a lone half stays one, which no name accepts.
     return joined.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 

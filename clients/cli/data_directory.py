@@ -1,0 +1,15 @@
+"""Where a broker keeps its data when it is not told."""
+
+import os
+
+
+def default_data_directory() -> str:
+    """The user's data folder, as the platform has it."""
+    from platformdirs import user_data_path
+
+    return str(user_data_path("tailrace") / "data")
+
+
+def chosen_data_directory(option: str | None) -> str:
+    """The directory named on the command line, else the one the environment names, else the default."""
+    return os.path.abspath(option or os.environ.get("KAFKA_LOG_DIRS") or default_data_directory())

@@ -1,0 +1,18 @@
+"""What the command line needs of a running broker's side, handed in by tailrace/__main__.py.
+
+Clients meet workers on the wire alone, so `start`, `stop` and `status` get their door to the processes
+from outside.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tailrace.core.config import BrokerConfig
+
+
+class Hooks(NamedTuple):
+    """Doors to the processes of this machine."""
+
+    run_broker: Callable[[BrokerConfig], int]  # be a broker; the exit status
+    read_pid: Callable[[str], int | None]  # supervisor of the broker that holds a data directory
+    read_status: Callable[[str], dict[str, Any] | None]  # all of its processes

@@ -1,0 +1,76 @@
+"""The command `tailrace`: finds a command's file, and turns failures into one line and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from tailrace.clients.cli.failures import FAILED, INTERRUPTED, NOT_FOUND, UNREACHABLE, say
+from tailrace.clients.cli.hooks import Hooks
+from tailrace.clients.connection import UnreachableError
+from tailrace.core import errors
+from tailrace.core.config import ConfigError
+from tailrace.core.errors import KafkaError, ProtocolError
+
+COMMANDS = ("start", "stop", "status", "topic", "produce", "consume")
+
+_NOT_FOUND = (errors.UNKNOWN_TOPIC_OR_PARTITION, errors.UNKNOWN_TOPIC_ID)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order of a first visit."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = import_module(f"tailrace.clients.cli.{cmd_name}_command").command
+        return found
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tailrace")
+def cli() -> None:
+    """Tailrace: a Kafka-protocol event log for one host."""
+
+
+def run(arguments: Sequence[str], hooks: Hooks) -> NoReturn:
+    """Run one command line and end the process with its exit code."""
+    raise SystemExit(exit_code(arguments, hooks))
+
+
+def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
+    """Run one command line; its exit code."""
+    try:
+        result = cli.main(args=list(arguments), prog_name="tailrace", obj=hooks, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output is gone; the interpreter's own flush at exit must not fail on it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except UnreachableError as error:
+        say(str(error))
+        return UNREACHABLE
+    except KafkaError as error:
+        say(str(error))
+        return NOT_FOUND if error.code in _NOT_FOUND else FAILED
+    except (ConfigError, ProtocolError, OSError) as error:
+        say(str(error))
+        return FAILED

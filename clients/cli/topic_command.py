@@ -1,0 +1,170 @@
+"""`tailrace topic create | list | describe | delete`."""
+
+from typing import Any
+
+import click
+
+from tailrace.clients.admin import Admin
+from tailrace.clients.cli.options import bootstrap_option, connect, output_option, timeout_option
+from tailrace.clients.cli.output import print_json, print_table
+from tailrace.core.errors import KafkaError, name_of
+from tailrace.core.ids import uuid_text
+from tailrace.core.protocol.messages.list_offsets import EARLIEST, LATEST
+from tailrace.core.protocol.messages.metadata import MetadataResponsePartition, MetadataResponseTopic
+
+
+@click.group("topic")
+def command() -> None:
+    """Create, list, describe and delete topics."""
+
+
+@command.command("create")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-p", "--partitions", type=click.IntRange(1), default=None, help="Default: the broker's.")
+@click.option(
+    "-r", "--replication-factor", type=click.IntRange(1, 32767), default=None, help="Default: the broker's."
+)
+@click.option("-c", "--config", "configs", multiple=True, metavar="KEY=VALUE", help="A config of the topic.")
+@click.option("--if-not-exists", is_flag=True, help="A topic that is there already is no failure.")
+@click.option("--validate-only", is_flag=True, help="Only say whether it could be created.")
+@bootstrap_option
+@timeout_option
+@output_option
+def create(
+    names: tuple[str, ...],
+    partitions: int | None,
+    replication_factor: int | None,
+    configs: tuple[str, ...],
+    if_not_exists: bool,
+    validate_only: bool,
+    bootstrap: str,
+    timeout: float,
+    output: str,
+) -> None:
+    """Create topics.
+
+    \b
+    Example: tailrace topic create orders -p 3 -c retention.ms=86400000
+    """
+    settings: dict[str, str] = {}
+    for config in configs:
+        key, equals, value = config.partition("=")
+        if not equals:
+            raise click.UsageError(f"--config {config}: KEY=VALUE is expected")
+        settings[key] = value
+    with connect(bootstrap, timeout) as cluster:
+        created: list[dict[str, Any]] = []
+        for name in names:
+            try:
+                result = Admin(cluster).create_topic(
+                    name,
+                    partitions=partitions or -1,
+                    replication_factor=replication_factor or -1,
+                    configs=settings,
+                    validate_only=validate_only,
+                )
+            except KafkaError as error:
+                if if_not_exists and name_of(error.code) == "TOPIC_ALREADY_EXISTS":
+                    continue
+                raise
+            if not validate_only:
+                cluster.topic(name)  # returns once it can be used
+            created.append(
+                {
+                    "topic": name,
+                    "topic_id": uuid_text(result.topic_id),
+                    "partitions": result.num_partitions,
+                    "replication_factor": result.replication_factor,
+                }
+            )
+    if output == "json":
+        print_json(created)
+    else:
+        for topic in created:
+            click.echo(f"{'could create' if validate_only else 'created'} {topic['topic']}")
+
+
+@command.command("list")
+@bootstrap_option
+@timeout_option
+@output_option
+def list_topics(bootstrap: str, timeout: float, output: str) -> None:
+    """List topics."""
+    with connect(bootstrap, timeout) as cluster:
+        topics = Admin(cluster).list_topics()
+    rows = [(topic.name, len(topic.partitions), _replication(topic)) for topic in topics]
+    if output == "json":
+        print_json(
+            [dict(zip(("topic", "partitions", "replication_factor"), row, strict=True)) for row in rows]
+        )
+    else:
+        print_table(("TOPIC", "PARTITIONS", "REPLICAS"), rows)
+
+
+@command.command("describe")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@bootstrap_option
+@timeout_option
+@output_option
+def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str) -> None:
+    """Show the partitions of topics: leader, replicas, offsets."""
+    with connect(bootstrap, timeout) as cluster:
+        admin = Admin(cluster)
+        described = [_describe(admin, admin.describe_topic(name)) for name in names]
+    if output == "json":
+        print_json(described)
+        return
+    columns = ("partition", "leader", "epoch", "replicas", "isr", "start", "end")
+    for topic in described:
+        click.echo(f"{topic['topic']}  id {topic['topic_id']}  partitions {len(topic['partitions'])}")
+        rows = [[_cell(part[column]) for column in columns] for part in topic["partitions"]]
+        print_table([column.upper() for column in columns], rows)
+
+
+@command.command("delete")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@bootstrap_option
+@timeout_option
+def delete(names: tuple[str, ...], bootstrap: str, timeout: float) -> None:
+    """Delete topics."""
+    with connect(bootstrap, timeout) as cluster:
+        for name in names:
+            Admin(cluster).delete_topic(name)
+            click.echo(f"deleted {name}")
+
+
+def _replication(topic: MetadataResponseTopic) -> int:
+    return max((len(partition.replica_nodes) for partition in topic.partitions), default=0)
+
+
+def _describe(admin: Admin, topic: MetadataResponseTopic) -> dict[str, Any]:
+    name = topic.name or ""
+    return {
+        "topic": name,
+        "topic_id": uuid_text(topic.topic_id),
+        "internal": topic.is_internal,
+        "partitions": [_describe_partition(admin, name, partition) for partition in topic.partitions],
+    }
+
+
+def _describe_partition(admin: Admin, name: str, partition: MetadataResponsePartition) -> dict[str, Any]:
+    offsets: list[int | None] = [None, None]
+    if partition.leader_id >= 0 and not partition.error_code:
+        index = partition.partition_index
+        offsets = [admin.find_offset(name, index, place).offset for place in (EARLIEST, LATEST)]
+    return {
+        "partition": partition.partition_index,
+        "leader": partition.leader_id,
+        "epoch": partition.leader_epoch,
+        "replicas": partition.replica_nodes,
+        "isr": partition.isr_nodes,
+        "start": offsets[0],
+        "end": offsets[1],
+        "error": name_of(partition.error_code) if partition.error_code else None,
+    }
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(str(item) for item in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
+    return "-" if value is None else str(value)

@@ -1,0 +1,133 @@
+"""Who runs: the slot table and the state table of a running broker, read and never written.
+
+Both are readable at any moment, whatever the processes do; a broker that has just stopped is simply not
+there.
+"""
+
+import os
+from typing import Any
+
+import msgspec
+
+from tailrace.core.ids import uuid_text
+from tailrace.shm import state_table as rows
+from tailrace.shm.region import ShmError
+from tailrace.shm.slots import FREE, SlotTable, role_name, state_name
+from tailrace.shm.state_table import StateTable, topic_id_bytes
+from tailrace.workers.data_dir import read_info
+
+
+class PartitionStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """A replica and its owner."""
+
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+    log_start_offset: int
+    log_end_offset: int
+    high_watermark: int
+    offline: bool
+
+
+class ProcessStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """One process of the broker."""
+
+    role: str
+    pid: int
+    broker: int
+    slot: int
+    incarnation: int
+    state: str
+    partitions: list[PartitionStatus]
+
+
+class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """A running broker."""
+
+    data: str
+    run_dir: str
+    bootstrap: str
+    unix: str
+    processes: list[ProcessStatus]
+
+
+def read_status(data_dir: str) -> BrokerStatus | None:
+    """The broker that holds this data directory, or None when none does."""
+    try:
+        info = read_info(data_dir)
+        if info is None:
+            return None
+        slots = SlotTable.attach(os.path.join(info.run_dir, "slots"))
+        try:
+            table = StateTable.attach(os.path.join(info.run_dir, "state"))
+            try:
+                processes = _processes(slots, _partitions(table))
+            finally:
+                table.region.close()
+        finally:
+            slots.region.close()
+    except (ShmError, OSError):
+        if read_info(data_dir) is None:  # it stopped while we looked
+            return None
+        raise
+    return BrokerStatus(
+        data=data_dir, run_dir=info.run_dir, bootstrap=info.bootstrap, unix=info.unix, processes=processes
+    )
+
+
+def as_json(status: BrokerStatus) -> dict[str, Any]:
+    """The status as values that JSON knows, topic ids in Kafka's text form."""
+    shown: dict[str, Any] = msgspec.to_builtins(status)
+    for process, plain in zip(status.processes, shown["processes"], strict=True):
+        for owned, entry in zip(process.partitions, plain["partitions"], strict=True):
+            entry["topic_id"] = uuid_text(owned.topic_id)
+    return shown
+
+
+def read_pid(data_dir: str) -> int | None:
+    """The supervisor of the broker that holds this data directory."""
+    info = read_info(data_dir)
+    return None if info is None else info.pid
+
+
+def _partitions(table: StateTable) -> dict[tuple[int, int], list[PartitionStatus]]:
+    """Replicas by the slot and incarnation of their owner."""
+    found: dict[tuple[int, int], list[PartitionStatus]] = {}
+    for number in range(table.rows):
+        row = table.read(number)
+        if row[rows.ROLE] == rows.ROLE_NONE:
+            continue
+        owner = row[rows.OWNER]
+        status = PartitionStatus(
+            topic_id=topic_id_bytes(row[rows.TOPIC_ID_HI], row[rows.TOPIC_ID_LO]),
+            partition=row[rows.PARTITION],
+            leader_epoch=row[rows.LEADER_EPOCH],
+            log_start_offset=row[rows.LOG_START_OFFSET],
+            log_end_offset=row[rows.LOG_END_OFFSET],
+            high_watermark=row[rows.HIGH_WATERMARK],
+            offline=row[rows.ROLE] == rows.ROLE_OFFLINE,
+        )
+        found.setdefault((owner >> 32, owner & 0xFFFFFFFF), []).append(status)
+    return found
+
+
+def _processes(
+    slots: SlotTable, partitions: dict[tuple[int, int], list[PartitionStatus]]
+) -> list[ProcessStatus]:
+    processes: list[ProcessStatus] = []
+    for slot in range(slots.count):
+        incarnation = slots.live_incarnation(slot)
+        if incarnation and slots.state(slot) != FREE:
+            owned = partitions.get((slot, incarnation), [])
+            processes.append(
+                ProcessStatus(
+                    role=role_name(slots.role(slot)),
+                    pid=slots.pid(slot),
+                    broker=slots.broker(slot),
+                    slot=slot,
+                    incarnation=incarnation,
+                    state=state_name(slots.state(slot)),
+                    partitions=sorted(owned, key=lambda item: (item.topic_id, item.partition)),
+                )
+            )
+    return processes
