@@ -13,7 +13,9 @@ from tailrace.shm.ring import (
     DescriptorConsumer,
     DescriptorProducer,
     Entry,
+    create_ring,
     pack_entry,
+    ring_tag,
 )
 from tests.support.forks import fork
 from tests.support.shared_run import SharedRun, shared_run
@@ -206,6 +208,32 @@ def test_ring_of_a_dead_producer_is_never_read_again() -> None:
         push(again, 2, 2)
         assert old.pop_all() == []
         assert hear(b) == {1: [2]}
+
+
+def test_old_ring_does_not_take_the_successors_count_for_its_own() -> None:
+    """(R) The dead producer's ring, not yet dropped, beside a head that its successor has stored."""
+    with shared_run() as run:
+        a, b = run.begin(1), run.begin(2)
+        push(a, 2, 1)
+        ((_, _, old),) = b.poll()
+        assert isinstance(old, DescriptorConsumer)
+        assert len(old.pop_all()) == 1
+        run.die(1)
+        push(run.begin(1), 2, 2, 3, 4)
+        assert (old.unread(), old.pop_all()) == (0, [])
+        assert hear(b) == {1: [2, 3, 4]}
+
+
+def test_dead_producers_head_is_no_head_of_the_ring_its_successor_is_making() -> None:
+    """(R) The successor's file is there, its head is not stored yet."""
+    with shared_run() as run:
+        a, b = run.begin(1), run.begin(2)
+        push(a, 2, 1)
+        run.die(1)
+        run.begin(1)
+        create_ring(run.run_dir.file("ring-1.3-2.2"), DESCRIPTOR, 16, ring_tag(3, 2))
+        assert b.poll() == []
+        assert not b.has_work()
 
 
 def test_head_of_a_producer_that_died_unheard_is_forgotten() -> None:

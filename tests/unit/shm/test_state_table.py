@@ -1,5 +1,6 @@
 """Rows are whole at every instant, whatever happens to their writer."""
 
+import mmap
 import time
 from array import array
 from pathlib import Path
@@ -103,6 +104,30 @@ def test_writer_killed_half_way_leaves_the_row_before(tmp_path: Path) -> None:
         assert table.read(0) == (7,) * WORDS
     RowWriter(table, 0).publish()
     assert table.read(0) == (7,) * WORDS
+
+
+class _OvertakenMap:
+    """A mapping whose writer publishes twice in the middle of the first slice."""
+
+    def __init__(self, mapping: mmap.mmap, writer: RowWriter) -> None:
+        self._mapping, self._writer, self.slices = mapping, writer, 0
+
+    def __getitem__(self, where: slice) -> bytes:
+        before = self._mapping[where]
+        self.slices += 1
+        if self.slices == 1:
+            for _ in range(2):
+                self._writer.values[:] = array("q", [self._writer.values[0] + 1]) * WORDS
+                self._writer.publish()
+        return before[:64] + self._mapping[where][64:]
+
+
+def test_reader_overtaken_in_the_middle_of_a_row_reads_again(tmp_path: Path) -> None:
+    table = StateTable.create(str(tmp_path / "state"), 1)
+    mapping = _OvertakenMap(table.region.map, RowWriter(table, 0))
+    object.__setattr__(table, "_map", mapping)
+    assert table.read(0) == (2,) * WORDS
+    assert mapping.slices == 2
 
 
 def test_topic_id_survives_its_two_words(tmp_path: Path) -> None:
