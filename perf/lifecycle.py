@@ -55,3 +55,9 @@ def idle(peers: list[Peer], seconds: float) -> dict[str, Figures]:
     taken = time.perf_counter() - begin
     after = {peer.name: processes.processor_seconds(peer.pid) for peer in peers}
     return {name: {"idle CPU %": (after[name] - before[name]) / taken * 100} for name in after}
+
+
+def wait_until_served(peer: Peer) -> None:
+    """Wait until the broker answers a request."""
+    with connect(peer.endpoints()["tcp"], time.perf_counter() + START_PATIENCE_S) as connection:
+        connection.ask(wire.frame((18, 0), b"", flexible=False))

@@ -11,7 +11,7 @@ DOCUMENTS = ("README.md", "ARCHITECTURE.md", "HACKING.md", "LIMITS.md", "CHANGEL
 
 
 def test_the_architecture_names_every_module() -> None:
-    """By its path from the root, or by one pattern for a folder of alike files (core/protocol/messages/*.py)."""
+    """By its path from the root, or by a pattern for alike files (core/protocol/messages/*.py)."""
     patterns = NAMED.findall((ROOT / "ARCHITECTURE.md").read_text())
     modules = [source.path for source in sources() if source.layer in ("tailrace", *LAYERS)]
     missing = [

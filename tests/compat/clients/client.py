@@ -1,0 +1,68 @@
+"""What the matrix asks of a client: write records with a codec, read partitions from the beginning."""
+
+from typing import Protocol
+
+from tests.compat.corpus import Record
+
+Partitions = list[list[Record]]  # by partition, in order
+PATIENCE_S = 240.0
+
+
+class Client(Protocol):
+    """One client library or tool."""
+
+    name: str
+    librdkafka: bool
+
+    def missing(self) -> str | None:
+        """Why it cannot run on this machine, None when it can."""
+        ...
+
+    def able(self, record: Record) -> Record:
+        """The record as far as this client can write it."""
+        ...
+
+    def seen(self, record: Record) -> Record:
+        """The record as far as this client can show it."""
+        ...
+
+    def produce(self, bootstrap: str, topic: str, codec: str, partitions: Partitions) -> None:
+        """Write all records, each to its partition, in order; return when all are acknowledged."""
+        ...
+
+    def consume(self, bootstrap: str, counts: dict[str, list[int]]) -> dict[str, Partitions]:
+        """Read so many records of each partition of each topic; offsets are checked to be 0, 1, 2..."""
+        ...
+
+
+class Whole:
+    """A client that can write and show everything a record holds."""
+
+    librdkafka = False
+
+    def missing(self) -> str | None:
+        """It comes with the dev extra."""
+        return None
+
+    def able(self, record: Record) -> Record:
+        """Everything."""
+        return record
+
+    def seen(self, record: Record) -> Record:
+        """Everything."""
+        return record
+
+
+class Shelf:
+    """Collects what a consumer reads, and checks offsets as they come."""
+
+    def __init__(self, counts: dict[str, list[int]]) -> None:
+        self.read: dict[str, Partitions] = {topic: [[] for _ in each] for topic, each in counts.items()}
+        self.left = sum(sum(each) for each in counts.values())
+
+    def put(self, topic: str, partition: int, offset: int, record: Record) -> None:
+        """The next record of a partition."""
+        records = self.read[topic][partition]
+        assert offset == len(records), f"{topic}-{partition}: offset {offset} after {len(records)} records"
+        records.append(record)
+        self.left -= 1

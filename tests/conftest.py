@@ -1,0 +1,24 @@
+"""Fixtures that start real processes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perf.peers.tailrace import Tailrace
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tailrace]:
+    """A one-node Tailrace for all tests of this test process that leave it as they found it."""
+    started = Tailrace(tmp_path_factory.mktemp("broker"))
+    started.start()
+    pid = started.pid
+    try:
+        assert started.bootstrap
+        yield started
+    finally:
+        started.stop()
+    left = list(Path("/dev/shm").glob(f"tailrace-{os.getuid()}-{pid}-*"))
+    assert not left, f"an orderly stop left {left}"
