@@ -48,6 +48,7 @@ _FRAMES_CELL: Final = _FRAMES_AT >> 6
 _CELL_BYTES: Final = {DESCRIPTOR: ENTRY_BYTES, BYTES: 8}
 
 _entries = struct.Struct("<8q").iter_unpack
+_entry = struct.Struct("<8q").unpack_from
 pack_entry = struct.Struct("<8q").pack  # eight words -> what try_push takes
 
 Entry = tuple[int, int, int, int, int, int, int, int]
@@ -234,7 +235,7 @@ class DescriptorConsumer(_Consumer):
         start = self._at
         stop = start + (count << 6)
         if stop < self._end:
-            taken = list(_entries(self._map[start:stop]))
+            taken = [_entry(self._map, start)] if count == 1 else list(_entries(self._map[start:stop]))
             self._at = stop
         else:
             taken = self._take_to_end(start, stop)

@@ -1,4 +1,4 @@
-"""`python -m perf.micro.rings`: what the shared-memory data path costs, operation by operation and between two processes."""
+"""`python -m perf.micro.rings`: what the shared-memory data path costs, by operation and across processes."""
 
 import os
 import select
@@ -41,8 +41,14 @@ class Machine:
         self.slots = SlotTable.create(run_dir.file("slots"), SLOTS)
         self.heads = HeadTable.create(run_dir.file("heads"), SLOTS)
         self.eventfds = [make_eventfd() for _ in range(SLOTS)]
-        self.gateway = self.slots.begin(GATEWAY_SLOT, GATEWAY, 0, 0)
-        self.worker = self.slots.begin(WORKER_SLOT, WORKER, 0, 0)
+        self.slots.begin(GATEWAY_SLOT, GATEWAY, 0, 0)
+        self.slots.begin(WORKER_SLOT, WORKER, 0, 0)
+
+    def renew(self) -> None:
+        """New incarnations of both: rings are never used again."""
+        for slot, role in ((GATEWAY_SLOT, GATEWAY), (WORKER_SLOT, WORKER)):
+            self.slots.mark_dead(slot, self.slots.incarnation(slot))
+            self.slots.begin(slot, role, 0, 0)
 
     def links(self, slot: int) -> Links:
         """The rings of one of the two."""
@@ -50,7 +56,7 @@ class Machine:
 
 
 class Side:
-    """A process's loop: take all there is, push as much, publish once, ring once; park when there is nothing."""
+    """A process's loop: take all there is, push as much, publish and ring once; park when idle."""
 
     def __init__(self, machine: Machine, slot: int, peer: int) -> None:
         self.links = machine.links(slot)
@@ -93,6 +99,7 @@ class Side:
 def between_processes(machine: Machine, in_flight: int, requests: int) -> None:
     """Entries to a forked worker and back, `in_flight` of them on the way."""
     sys.stdout.flush()
+    machine.renew()
     pid = os.fork()
     if not pid:
         Side(machine, WORKER_SLOT, GATEWAY_SLOT).serve(requests)
