@@ -28,7 +28,7 @@ NEVER_IN_A_PROCESS_OF_THE_BROKER = {"numpy", "asyncio", "multiprocessing", "rich
 
 
 # Found by name while the broker runs, so nobody imports it in words.
-FOUND_BY_NAME = ("tailrace.core.protocol.messages.", "tailrace.__main__")
+FOUND_BY_NAME = ("tailrace.core.protocol.messages.", "tailrace.clients.cli.", "tailrace.__main__")
 
 
 def layer_of(module: str) -> str | None:
