@@ -1,7 +1,7 @@
 """What the processes of one host say to each other on their byte rings.
 
-Every message is a msgpack array that starts with its tag. Both ends are always of the same build (one fork tree), so
-there are no versions. Who says what:
+Every message is a msgpack array that starts with its tag. Both ends are always of the same build (one fork
+tree), so there are no versions. Who says what:
 
     controller -> worker       BecomeLeader StopReplica ReportReplicas
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas
@@ -11,8 +11,8 @@ there are no versions. Who says what:
     supervisor -> controller   WorkerDied
     worker     -> housekeeper  Prefault
 
-A message is lost only with the death of its sender or receiver (`workers/outbox.py`). Whoever waits for an answer keeps
-the incarnation it asked and asks the next one again.
+A message is lost only with the death of its sender or receiver (`workers/outbox.py`). Whoever waits for an
+answer keeps the incarnation it asked and asks the next one again.
 """
 
 import msgspec
@@ -23,8 +23,9 @@ from tailrace.core.metadata.requests import NewTopic, TopicResult, TopicToDelete
 class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
     """Open (or make, when `is_new`) this partition's log and lead it in `leader_epoch`, publishing to `row`.
 
-    The worker answers ReplicaStarted once the row is published, or ReplicaFailed. The same message with a higher
-    leader epoch for a replica that the worker leads already only moves the epoch; with an equal one it is answered again.
+    The worker answers ReplicaStarted once the row is published, or ReplicaFailed. The same message with a
+    higher leader epoch for a replica that the worker leads already only moves the epoch; with an equal one it
+    is answered again.
     """
 
     topic: str
@@ -39,7 +40,9 @@ class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
 
 
 class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):
-    """Close the replica on `row` (or delete its files as well) and answer ReplicaStopped, also when it is not held."""
+    """Close the replica on `row` (or delete its files as well) and answer ReplicaStopped, also when it is not
+    held.
+    """
 
     topic: str
     topic_id: bytes
@@ -91,8 +94,8 @@ class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
 class Replicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=7):
     """All the replicas that this worker holds or is opening, in answer to ReportReplicas.
 
-    One that is still opening (`started` false) is followed by its ReplicaStarted or ReplicaFailed to the controller
-    that asked, not to the dead one that ordered it.
+    One that is still opening (`started` false) is followed by its ReplicaStarted or ReplicaFailed to the
+    controller that asked, not to the dead one that ordered it.
     """
 
     replicas: list[HeldReplica]
@@ -130,7 +133,9 @@ class AllocateProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=
 
 
 class TopicResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=20):
-    """The gateway answers its client once its own image has reached `metadata_offset` (`image.metadata_offset >=` it)."""
+    """The gateway answers its client once its own image has reached `metadata_offset` (`image.metadata_offset
+    >=` it).
+    """
 
     request_id: int
     metadata_offset: int
@@ -138,7 +143,9 @@ class TopicResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
 
 
 class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=21):
-    """The ids first_producer_id .. first_producer_id + count - 1 are the asker's; count 0 comes with an error code."""
+    """The ids first_producer_id .. first_producer_id + count - 1 are the asker's; count 0 comes with an error
+    code.
+    """
 
     request_id: int
     first_producer_id: int
@@ -149,8 +156,8 @@ class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, ta
 class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=22):
     """The leader of this partition has published `row`: requests may go to that incarnation of that worker.
 
-    It says nothing about later deaths: the gateway compares with the slot table. A newer Assigned replaces this one;
-    one with a lower leader epoch than the gateway knows is dropped.
+    It says nothing about later deaths: the gateway compares with the slot table. A newer Assigned replaces
+    this one; one with a lower leader epoch than the gateway knows is dropped.
     """
 
     topic: str
@@ -164,10 +171,11 @@ class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2
 
 
 class Unassigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=23):
-    """This partition is led by nobody until the next Assigned; `error_code` is what its requests are answered.
+    """This partition is led by nobody until the next Assigned; `error_code` is what its requests are
+    answered.
 
-    NOT_LEADER_OR_FOLLOWER: in transit. UNKNOWN_TOPIC_OR_PARTITION: deleted. KAFKA_STORAGE_ERROR: quarantined or its
-    log directory failed.
+    NOT_LEADER_OR_FOLLOWER: in transit. UNKNOWN_TOPIC_OR_PARTITION: deleted. KAFKA_STORAGE_ERROR: quarantined
+    or its log directory failed.
     """
 
     topic_id: bytes
@@ -200,7 +208,9 @@ class WorkerDied(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag
 
 
 class Prefault(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=40):
-    """Touch these pages of the file, so that the worker's next stores find them warm. Losing one costs only time."""
+    """Touch these pages of the file, so that the worker's next stores find them warm. Losing one costs only
+    time.
+    """
 
     path: str
     position: int

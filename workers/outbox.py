@@ -1,9 +1,11 @@
 """Control messages over byte rings: an Outbox in front of the rings of one process, an Inbox behind them.
 
-Nobody ever blocks on a full ring: what does not fit waits in the Outbox, up to OUTBOX_BYTES_MAX a peer. A message longer
-than a ring takes in one frame travels in several; each frame starts with one byte, MORE or LAST.
+Nobody ever blocks on a full ring: what does not fit waits in the Outbox, up to OUTBOX_BYTES_MAX a peer. A
+message longer than a ring takes in one frame travels in several; each frame starts with one byte, MORE or
+LAST.
 
-What is sent to an incarnation reaches that incarnation or nobody: the queue of a dead peer is dropped with it.
+What is sent to an incarnation reaches that incarnation or nobody: the queue of a dead peer is dropped with
+it.
 """
 
 from collections import deque
@@ -45,7 +47,9 @@ class Outbox:
         self._waiting: set[int] = set()
 
     def send(self, peer_slot: int, message: control.Message) -> bool:
-        """Queue a message. False: the peer is dead or has let too much pile up, and the message is dropped."""
+        """Queue a message. False: the peer is dead or has let too much pile up, and the message is
+        dropped.
+        """
         incarnation = self._slots.incarnation(peer_slot)
         if not self._slots.is_live(peer_slot, incarnation):
             return False
@@ -61,6 +65,10 @@ class Outbox:
             queue.frames.append((MORE if end < len(payload) else LAST) + payload[start:end])
         self._waiting.add(peer_slot)
         return True
+
+    def is_empty(self, peer_slot: int) -> bool:
+        """Whether nothing waits for this peer."""
+        return peer_slot not in self._waiting
 
     def flush(self) -> bool:
         """Push what fits and ring those who got something. True when nothing is left waiting."""
@@ -93,7 +101,9 @@ class Inbox:
         self._parts: dict[int, tuple[int, bytearray]] = {}
 
     def read(self, peer_slot: int, peer_incarnation: int, consumer: ByteConsumer) -> list[control.Message]:
-        """Everything that this peer has completed; the beginning of an unfinished message is kept for the next call."""
+        """Everything that this peer has completed; the beginning of an unfinished message is kept for the
+        next call.
+        """
         messages: list[control.Message] = []
         while (frame := consumer.pop()) is not None:
             incarnation, parts = self._parts.pop(peer_slot, (peer_incarnation, bytearray()))

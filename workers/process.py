@@ -1,6 +1,7 @@
 """What every forked process is given, how it starts, waits and ends.
 
-A role is a module with `run(context: ProcessContext) -> None`. It builds its state, calls `context.ready()`, and loops:
+A role is a module with `run(context: ProcessContext) -> None`. It builds its state, calls `context.ready()`,
+and loops:
 
     while not context.stopping:
         for peer_slot, peer_incarnation, ring in context.links.poll(): ...
@@ -8,11 +9,11 @@ A role is a module with `run(context: ProcessContext) -> None`. It builds its st
         context.wait(timeout_s)             # or context.park(poll, timeout_s) with an epoll of its own
     ... finish in order ...                 # returning ends the process with status 0
 
-An exception that leaves `run` ends the process with status 70 and a traceback on stderr: the supervisor restarts it.
-`Refusal` ends it with status 78 and one line: during start-up the supervisor gives up with it.
+An exception that leaves `run` ends the process with status 70 and a traceback on stderr: the supervisor
+restarts it. `Refusal` ends it with status 78 and one line: during start-up the supervisor gives up with it.
 
-`stopping` becomes true on SIGTERM, which rings the process's own eventfd. A signal between the check and the wait is
-noticed after one idle wait (`shm.doorbell`), at most 500 ms later.
+`stopping` becomes true on SIGTERM, which rings the process's own eventfd. A signal between the check and the
+wait is noticed after one idle wait (`shm.doorbell`), at most 500 ms later.
 """
 
 import ctypes
@@ -21,16 +22,16 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import setproctitle
 
 from tailrace.core.config import BrokerConfig
 from tailrace.shm.doorbell import Bells, Doorbell
 from tailrace.shm.links import HeadTable, Links
-from tailrace.shm.slots import READY, STOPPING, SlotTable, role_name
+from tailrace.shm.slots import READY, SlotTable, role_name
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.outbox import Inbox, Outbox
@@ -44,9 +45,17 @@ GATEWAY_SLOT = 2
 HOUSEKEEPER_SLOT = 3
 FIRST_WORKER_SLOT = 4
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # blocked by the supervisor around a fork
+
 _PR_SET_PDEATHSIG = 1
 # Resolved in the supervisor, before any fork: loading ctypes takes 10 ms.
 _prctl: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+
+
+T = TypeVar("T")
+
+Roles = Mapping[int, "Callable[[ProcessContext], None]"]
+"""What to run in a process of each role of `shm.slots`."""
 
 
 class Refusal(Exception):
@@ -55,11 +64,6 @@ class Refusal(Exception):
 
 class Shared:
     """What the supervisor makes before the first fork and every process inherits: one of it a run."""
-
-    __slots__ = (
-        "bells", "broker", "cluster_id", "config", "data_dir", "eventfds", "node_id", "run_dir", "slots", "state_table",
-        "supervisor_pid", "waiters", "heads",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class ProcessContext:
 
     def publish_addresses(self, bootstrap: str, unix: str) -> None:
         """The gateway's addresses, for the ready line, `status` and `stop`; call it before `ready`."""
-        path = os.path.join(self.run_dir, f"addresses-{self.broker}")
+        path = _addresses_path(self.run_dir, self.broker)
         with open(path + ".new", "w", encoding="utf-8") as file:
             file.write(f"{bootstrap}\n{unix}\n")
         os.replace(path + ".new", path)
@@ -131,12 +135,16 @@ class ProcessContext:
         """Whether a wait would be in vain: frames are unread, or a stop was asked for."""
         return self.stopping or self.links.has_work()
 
-    def park(self, poll: Callable[[float], object], timeout_s: float) -> object:
-        """Sleep in `poll` (which must watch `context.eventfd`) until something happens; returns what it returned."""
+    def park(self, poll: Callable[[float], T], timeout_s: float | None) -> T:
+        """Sleep in `poll` (which must watch `context.eventfd`) until something happens; returns what it
+        returned.
+        """
         return self.doorbell.park(poll, self.has_work, timeout_s)
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of its own."""
+        """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of
+        its own.
+        """
         self.doorbell.park(self._wait_eventfd, self.has_work, timeout_s)
 
     def _wait_eventfd(self, timeout_s: float) -> object:
@@ -146,6 +154,17 @@ class ProcessContext:
         """SIGTERM: the loop sees `stopping` as soon as it is awake."""
         self.stopping = True
         os.eventfd_write(self.eventfd, 1)
+
+
+def read_addresses(run_dir: str, broker: int) -> tuple[str, str]:
+    """Bootstrap address and Unix path, as the broker's gateway published them."""
+    with open(_addresses_path(run_dir, broker), encoding="utf-8") as file:
+        bootstrap, unix = file.read().split("\n")[:2]
+    return bootstrap, unix
+
+
+def _addresses_path(run_dir: str, broker: int) -> str:
+    return os.path.join(run_dir, f"addresses-{broker}")
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -164,9 +183,13 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
         signal.signal(signal.SIGTERM, context.on_stop_signal)
         for ignored in (signal.SIGINT, signal.SIGHUP):  # for the whole terminal: the supervisor decides
             signal.signal(ignored, signal.SIG_IGN)
+        signal.pthread_sigmask(
+            signal.SIG_UNBLOCK, STOP_SIGNALS
+        )  # what came since the fork is taken now, by our handler
         name = f"{role_name(shared.slots.role(slot))} {context.index}"
         setproctitle.setproctitle(f"tailrace: {name}")
         run(context)
+        context.links.close()
         status = 0
     except Refusal as refusal:
         _say(f"tailrace: {refusal}\n")
@@ -174,7 +197,8 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
     except BaseException:
         _say(f"tailrace: slot {slot} failed\n{traceback.format_exc()}")
     finally:
-        # No atexit handlers, no destructors: they belong to the supervisor, from whom this process was forked.
+        # No atexit handlers, no destructors: they belong to the supervisor, from whom this process was
+        # forked.
         os._exit(status)
 
 

@@ -1,11 +1,10 @@
 """The cluster's state at one offset of the metadata log.
 
-An image changes only by replaying committed records, a whole batch at a time; what is read from it between two replays
-is consistent. Partitions are frozen: whoever keeps one sees it as it was.
+An image changes only by replaying committed records, a whole batch at a time; what is read from it between
+two replays is consistent. Partitions are frozen: whoever keeps one sees it as it was.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
@@ -50,8 +49,8 @@ def collision_name(name: str) -> str:
 class MetadataImage:
     """Brokers, topics and configs.
 
-    `metadata_offset` is the end of what was replayed: the offset of the next record. `version` grows with each replay,
-    for whoever caches what was derived from the image.
+    `metadata_offset` is the end of what was replayed: the offset of the next record. `version` grows with
+    each replay, for whoever caches what was derived from the image.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,7 @@ class MetadataImage:
         """Take in the records of whole batches, up to (not including) `end_offset`."""
         assert end_offset >= self.metadata_offset, "a batch is replayed once"
         for record in records:
-            _REPLAY[type(record)](self, record)
+            self._replay_one(record)
         self.metadata_offset = end_offset
         self.version += 1
 
@@ -85,12 +84,30 @@ class MetadataImage:
         """The topic's own configs, without defaults."""
         return self.configs.get((RESOURCE_TOPIC, name), {})
 
-    def _broker_registered(self, record: BrokerRegistered) -> None:
-        self.brokers[record.broker_id] = record
+    def _replay_one(self, record: Record) -> None:
+        match record:
+            case PartitionChange():
+                self._partition_change(record)
+            case PartitionRecord():
+                self._partition(record)
+            case TopicRecord():
+                self._topic(record)
+            case ConfigRecord():
+                self._config(record)
+            case TopicRemoved():
+                self._topic_removed(record)
+            case ProducerIdsBlock():
+                assert record.next_producer_id >= self.next_producer_id, "an id is never given away twice"
+                self.next_producer_id = record.next_producer_id
+            case BrokerRegistered():
+                self.brokers[record.broker_id] = record
+            case FeatureLevel():
+                self.features[record.name] = record.level
 
     def _topic(self, record: TopicRecord) -> None:
         topic = TopicImage(name=record.name, topic_id=record.topic_id, partitions=[])
-        assert record.name not in self.topics_by_name and record.topic_id not in self.topics_by_id
+        assert record.name not in self.topics_by_name
+        assert record.topic_id not in self.topics_by_id
         self.topics_by_name[record.name] = topic
         self.topics_by_id[record.topic_id] = topic
         self.names_by_collision[collision_name(record.name)] = record.name
@@ -137,22 +154,3 @@ class MetadataImage:
         del self.names_by_collision[collision_name(topic.name)]
         self.configs.pop((RESOURCE_TOPIC, topic.name), None)
         self.partition_count -= len(topic.partitions)
-
-    def _producer_ids(self, record: ProducerIdsBlock) -> None:
-        assert record.next_producer_id >= self.next_producer_id, "a producer id is never given away twice"
-        self.next_producer_id = record.next_producer_id
-
-    def _feature(self, record: FeatureLevel) -> None:
-        self.features[record.name] = record.level
-
-
-_REPLAY: dict[type, Callable[[MetadataImage, Any], None]] = {
-    BrokerRegistered: MetadataImage._broker_registered,
-    TopicRecord: MetadataImage._topic,
-    PartitionRecord: MetadataImage._partition,
-    PartitionChange: MetadataImage._partition_change,
-    ConfigRecord: MetadataImage._config,
-    TopicRemoved: MetadataImage._topic_removed,
-    ProducerIdsBlock: MetadataImage._producer_ids,
-    FeatureLevel: MetadataImage._feature,
-}

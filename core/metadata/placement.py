@@ -8,8 +8,8 @@ def place_replicas(
 ) -> list[tuple[int, ...]]:
     """The replicas of each partition, the preferred leader first.
 
-    Leaders go round the brokers from `start` on; followers sit on the brokers after their leader, one further away with
-    each round, so that a dead broker's leaders do not all fall to the same neighbour.
+    Leaders go round the brokers from `start` on; followers sit on the brokers after their leader, one further
+    away with each round, so that a dead broker's leaders do not all fall to the same neighbour.
     """
     count = len(broker_ids)
     assert 0 < replication_factor <= count
@@ -23,10 +23,11 @@ def place_replicas(
 
 
 def pick_worker(loads: Mapping[int, int], first_slot: int, workers_max: int, avoid: frozenset[int]) -> int:
-    """The slot that serves one more replica: an unused one as long as `workers_max` allows, else the least loaded.
+    """The slot that serves one more replica: an unused one as long as `workers_max` allows, else the least
+    loaded.
 
-    `loads` counts the replicas of every slot in use. Slots in `avoid` (their process keeps dying) are taken only when
-    there is no other.
+    `loads` counts the replicas of every slot in use. Slots in `avoid` (their process keeps dying) are taken
+    only when there is no other.
     """
     slots = range(first_slot, first_slot + workers_max)
     return min(slots, key=lambda slot: (slot in avoid, loads.get(slot, 0), slot))

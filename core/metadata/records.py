@@ -1,7 +1,8 @@
 """The records of the metadata log, whose sum is the cluster's state.
 
-Each is the value of one Kafka record in `__cluster_metadata-0`: a msgpack array that starts with its tag. Tags are never
-reused and fields are only appended, with defaults: so a newer program reads what an older one wrote.
+Each is the value of one Kafka record in `__cluster_metadata-0`: a msgpack array that starts with its tag.
+Tags are never reused and fields are only appended, with defaults: so a newer program reads what an older one
+wrote.
 """
 
 import msgspec
@@ -11,7 +12,9 @@ RESOURCE_BROKER = 4
 
 
 class BrokerRegistered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
-    """A broker has started; `broker_epoch` is the offset of this record's predecessor end, and grows at each start."""
+    """A broker has started; `broker_epoch` is the offset of this record's predecessor end, and grows at each
+    start.
+    """
 
     broker_id: int
     broker_epoch: int

@@ -1,6 +1,7 @@
 """What a gateway asks of the controller about topics, and what the controller answers.
 
-These are values of the control plane, made from the wire's requests by the gateway; the controller sees no wire.
+These are values of the control plane, made from the wire's requests by the gateway; the controller sees no
+wire.
 """
 
 import msgspec

@@ -1,7 +1,8 @@
 """CreateTopics and DeleteTopics: request + image in, records + results out.
 
-The checks, their order, codes and sentences are those of Kafka's controller, so that tools which match on them work.
-Differences: the sum of partitions is bounded by `partitions_free`, the rows of the host's state table.
+The checks, their order, codes and sentences are those of Kafka's controller, so that tools which match on
+them work. Differences: the sum of partitions is bounded by `partitions_free`, the rows of the host's state
+table.
 """
 
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from tailrace.core import errors
-from tailrace.core.config import ConfigError, validate_topic_config
+from tailrace.core.config import ConfigError, validate_topic_configs
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.image import MetadataImage, collision_name
 from tailrace.core.metadata.placement import place_replicas
@@ -39,7 +40,9 @@ class TopicDefaults(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Decision(msgspec.Struct, kw_only=True, frozen=True):
-    """Records to commit as one batch and the answer to give once they are committed, one result an asked topic."""
+    """Records to commit as one batch and the answer to give once they are committed, one result an asked
+    topic.
+    """
 
     records: list[Record]
     results: list[TopicResult]
@@ -64,7 +67,10 @@ def check_topic_name(name: str) -> None:
 
 
 def create_topics(
-    image: MetadataImage, topics: Sequence[NewTopic], defaults: TopicDefaults, new_topic_id: Callable[[], bytes]
+    image: MetadataImage,
+    topics: Sequence[NewTopic],
+    defaults: TopicDefaults,
+    new_topic_id: Callable[[], bytes],
 ) -> Decision:
     """Decide about every topic by itself: one that is refused does not hinder the others."""
     asked = Counter(topic.name for topic in topics)
@@ -92,7 +98,10 @@ def create_topics(
         records += _topic_records(topic.name, topic_id, placed, configs)
         results.append(
             TopicResult(
-                name=topic.name, topic_id=topic_id, num_partitions=len(placed), replication_factor=len(placed[0])
+                name=topic.name,
+                topic_id=topic_id,
+                num_partitions=len(placed),
+                replication_factor=len(placed[0]),
             )
         )
     return Decision(records=records, results=results)
@@ -111,11 +120,16 @@ def delete_topics(image: MetadataImage, topics: Sequence[TopicToDelete], default
                 raise KafkaError(errors.TOPIC_DELETION_DISABLED, "Topic deletion is disabled.")
             name, topic_id = _find_topic(image, asked, names, ids)
             if topic_id in removed:
-                raise KafkaError(errors.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied.")
+                raise KafkaError(
+                    errors.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied."
+                )
         except KafkaError as error:
             results.append(
                 TopicResult(
-                    name=asked.name, topic_id=asked.topic_id, error_code=error.code, error_message=error.message
+                    name=asked.name,
+                    topic_id=asked.topic_id,
+                    error_code=error.code,
+                    error_message=error.message,
                 )
             )
             continue
@@ -129,7 +143,9 @@ def _check_new_name(image: MetadataImage, name: str, times_asked: int, taken: di
     if times_asked > 1:
         raise KafkaError(errors.INVALID_REQUEST, "Duplicate topic name.")
     if name == METADATA_TOPIC:
-        raise KafkaError(errors.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited.")
+        raise KafkaError(
+            errors.INVALID_REQUEST, f"Creation of internal topic {METADATA_TOPIC} is prohibited."
+        )
     check_topic_name(name)
     if name in image.topics_by_name:
         raise KafkaError(errors.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
@@ -161,8 +177,9 @@ def _placement(image: MetadataImage, topic: NewTopic, defaults: TopicDefaults) -
     if replication_factor > len(broker_ids):
         raise KafkaError(
             errors.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {replication_factor} time(s): The target replication factor of "
-            f"{replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are registered.",
+            f"Unable to replicate the partition {replication_factor} time(s): The target replication factor "
+            f"of {replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are "
+            "registered.",
         )
     if partition_count > defaults.partitions_free:  # before a list of 2^31 entries is made
         raise KafkaError(
@@ -193,8 +210,8 @@ def _manual_placement(image: MetadataImage, topic: NewTopic) -> list[tuple[int, 
         first = next(iter(placed.values()))
         if len(replicas) != len(first):
             raise _bad_assignment(
-                f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but this is "
-                f"not consistent with previous partitions, which have {len(first)} replica(s)."
+                f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
+                f"this is not consistent with previous partitions, which have {len(first)} replica(s)."
             )
     if sorted(placed) != list(range(len(placed))):
         raise _bad_assignment("partitions should be a consecutive 0-based integer sequence")
@@ -207,7 +224,8 @@ def _check_replicas(image: MetadataImage, replicas: Sequence[int]) -> None:
     for broker_id in replicas:
         if broker_id not in image.brokers:
             raise _bad_assignment(
-                f"The manual partition assignment includes broker {broker_id}, but no such broker is registered."
+                f"The manual partition assignment includes broker {broker_id}, but no such broker is "
+                "registered."
             )
     for broker_id, times in Counter(replicas).items():
         if times > 1:
@@ -221,20 +239,17 @@ def _bad_assignment(message: str) -> KafkaError:
 
 
 def _check_configs(configs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    checked: dict[str, str] = {}
     without_value = [key for key, value in configs if value is None]
     if without_value:
         raise KafkaError(
             errors.INVALID_CONFIG, f"Null value not supported for topic configs: {','.join(without_value)}"
         )
-    for key, value in configs:
-        assert value is not None
-        try:
-            validate_topic_config(key, value)
-        except ConfigError as error:
-            raise KafkaError(errors.INVALID_CONFIG, str(error)) from error
-        checked[key] = value
-    return checked
+    given = {key: value for key, value in configs if value is not None}
+    try:
+        validate_topic_configs(given)
+    except ConfigError as error:
+        raise KafkaError(errors.INVALID_CONFIG, str(error)) from error
+    return given
 
 
 def _topic_records(
@@ -277,7 +292,5 @@ def _find_topic(
         raise KafkaError(errors.INVALID_REQUEST, "Duplicate topic name.")
     topic = image.topics_by_name.get(asked.name)
     if topic is None:
-        raise KafkaError(
-            errors.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition."
-        )
+        raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
     return topic.name, topic.topic_id

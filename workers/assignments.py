@@ -1,0 +1,346 @@
+"""Which worker serves which partition, on which row: the controller's decisions about the processes of its
+host.
+
+Sans-IO: deaths, answers and topics come in; control messages go out through `send`. Rules:
+
+* A replica is given to an incarnation of a worker only in a leader epoch that nobody served before (R): the
+controller
+  raises it, in the log, after the supervisor stored the death of the one that had it.
+* A row is given away again only after its worker has said ReplicaStopped, or is dead; then under a new
+generation.
+* Gateways hear of an assignment when the worker has published the row, not before.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from tailrace.core import errors
+from tailrace.core.metadata.placement import pick_worker
+from tailrace.workers.control import (
+    Assigned,
+    BecomeLeader,
+    HeldReplica,
+    Message,
+    ReplicaStarted,
+    RetireWorker,
+    StopReplica,
+    Unassigned,
+    WantWorker,
+)
+from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT
+
+Send = Callable[[int, Message], bool]
+Key = tuple[bytes, int]
+
+
+class Replica(msgspec.Struct, kw_only=True):
+    """One partition replica of this host and who serves it."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    row: int
+    row_generation: int
+    leader_epoch: int
+    slot: int
+    configs: dict[str, str]
+    is_new: bool = False
+    incarnation: int = 0  # of the worker that was told, 0: nobody yet
+    started: bool = False
+    offline_code: int = 0  # not 0: nobody serves it, and requests are answered this
+    deleting: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Topic id and partition."""
+        return self.topic_id, self.partition
+
+
+class Assignments:
+    """The rows of the state table from 1 on, and the worker slots."""
+
+    def __init__(
+        self, *, row_count: int, workers_max: int, log_dir: str, generation: Callable[[int], int], send: Send
+    ) -> None:
+        self.by_key: dict[Key, Replica] = {}
+        self.by_row: dict[int, Replica] = {}
+        self._by_slot: dict[int, set[int]] = {}
+        self._deleting_names: dict[tuple[str, int], int] = {}
+        self._held_back: dict[tuple[str, int], Replica] = {}
+        self._retiring: set[int] = set()
+        self._free_rows = list(range(1, row_count))  # row 0 is the metadata log's
+        self._workers_max = workers_max
+        self._log_dir = log_dir
+        self._generation = generation
+        self._send = send
+        self.gateways: list[int] = []
+
+    @property
+    def rows_free(self) -> int:
+        """How many more replicas there is room for."""
+        return len(self._free_rows)
+
+    def slots_in_use(self) -> Iterable[int]:
+        """The worker slots that hold replicas."""
+        return self._by_slot.keys()
+
+    def replicas_of(self, slot: int) -> list[Replica]:
+        """The replicas of a worker slot."""
+        return [self.by_row[row] for row in sorted(self._by_slot.get(slot, ()))]
+
+    def adopt(
+        self, held: HeldReplica, topic: str, configs: dict[str, str], slot: int, incarnation: int
+    ) -> None:
+        """A worker that outlived a controller serves this replica in the committed leader epoch: leave it
+        be.
+        """
+        self._enter(
+            Replica(
+                topic=topic,
+                topic_id=held.topic_id,
+                partition=held.partition,
+                row=held.row,
+                row_generation=held.row_generation,
+                leader_epoch=held.leader_epoch,
+                slot=slot,
+                configs=configs,
+                incarnation=incarnation,
+                started=held.started,
+            )
+        )
+        self._send(
+            SUPERVISOR_SLOT, WantWorker(slot=slot)
+        )  # the dead controller's wish may have been lost with it
+
+    def adopt_deleted(self, held: HeldReplica, slot: int) -> None:
+        """A worker holds a replica of a topic that is gone: it is told to delete it."""
+        replica = Replica(
+            topic="",
+            topic_id=held.topic_id,
+            partition=held.partition,
+            row=held.row,
+            row_generation=held.row_generation,
+            leader_epoch=held.leader_epoch,
+            slot=slot,
+            configs={},
+            deleting=True,
+        )
+        self.by_row[replica.row] = replica
+        self._by_slot.setdefault(slot, set()).add(replica.row)
+
+    def finish_adopting(self) -> None:
+        """After the last adoption: the rows that are left are free."""
+        self._free_rows = [row for row in self._free_rows if row not in self.by_row]
+
+    def assign(
+        self,
+        topic: str,
+        topic_id: bytes,
+        partition: int,
+        leader_epoch: int,
+        configs: dict[str, str],
+        *,
+        is_new: bool = False,
+        offline_code: int = 0,
+    ) -> None:
+        """Choose a row and a worker for a replica that nobody serves."""
+        row = heapq.heappop(self._free_rows)
+        loads = {slot: len(rows) for slot, rows in self._by_slot.items()}
+        slot = pick_worker(loads, FIRST_WORKER_SLOT, self._workers_max, frozenset(self._retiring))
+        replica = Replica(
+            topic=topic,
+            topic_id=topic_id,
+            partition=partition,
+            row=row,
+            row_generation=self._generation(row) + 1,
+            leader_epoch=leader_epoch,
+            slot=slot,
+            configs=configs,
+            is_new=is_new,
+            offline_code=offline_code,
+        )
+        self._enter(replica)
+        if (topic, partition) in self._deleting_names:
+            self._held_back[topic, partition] = replica  # its directory still belongs to the deleted topic
+        if not offline_code:
+            self._want(slot)
+
+    def _enter(self, replica: Replica) -> None:
+        self.by_key[replica.key] = replica
+        self.by_row[replica.row] = replica
+        self._by_slot.setdefault(replica.slot, set()).add(replica.row)
+
+    def _want(self, slot: int) -> None:
+        self._retiring.discard(slot)
+        self._send(SUPERVISOR_SLOT, WantWorker(slot=slot))
+
+    def serve_slot(self, slot: int, incarnation: int) -> None:
+        """Tell a live worker about the replicas that it has not been told about."""
+        for row in self._by_slot.get(slot, ()):
+            replica = self.by_row[row]
+            if replica.incarnation or (replica.offline_code and not replica.deleting):
+                continue
+            if self._held_back.get((replica.topic, replica.partition)) is replica:
+                continue
+            if self._send(slot, self._order(replica)):
+                replica.incarnation = incarnation
+
+    def _order(self, replica: Replica) -> BecomeLeader | StopReplica:
+        if replica.deleting:
+            return _stop_message(replica)
+        return BecomeLeader(
+            topic=replica.topic,
+            topic_id=replica.topic_id,
+            partition=replica.partition,
+            row=replica.row,
+            row_generation=replica.row_generation,
+            leader_epoch=replica.leader_epoch,
+            log_dir=self._log_dir,
+            configs=replica.configs,
+            is_new=replica.is_new,
+        )
+
+    def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> None:
+        """The worker has published the row: gateways may send requests there."""
+        replica = self._answered(slot, incarnation, message.row, message.row_generation)
+        if replica is None or replica.deleting or message.leader_epoch != replica.leader_epoch:
+            return
+        replica.started = True
+        replica.is_new = False
+        for gateway in self.gateways:
+            self._send(gateway, _assigned(replica))
+
+    def on_failed(
+        self, slot: int, incarnation: int, row: int, row_generation: int, error_code: int
+    ) -> Replica | None:
+        """The worker could not open the replica, or lost its directory. Returns it, offline from now on."""
+        replica = self._answered(slot, incarnation, row, row_generation)
+        if replica is None:
+            return None
+        if replica.deleting:  # it has no files that could be opened, so none to delete
+            self._free(replica)
+            return None
+        self.take_offline(replica, error_code)
+        return replica
+
+    def on_stopped(self, slot: int, incarnation: int, row: int, row_generation: int) -> None:
+        """A deleted replica is gone: its row, its name and perhaps its worker are free."""
+        replica = self._answered(slot, incarnation, row, row_generation)
+        if replica is not None and replica.deleting:
+            self._free(replica)
+
+    def _answered(self, slot: int, incarnation: int, row: int, row_generation: int) -> Replica | None:
+        """The replica that a worker speaks of, if it is still the one that it was told about."""
+        replica = self.by_row.get(row)
+        if replica is None or (replica.slot, replica.incarnation) != (slot, incarnation):
+            return None
+        return replica if replica.row_generation == row_generation else None
+
+    def take_offline(self, replica: Replica, error_code: int) -> None:
+        """Nobody serves this replica until it is revived; its neighbours are not touched."""
+        replica.offline_code = error_code or errors.KAFKA_STORAGE_ERROR
+        replica.started = False
+        for gateway in self.gateways:
+            self._send(gateway, _unassigned(replica, replica.offline_code))
+
+    def revive(self, replica: Replica, leader_epoch: int) -> None:
+        """Try again, in a new leader epoch."""
+        assert leader_epoch > replica.leader_epoch
+        replica.offline_code = 0
+        self.renew(replica, leader_epoch)
+        self._want(replica.slot)
+
+    def on_worker_death(self, slot: int) -> list[Replica]:
+        """Its incarnation is dead. Returns the replicas that need a new leader epoch before they are served
+        again.
+        """
+        self._retiring.discard(slot)
+        orphans: list[Replica] = []
+        for replica in self.replicas_of(slot):
+            told, replica.incarnation, replica.started = replica.incarnation, 0, False
+            if told and not replica.deleting and not replica.offline_code:
+                orphans.append(replica)
+        return orphans
+
+    def renew(self, replica: Replica, leader_epoch: int) -> None:
+        """The new leader epoch of a replica whose leader died is committed."""
+        assert leader_epoch > replica.leader_epoch
+        replica.leader_epoch = leader_epoch
+        replica.row_generation = self._generation(replica.row) + 1
+        replica.incarnation = 0
+
+    def delete_topic(self, topic_id: bytes, partition_count: int) -> None:
+        """The removal of the topic is committed: gateways forget it, workers delete its files."""
+        for partition in range(partition_count):
+            replica = self.by_key.pop((topic_id, partition), None)
+            if replica is None:
+                continue
+            for gateway in self.gateways:
+                self._send(gateway, _unassigned(replica, errors.UNKNOWN_TOPIC_OR_PARTITION))
+            name = (replica.topic, replica.partition)
+            if self._held_back.get(name) is replica:  # never existed but in the log
+                del self._held_back[name]
+                self._free(replica)
+                continue
+            replica.deleting = True
+            replica.started = False
+            self._deleting_names[name] = replica.row
+            if replica.incarnation:
+                self._send(replica.slot, _stop_message(replica))
+            else:
+                self._want(replica.slot)  # serve_slot says it to whoever lives there next
+
+    def _free(self, replica: Replica) -> None:
+        del self.by_row[replica.row]
+        rows = self._by_slot[replica.slot]
+        rows.discard(replica.row)
+        heapq.heappush(self._free_rows, replica.row)
+        name = (replica.topic, replica.partition)
+        if self._deleting_names.get(name) == replica.row:
+            del self._deleting_names[name]
+            self._held_back.pop(name, None)
+        if not rows:
+            del self._by_slot[replica.slot]
+            self._retiring.add(replica.slot)
+            self._send(SUPERVISOR_SLOT, RetireWorker(slot=replica.slot))
+
+    def tell_gateway(self, gateway: int) -> bool:
+        """Everything that a gateway must know, in answer to its Hello. False: it does not keep up."""
+        return all(
+            self._send(
+                gateway,
+                _unassigned(replica, replica.offline_code) if replica.offline_code else _assigned(replica),
+            )
+            for replica in self.by_key.values()
+            if replica.started or replica.offline_code
+        )
+
+
+def _assigned(replica: Replica) -> Assigned:
+    return Assigned(
+        topic=replica.topic,
+        topic_id=replica.topic_id,
+        partition=replica.partition,
+        row=replica.row,
+        row_generation=replica.row_generation,
+        worker_slot=replica.slot,
+        worker_incarnation=replica.incarnation,
+        leader_epoch=replica.leader_epoch,
+    )
+
+
+def _unassigned(replica: Replica, error_code: int) -> Unassigned:
+    return Unassigned(topic_id=replica.topic_id, partition=replica.partition, error_code=error_code)
+
+
+def _stop_message(replica: Replica) -> StopReplica:
+    return StopReplica(
+        topic=replica.topic,
+        topic_id=replica.topic_id,
+        partition=replica.partition,
+        row=replica.row,
+        row_generation=replica.row_generation,
+        delete=True,
+    )

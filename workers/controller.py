@@ -1,0 +1,369 @@
+"""The controller: decides, writes the decision to the metadata log, and only then tells anybody.
+
+One turn of its loop takes all that has come in, stages records, syncs them once, publishes the commit, and
+flushes the messages that depend on them. A controller that dies has therefore told nobody what is not on
+disk; its successor replays the log and asks the workers what they hold.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+
+from tailrace.core import errors
+from tailrace.core.errors import KafkaError
+from tailrace.core.ids import is_usable_uuid
+from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
+from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
+from tailrace.core.metadata.requests import TopicResult
+from tailrace.core.metadata.topics import Decision, TopicDefaults, create_topics, delete_topics
+from tailrace.shm import state_table as rows
+from tailrace.shm.ring import ByteConsumer
+from tailrace.shm.slots import STOPPING
+from tailrace.shm.state_table import RowWriter, topic_id_words
+from tailrace.workers.assignments import Assignments, Replica
+from tailrace.workers.blame import Blame
+from tailrace.workers.control import (
+    AllocateProducerIds,
+    CreateTopics,
+    DeleteTopics,
+    Hello,
+    Message,
+    ProducerIds,
+    ReplicaFailed,
+    Replicas,
+    ReplicaStarted,
+    ReplicaStopped,
+    TopicResults,
+    WorkerDied,
+)
+from tailrace.workers.metadata_follower import METADATA_ROW
+from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
+from tailrace.workers.process import FIRST_WORKER_SLOT, GATEWAY_SLOT, SUPERVISOR_SLOT, ProcessContext
+from tailrace.workers.takeover import TakeOver, set_strays_aside
+
+RETRY_S = 5.0  # first pause before a replica that could not be opened is tried again; it doubles
+RETRY_S_MAX = 60.0
+
+
+class Controller:
+    """One controller's life, after its log has been opened."""
+
+    def __init__(self, context: ProcessContext, log: MetadataLog) -> None:
+        self._context = context
+        self._log = log
+        self._blame = Blame()
+        self._died: list[WorkerDied] = []
+        self._retries: dict[int, tuple[float, float]] = {}
+        self._lagging: set[int] = set()
+        table, config = context.state_table, context.config
+        self.assignments = Assignments(
+            row_count=table.rows,
+            workers_max=config.workers_max,
+            log_dir=context.data_dir,
+            generation=lambda row: table.read_word(row, rows.ROW_GENERATION),
+            send=self._send,
+        )
+        self.assignments.gateways.append(GATEWAY_SLOT)
+        self._worker_slots = range(FIRST_WORKER_SLOT, FIRST_WORKER_SLOT + config.workers_max)
+        self._known = dict.fromkeys(self._worker_slots, 0)
+
+    def take_over(self, take_over: TakeOver) -> None:
+        """Begin with what the log says and what the workers that live hold."""
+        context, image, assignments = self._context, self._log.image, self.assignments
+        self._known.update(take_over.incarnations)
+        held = take_over.adopt_into(assignments, image)
+        records: list[Record] = []
+        if take_over.first_of_run:
+            epoch = image.metadata_offset
+            records.append(
+                BrokerRegistered(broker_id=context.node_id, broker_epoch=epoch, rack=context.config.rack)
+            )
+        for topic in image.topics_by_name.values():
+            for partition in topic.partitions:
+                if (topic.topic_id, partition.partition) not in held:
+                    records.append(
+                        _new_epoch(topic.topic_id, partition.partition, partition.leader_epoch + 1)
+                    )
+        if records:
+            self._log.stage(records, _now_ms())
+        for topic in image.topics_by_name.values():
+            configs = image.topic_configs(topic.name)
+            for partition in topic.partitions:
+                key = (topic.topic_id, partition.partition)
+                if key not in held:
+                    code = errors.KAFKA_STORAGE_ERROR if key in take_over.quarantined else 0
+                    assignments.assign(topic.name, *key, partition.leader_epoch, configs, offline_code=code)
+        take_over.retire_idle(assignments)
+        assignments.tell_gateway(GATEWAY_SLOT)
+        for slot, incarnation, message in take_over.early:
+            self._take(slot, incarnation, message)
+
+    def turn(self) -> None:
+        """Everything that has come in, one sync, then everything that follows from it."""
+        dead = (
+            self._find_dead()
+        )  # before the frames: a death in the slot table has its WorkerDied in the ring (R)
+        self._take_frames()
+        self._bury(dead)
+        self._retry_due()
+        for slot in self._worker_slots:
+            if self._known[slot]:
+                self.assignments.serve_slot(slot, self._known[slot])
+        self._catch_up_lagging()
+        self._log.commit()
+        self._context.outbox.flush()  # after the commit: nobody is told what is not on disk (R)
+        self._context.links.drop_dead()
+
+    def next_retry_s(self) -> float:
+        """Seconds until there is something to do without being told."""
+        if not self._retries:
+            return 3600.0
+        return max(0.0, min(due_s for due_s, _ in self._retries.values()) - time.monotonic())
+
+    def close(self) -> None:
+        """The orderly end."""
+        self._log.commit()
+        self._log.close()
+
+    def _send(self, slot: int, message: Message) -> bool:
+        sent = self._context.outbox.send(slot, message)
+        if not sent and slot == GATEWAY_SLOT and self._context.slots.live_incarnation(slot):
+            self._lagging.add(slot)
+        return sent
+
+    def _catch_up_lagging(self) -> None:
+        """A gateway that let too much pile up has missed something: it hears everything again once it has
+        read on.
+        """
+        for slot in [slot for slot in self._lagging if self._context.outbox.is_empty(slot)]:
+            self._lagging.discard(slot)
+            self.assignments.tell_gateway(slot)
+
+    # Deaths.
+
+    def _find_dead(self) -> list[int]:
+        """Worker slots whose known incarnation is dead. New incarnations become known."""
+        dead: list[int] = []
+        for slot in self._worker_slots:
+            incarnation = self._context.slots.live_incarnation(slot)
+            if incarnation == self._known[slot]:
+                continue
+            if self._known[slot]:
+                dead.append(slot)
+            self._known[slot] = incarnation
+        return dead
+
+    def _bury(self, dead: Iterable[int]) -> None:
+        """One batch with the new leader epochs of all that the dead led, then their replicas are served anew
+        (R).
+        """
+        died, self._died = self._died, []
+        if self._context.slots.state(SUPERVISOR_SLOT) == STOPPING:
+            return
+        for death in died:
+            self._note_blame(death)
+        orphans = [replica for slot in dead for replica in self.assignments.on_worker_death(slot)]
+        self._renew([replica for replica in orphans if not replica.offline_code])
+
+    def _note_blame(self, death: WorkerDied) -> None:
+        replica = self.assignments.by_row.get(death.row)
+        if replica is None or replica.slot != death.slot or death.signal == signal.SIGKILL:
+            return  # somebody's hand or the kernel's out-of-memory killer: not the partition's fault
+        if self._blame.on_death(death.row, time.monotonic(), disk_fault=death.signal == signal.SIGBUS):
+            self._publish_offline(replica)
+            self.assignments.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
+
+    def _publish_offline(self, replica: Replica) -> None:
+        """Its owner is dead, so the row is ours to write; the next controller reads there that it is
+        quarantined.
+        """
+        writer = RowWriter(self._context.state_table, replica.row)
+        values = writer.values
+        values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO] = topic_id_words(replica.topic_id)
+        values[rows.PARTITION] = replica.partition
+        values[rows.ROW_GENERATION] = replica.row_generation
+        values[rows.ROLE] = rows.ROLE_OFFLINE
+        writer.publish()
+
+    def _renew(self, replicas: list[Replica]) -> None:
+        if not replicas:
+            return
+        self._log.stage(
+            [
+                _new_epoch(replica.topic_id, replica.partition, replica.leader_epoch + 1)
+                for replica in replicas
+            ],
+            _now_ms(),
+        )
+        for replica in replicas:
+            self.assignments.renew(replica, replica.leader_epoch + 1)
+
+    def _retry_due(self) -> None:
+        now_s = time.monotonic()
+        for row in [row for row, (due_s, _) in self._retries.items() if due_s <= now_s]:
+            replica = self.assignments.by_row.get(row)
+            if replica is None or not replica.offline_code or replica.deleting:
+                del self._retries[row]
+                continue
+            epoch = replica.leader_epoch + 1
+            self._log.stage([_new_epoch(replica.topic_id, replica.partition, epoch)], _now_ms())
+            self.assignments.revive(replica, epoch)
+            self._retries[row] = (float("inf"), self._retries[row][1])  # until it fails again
+
+    # Frames.
+
+    def _take_frames(self) -> None:
+        context = self._context
+        for peer_slot, peer_incarnation, ring in context.links.poll():
+            assert isinstance(ring, ByteConsumer)
+            for message in context.inbox.read(peer_slot, peer_incarnation, ring):
+                self._take(peer_slot, peer_incarnation, message)
+
+    def _take(self, slot: int, incarnation: int, message: Message) -> None:
+        assignments = self.assignments
+        match message:
+            case ReplicaStarted():
+                assignments.on_started(slot, incarnation, message)
+            case ReplicaFailed():
+                self._on_failed(slot, incarnation, message)
+            case ReplicaStopped():
+                assignments.on_stopped(slot, incarnation, message.row, message.row_generation)
+            case CreateTopics():
+                self._create_topics(slot, message)
+            case DeleteTopics():
+                self._delete_topics(slot, message)
+            case AllocateProducerIds():
+                self._allocate_producer_ids(slot, message)
+            case Hello():
+                assignments.tell_gateway(slot)
+            case WorkerDied():
+                self._died.append(message)
+            case Replicas():
+                pass  # asked for by TakeOver, answered twice by a worker that was slow
+            case _:
+                raise AssertionError(f"{type(message).__name__} is not for a controller")
+
+    def _on_failed(self, slot: int, incarnation: int, message: ReplicaFailed) -> None:
+        replica = self.assignments.on_failed(
+            slot, incarnation, message.row, message.row_generation, message.error_code
+        )
+        if replica is not None:
+            _, pause_s = self._retries.get(message.row, (0.0, RETRY_S))
+            self._retries[message.row] = (time.monotonic() + pause_s, min(RETRY_S_MAX, pause_s * 2))
+
+    # Requests of gateways.
+
+    def _create_topics(self, slot: int, request: CreateTopics) -> None:
+        decision = create_topics(self._log.image, request.topics, self._defaults(), _new_topic_id)
+        if not request.validate_only:
+            decision = self._stage_decision(decision)
+            for result in decision.results:
+                if result.error_code == errors.NONE:
+                    self._assign_new(result.topic_id)
+        self._answer(slot, request.request_id, decision.results)
+
+    def _assign_new(self, topic_id: bytes) -> None:
+        topic = self._log.image.topics_by_id[topic_id]
+        configs = self._log.image.topic_configs(topic.name)
+        for partition in topic.partitions:
+            self.assignments.assign(
+                topic.name, topic_id, partition.partition, partition.leader_epoch, configs, is_new=True
+            )
+
+    def _delete_topics(self, slot: int, request: DeleteTopics) -> None:
+        decision = delete_topics(self._log.image, request.topics, self._defaults())
+        counts = {
+            result.topic_id: len(self._log.image.topics_by_id[result.topic_id].partitions)
+            for result in decision.results
+            if result.error_code == errors.NONE
+        }
+        decision = self._stage_decision(decision)
+        for result in decision.results:
+            if result.error_code == errors.NONE:
+                self.assignments.delete_topic(result.topic_id, counts[result.topic_id])
+        self._answer(slot, request.request_id, decision.results)
+
+    def _stage_decision(self, decision: Decision) -> Decision:
+        """Stage its records; when the disk does not take them, every topic that would have changed gets that
+        error.
+        """
+        if not decision.records:
+            return decision
+        try:
+            self._log.stage(decision.records, _now_ms())
+        except KafkaError as error:
+            failed = [
+                result
+                if result.error_code
+                else TopicResult(name=result.name, error_code=error.code, error_message=error.message)
+                for result in decision.results
+            ]
+            return Decision(records=[], results=failed)
+        return decision
+
+    def _answer(self, slot: int, request_id: int, results: list[TopicResult]) -> None:
+        self._send(
+            slot,
+            TopicResults(
+                request_id=request_id, metadata_offset=self._log.image.metadata_offset, results=results
+            ),
+        )
+
+    def _allocate_producer_ids(self, slot: int, request: AllocateProducerIds) -> None:
+        allocated = allocate_block(self._log.image)
+        first, count, code = -1, 0, errors.UNKNOWN_SERVER_ERROR
+        if allocated is not None:
+            try:
+                self._log.stage([allocated[1]], _now_ms())
+                first, count, code = allocated[0], BLOCK_SIZE, errors.NONE
+            except KafkaError as error:
+                code = error.code
+        self._send(
+            slot,
+            ProducerIds(request_id=request.request_id, first_producer_id=first, count=count, error_code=code),
+        )
+
+    def _defaults(self) -> TopicDefaults:
+        config = self._context.config
+        return TopicDefaults(
+            num_partitions=config.num_partitions,
+            replication_factor=config.default_replication_factor,
+            partitions_free=self.assignments.rows_free,
+            delete_enabled=config.delete_topic_enable,
+        )
+
+
+def run(context: ProcessContext) -> None:
+    """Take over what is there, then decide until told to stop."""
+    first_of_run = context.state_table.read_word(METADATA_ROW, rows.ROLE) == rows.ROLE_NONE
+    log = open_metadata_log(context)
+    take_over = TakeOver(context, first_of_run=first_of_run)
+    take_over.ask_workers()
+    if context.stopping:
+        log.close()
+        return
+    controller = Controller(context, log)
+    controller.take_over(take_over)
+    set_strays_aside(context.data_dir, log.image, take_over.held_topics())
+    controller.turn()
+    context.ready()
+    while not context.stopping:
+        context.wait(controller.next_retry_s())
+        controller.turn()
+    controller.close()
+
+
+def _new_epoch(topic_id: bytes, partition: int, leader_epoch: int) -> PartitionChange:
+    return PartitionChange(topic_id=topic_id, partition=partition, leader_epoch=leader_epoch)
+
+
+def _new_topic_id() -> bytes:
+    while True:
+        topic_id = os.urandom(16)
+        if is_usable_uuid(topic_id):
+            return topic_id
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

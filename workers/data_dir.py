@@ -1,0 +1,207 @@
+"""The data directory: whose it is, and that nobody else writes to it.
+
+    .lock             flock'd while any process of a broker lives; JSON for `stop` and `status`:
+                      {"pid", "run_dir", "bootstrap", "unix"}, empty while it is starting or stopped
+    meta.properties   as Kafka's, with a line that says it is ours
+    topic-0/ ...      one directory a partition
+
+The lock is `flock` on one open file that every forked process inherits and nobody unlocks (R): it is free
+exactly when the last of them is gone, so whoever gets it knows that no old writer lives. `fcntl.lockf` would
+not do: a fork does not inherit it, and closing any descriptor of the file drops it.
+"""
+
+import errno
+import fcntl
+import os
+import time
+
+import msgspec
+
+from tailrace.core.ids import uuid_text
+
+LOCK = ".lock"
+META = "meta.properties"
+FORMAT_LINE = "tailrace.format=1"
+LOCK_WAIT_S = 10.0  # for the processes of a killed supervisor to be gone
+LOCK_RETRY_S = 0.02
+
+
+class DataDirError(Exception):
+    """The directory cannot be used: one line that says what to do."""
+
+
+class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """Where the broker that holds the lock can be found."""
+
+    pid: int
+    run_dir: str
+    bootstrap: str
+    unix: str
+
+
+class DataDir:
+    """A locked data directory."""
+
+    def __init__(self, path: str, lock_fd: int, cluster_id: str, node_id: int, directory_id: str) -> None:
+        self.path = path
+        self.lock_fd = lock_fd
+        self.cluster_id = cluster_id
+        self.node_id = node_id
+        self.directory_id = directory_id
+
+    def write_info(self, info: RunInfo) -> None:
+        """Tell `stop` and `status` where we are."""
+        payload = msgspec.json.encode(info)
+        os.ftruncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, payload, 0)
+
+    def clear_info(self) -> None:
+        """Nobody serves any more."""
+        os.ftruncate(self.lock_fd, 0)
+
+
+def open_data_dir(path: str, *, node_id: int, cluster_id: str | None, wait_s: float = LOCK_WAIT_S) -> DataDir:
+    """Make the directory if need be, lock it, and read or make its meta.properties. Raises DataDirError."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        lock_fd = _lock(path, wait_s)
+        try:
+            return _identify(path, lock_fd, node_id, cluster_id)
+        except BaseException:
+            os.close(lock_fd)
+            raise
+    except (FileExistsError, NotADirectoryError):
+        raise DataDirError(f"{path} is not a directory: name another one with --data") from None
+    except PermissionError:
+        raise DataDirError(
+            f"data directory {path} is not writable by this user: change its owner "
+            "or name another one with --data"
+        ) from None
+    except OSError as error:
+        why = "its file system is read-only" if error.errno == errno.EROFS else str(error.strerror)
+        raise DataDirError(f"data directory {path} cannot be used: {why}") from error
+
+
+def read_info(path: str) -> RunInfo | None:
+    """The broker that has this directory, or None when none does (or it is still starting)."""
+    try:
+        lock_fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if _try_lock(lock_fd):
+            return None
+        payload = os.pread(lock_fd, 65536, 0)
+    finally:
+        os.close(lock_fd)
+    try:
+        return msgspec.json.decode(payload, type=RunInfo)
+    except msgspec.DecodeError:
+        return None
+
+
+def _lock(path: str, wait_s: float) -> int:
+    lock_fd = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while not _try_lock(lock_fd):
+        if time.monotonic() >= deadline:
+            holder = os.pread(lock_fd, 65536, 0)
+            os.close(lock_fd)
+            raise DataDirError(
+                f"data directory {path} is in use by {_describe(holder)}: stop it or name another one"
+            )
+        time.sleep(LOCK_RETRY_S)
+    return lock_fd
+
+
+def _try_lock(lock_fd: int) -> bool:
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _describe(holder: bytes) -> str:
+    try:
+        info = msgspec.json.decode(holder, type=RunInfo)
+    except msgspec.DecodeError:
+        return "another process"
+    return f"process {info.pid} ({info.bootstrap})"
+
+
+def _identify(path: str, lock_fd: int, node_id: int, cluster_id: str | None) -> DataDir:
+    os.ftruncate(lock_fd, 0)  # what a killed broker left
+    meta = _read_meta(path)
+    if meta is None:
+        _refuse_foreign(path)
+        meta = {
+            "cluster.id": cluster_id or random_uuid(),
+            "node.id": str(node_id),
+            "directory.id": random_uuid(),
+        }
+        _write_meta(path, meta)
+    if meta.get("node.id") != str(node_id):
+        raise DataDirError(
+            f"data directory {path} belongs to node.id {meta.get('node.id')}, not {node_id}: "
+            "set node.id to that or name another directory"
+        )
+    if cluster_id is not None and meta.get("cluster.id") != cluster_id:
+        raise DataDirError(
+            f"data directory {path} belongs to cluster {meta.get('cluster.id')}, not {cluster_id}"
+        )
+    return DataDir(path, lock_fd, meta["cluster.id"], node_id, meta["directory.id"])
+
+
+def _refuse_foreign(path: str) -> None:
+    """A directory with files but without meta.properties is not ours to write into."""
+    visible = sorted(
+        name for name in os.listdir(path) if not name.startswith((".", META)) and name != "lost+found"
+    )
+    if visible:
+        raise DataDirError(
+            f"{path} holds {visible[0]!r} and is no data directory of tailrace: "
+            "name an empty or new one with --data"
+        )
+
+
+def _read_meta(path: str) -> dict[str, str] | None:
+    try:
+        with open(os.path.join(path, META), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return None
+    if FORMAT_LINE not in lines:
+        raise DataDirError(
+            f"{path} is a data directory of Apache Kafka or of a newer tailrace: name another one"
+        )
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    meta = {key: value for key, _, value in pairs}
+    missing = {"cluster.id", "node.id", "directory.id"} - meta.keys()
+    if missing:
+        raise DataDirError(f"{path}/{META} lacks {min(missing)}: restore the file or name another directory")
+    return meta
+
+
+def _write_meta(path: str, meta: dict[str, str]) -> None:
+    """Whole or not at all: written beside, synced, renamed, and the directory synced."""
+    final = os.path.join(path, META)
+    lines = ["#", "version=1", FORMAT_LINE, *(f"{key}={value}" for key, value in meta.items())]
+    with open(final + ".tmp", "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(final + ".tmp", final)
+    directory_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def random_uuid() -> str:
+    """A new id in Kafka's text form that may start a command line argument."""
+    while True:
+        text = uuid_text(os.urandom(16))
+        if not text.startswith("-"):
+            return text

@@ -1,0 +1,14 @@
+"""Which code runs in which role: the one place that imports every role, before the first fork."""
+
+from tailrace.workers.gateway import main as gateway
+
+from tailrace.shm.slots import CONTROLLER, GATEWAY, HOUSEKEEPER, WORKER
+from tailrace.workers import controller, housekeeper, leader
+from tailrace.workers.process import Roles
+
+ROLES: Roles = {
+    CONTROLLER: controller.run,
+    GATEWAY: gateway.run,
+    HOUSEKEEPER: housekeeper.run,
+    WORKER: leader.run,
+}

@@ -1,0 +1,163 @@
+"""How a controller begins: its log, what the workers that live hold, and what the disk holds without being
+asked.
+
+At the first start of a run no worker lives and nothing is held. A controller that replaces a dead one finds
+workers that go on serving: it asks each, and leaves alone what they hold in the committed leader epoch.
+"""
+
+import os
+
+from tailrace.core.ids import uuid_text
+from tailrace.core.metadata.image import MetadataImage
+from tailrace.shm import state_table as rows
+from tailrace.shm.ring import ByteConsumer
+from tailrace.shm.state_table import topic_id_bytes
+from tailrace.workers.assignments import Assignments, Key
+from tailrace.workers.control import HeldReplica, Message, Replicas, ReportReplicas, RetireWorker, StopReplica
+from tailrace.workers.metadata_follower import METADATA_LOG
+from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT, ProcessContext
+
+PARTITION_METADATA = "partition.metadata"
+STRAY_SUFFIX = "-stray"
+
+
+class TakeOver:
+    """What a new controller finds. Messages that come while it asks are kept for later in `early`."""
+
+    def __init__(self, context: ProcessContext, *, first_of_run: bool) -> None:
+        self._context = context
+        self.first_of_run = first_of_run
+        last_slot = FIRST_WORKER_SLOT + context.config.workers_max
+        live = {slot: context.slots.live_incarnation(slot) for slot in range(FIRST_WORKER_SLOT, last_slot)}
+        self.incarnations = {slot: incarnation for slot, incarnation in live.items() if incarnation}
+        self.early: list[tuple[int, int, Message]] = []
+        self.quarantined: set[Key] = set() if first_of_run else _offline_rows(context)
+        self._answers: dict[int, list[HeldReplica]] = {}
+
+    def ask_workers(self) -> None:
+        """Wait until every worker that lived when we began has said what it holds, or is dead."""
+        context = self._context
+        for slot in self.incarnations:
+            context.outbox.send(slot, ReportReplicas())
+        while not context.stopping:
+            context.outbox.flush()
+            self._take_answers()
+            context.links.drop_dead()
+            if not any(
+                context.slots.is_live(slot, incarnation)
+                for slot, incarnation in self.incarnations.items()
+                if slot not in self._answers
+            ):
+                return
+            context.wait(3600.0)
+
+    def _take_answers(self) -> None:
+        context = self._context
+        for slot, incarnation, ring in context.links.poll():
+            assert isinstance(ring, ByteConsumer)
+            for message in context.inbox.read(slot, incarnation, ring):
+                if isinstance(message, Replicas) and self.incarnations.get(slot) == incarnation:
+                    self._answers[slot] = message.replicas
+                else:
+                    self.early.append((slot, incarnation, message))
+
+    def held_topics(self) -> set[bytes]:
+        """The topics of which some worker holds a replica."""
+        return {held.topic_id for replicas in self._answers.values() for held in replicas}
+
+    def adopt_into(self, assignments: Assignments, image: MetadataImage) -> set[Key]:
+        """Enter what is held; returns the partitions that need no new leader."""
+        adopted: set[Key] = set()
+        for slot, replicas in self._answers.items():
+            for held in replicas:
+                key = (held.topic_id, held.partition)
+                if key in adopted:
+                    self._context.outbox.send(
+                        slot, _stop(held)
+                    )  # a second holder: cannot be, and must not serve
+                    continue
+                adopted.add(key)
+                self._adopt(assignments, image, slot, held)
+        assignments.finish_adopting()
+        return adopted
+
+    def _adopt(self, assignments: Assignments, image: MetadataImage, slot: int, held: HeldReplica) -> None:
+        incarnation = self.incarnations[slot]
+        topic = image.topics_by_id.get(held.topic_id)
+        partition = image.partition(held.topic_id, held.partition)
+        if topic is None or partition is None:
+            assignments.adopt_deleted(held, slot)
+        elif partition.leader_epoch == held.leader_epoch:
+            assignments.adopt(held, topic.name, image.topic_configs(topic.name), slot, incarnation)
+        else:  # the new epoch was committed, but nobody could tell the worker: incarnation 0 has it told
+            moved = HeldReplica(
+                topic_id=held.topic_id,
+                partition=held.partition,
+                row=held.row,
+                row_generation=held.row_generation,
+                leader_epoch=partition.leader_epoch,
+                started=False,
+            )
+            assignments.adopt(moved, topic.name, image.topic_configs(topic.name), slot, 0)
+
+    def retire_idle(self, assignments: Assignments) -> None:
+        """Workers whose last replica went while there was no controller."""
+        used = set(assignments.slots_in_use())
+        for slot in self.incarnations:
+            if slot not in used:
+                self._context.outbox.send(SUPERVISOR_SLOT, RetireWorker(slot=slot))
+
+
+def _stop(held: HeldReplica) -> StopReplica:
+    return StopReplica(
+        topic="",
+        topic_id=held.topic_id,
+        partition=held.partition,
+        row=held.row,
+        row_generation=held.row_generation,
+        delete=False,
+    )
+
+
+def _offline_rows(context: ProcessContext) -> set[Key]:
+    """The partitions that an earlier controller of this run quarantined."""
+    table = context.state_table
+    quarantined: set[Key] = set()
+    for row in range(1, table.rows):
+        if table.read_word(row, rows.ROLE) == rows.ROLE_OFFLINE:
+            values = table.read(row)
+            topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
+            quarantined.add((topic_id, values[rows.PARTITION]))
+    return quarantined
+
+
+def set_strays_aside(data_dir: str, image: MetadataImage, held_topics: set[bytes]) -> list[str]:
+    """Rename the directories of partitions whose topic is gone, as Kafka does; returns their new names.
+
+    A crash between the commit of a removal and the worker's deletion leaves such a directory. Its files are
+    not deleted: were the metadata log lost, they would be all that is left.
+    """
+    moved: list[str] = []
+    with os.scandir(data_dir) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    known = {uuid_text(topic_id) for topic_id in held_topics}
+    known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
+    for name in names:
+        if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
+            continue
+        topic_id = _topic_id_in(os.path.join(data_dir, name))
+        if topic_id is not None and topic_id not in known:
+            aside = f"{name[:200]}.{os.urandom(4).hex()}{STRAY_SUFFIX}"
+            os.rename(os.path.join(data_dir, name), os.path.join(data_dir, aside))
+            moved.append(aside)
+    return moved
+
+
+def _topic_id_in(directory: str) -> str | None:
+    """The topic id in a partition directory's partition.metadata, in text form; None when it does not say."""
+    try:
+        with open(os.path.join(directory, PARTITION_METADATA), encoding="utf-8", errors="replace") as file:
+            lines = file.read(4096).splitlines()
+    except FileNotFoundError:
+        return None
+    return next((line[len("topic_id: ") :] for line in lines if line.startswith("topic_id: ")), None)
