@@ -36,3 +36,24 @@ def connect(bootstrap: str, timeout_s: float) -> Cluster:
     cluster = Cluster(bootstrap, timeout_s=timeout_s)
     cluster.any_connection()
     return cluster
+
+
+def client_properties(given: tuple[str, ...], known: dict[str, str]) -> dict[str, str]:
+    """`-X KEY=VALUE` options under our own names; a usage error for a property that does nothing here."""
+    settings: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"-X {text}: KEY=VALUE is expected")
+        if name not in known:
+            raise click.UsageError(f"-X {name}: not used here; known are {', '.join(known)}")
+        settings[known[name]] = value
+    return settings
+
+
+def whole_number(settings: dict[str, str], name: str, default: int) -> int:
+    """A setting that is a positive number."""
+    text = settings.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.UsageError(f"-X: {text!r} is no positive number")
+    return int(text)
