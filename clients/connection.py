@@ -38,7 +38,7 @@ class UnreachableError(Exception):
 
 
 def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`, `host`, `[ipv6]:port` (else ValueError); -1 is the port of `unix:/path`."""
+    """Host and port of `host:port`, `host`, `[ipv6]:port` (else ValueError); -1: of `unix:/path`."""
     if address.startswith("unix:"):
         return address[5:].removeprefix("//"), -1
     address = address.removeprefix("PLAINTEXT://")

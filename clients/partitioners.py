@@ -1,4 +1,4 @@
-"""Which partition a record goes to: by the hash of its key as Java's client does, else one partition a batch."""
+"""Which partition a record goes to: by the hash of its key as in Java, else one partition a batch."""
 
 import random
 

@@ -1,8 +1,8 @@
-"""A blocking producer: records gather in one batch a partition, and `flush` returns once all are acknowledged.
+"""A blocking producer: records gather in a batch a partition; `flush` returns once all are acknowledged.
 
-Order holds within a partition: its next batch is sent after the one before was answered. A batch whose answer
-was lost is sent again, so a record may be there twice (idempotence is not part of this client yet), and none is
-missing unless `flush` raised.
+Order holds within a partition: its next batch is sent after the one before was answered. A batch whose
+answer was lost is sent again, so a record may be there twice (idempotence is not part of this client
+yet), and none is missing unless `flush` raised.
 """
 
 import time

@@ -10,6 +10,8 @@ are checked by `validate_topic_config` and completed from the broker's own keys 
 
 from collections.abc import Mapping
 
+import msgspec
+
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     TOPIC_KEYS,
@@ -22,6 +24,7 @@ from tailrace.core.config_keys import (
 )
 from tailrace.core.config_sources import environment_properties
 from tailrace.core.listeners import Listener, advertised_listeners, parse_listeners, without_controllers
+from tailrace.core.log.log_config import LogConfig
 
 __all__ = [
     "TOPIC_CONFIGS",
@@ -32,6 +35,7 @@ __all__ = [
     "Value",
     "effective_topic_config",
     "load",
+    "log_config",
     "topic_defaults",
     "validate_topic_config",
     "validate_topic_configs",
@@ -294,3 +298,14 @@ def effective_topic_config(overrides: Mapping[str, str], broker: BrokerConfig) -
     if values["internal.segment.bytes"] is not None:
         values["segment.bytes"] = values["internal.segment.bytes"]
     return values
+
+
+def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
+    """What the log of a topic with these keys of its own is told."""
+    values = effective_topic_config(overrides, broker)
+    told: dict[str, Value] = {"producer_id_expiration_ms": broker.producer_id_expiration_ms}
+    for name, value in values.items():
+        field = name.replace(".", "_")
+        if field in LogConfig.__struct_fields__:
+            told[field] = value
+    return msgspec.convert(told, LogConfig)

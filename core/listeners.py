@@ -99,6 +99,6 @@ def advertised_listeners(
             )
         if name not in names:
             raise ConfigError(
-                f"advertised.listeners has {name}, which listeners does not: it has {', '.join(sorted(names))}"
+                f"advertised.listeners has {name}, listeners does not: it has {', '.join(sorted(names))}"
             )
     return told
