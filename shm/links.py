@@ -40,7 +40,7 @@ _HEADER_WORDS: Final = 8
 DESCRIPTOR_CAPACITY: Final = 1024  # entries
 BYTE_CAPACITY: Final = 65536  # bytes
 
-_FEW: Final = 8  # up to here a look at each known ring is faster than a scan of the row
+_FEW: Final = 6  # more known rings than these are looked at only after the row differs from its copy
 _POLLS_BETWEEN_SCANS: Final = 32  # while the known rings are never empty, a new one waits this long at most
 
 Producer = DescriptorProducer | ByteProducer
@@ -110,6 +110,7 @@ class Links:
         self._seen_words = map_words(seen)
         self._incoming: list[Incoming | None] = [None] * heads.columns
         self._known: list[tuple[int, int, Incoming]] = []  # (head's index, column, what is in _incoming)
+        self._many = False
         self._polls = 0  # that may yet look at the known rings only
         self._outgoing: list[Producer | None] = [None] * heads.columns
         self._peer_incarnation = [0] * heads.columns  # of the ring in _outgoing
@@ -164,9 +165,14 @@ class Links:
         """(peer slot, its incarnation, consumer) of each ring with unread frames, until it is empty."""
         if self._slot_words[DEATH_COUNT] != self._deaths:
             self._bury()
-        heads, seen = self._head_words, self._seen_words
-        if len(self._known) <= _FEW and self._polls:
-            found = [link for head, column, link in self._known if heads[head] != seen[column]]
+        if self._polls:  # no comprehension: a call a poll, in CPython 3.11
+            if self._many and self._map[self._start : self._end] == self._seen:
+                return []
+            heads, seen = self._head_words, self._seen_words
+            found: list[Incoming] = []
+            for head, column, link in self._known:
+                if heads[head] != seen[column]:
+                    found.append(link)
             if found:
                 self._polls -= 1
                 return found
@@ -207,6 +213,7 @@ class Links:
         consumer.connect(self._head_words, self._row + column, self._seen_words, column)
         link = self._incoming[column] = (column, peer, consumer)
         self._known.append((self._row + column, column, link))
+        self._many = len(self._known) > _FEW
         return link
 
     def _attach(self, column: int, peer: int, tag: int) -> Consumer | None:
@@ -254,6 +261,7 @@ class Links:
         if link is not None:
             self._incoming[column] = None
             self._known = [known for known in self._known if known[1] != column]
+            self._many = len(self._known) > _FEW
             link[2].close()
 
     def _close_outgoing(self, peer_slot: int) -> None:
