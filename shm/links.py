@@ -130,6 +130,7 @@ class Links:
 
         `capacity` counts entries or bytes, a power of two; from a slot to another there is one ring, of one
         kind. A new incarnation of the peer gets a fresh ring: what the old one had not taken is gone.
+        ShmError when there is no room for one.
         """
         row = row_start(peer_slot)
         incarnation = self._slot_words[row + INCARNATION]

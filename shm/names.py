@@ -15,7 +15,7 @@ import os
 import stat
 from typing import Final
 
-from tailrace.shm.region import ShmError
+from tailrace.shm.region import ShmError, unlink_if_there
 
 BASE: Final = "/dev/shm"
 _PREFIX: Final = "tailrace-"
@@ -46,7 +46,7 @@ def unlink_large_files(run_dir: str, slot: int, incarnation: int) -> None:
     prefix = f"large-{slot}.{incarnation}-"
     for name in os.listdir(run_dir):
         if name.startswith(prefix):
-            os.unlink(os.path.join(run_dir, name))
+            unlink_if_there(os.path.join(run_dir, name))
 
 
 class RunDir:

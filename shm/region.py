@@ -15,7 +15,6 @@ SIGBUS later.
 import errno
 import mmap
 import os
-import platform
 import zlib
 from typing import Final
 
@@ -36,8 +35,8 @@ class ShmError(Exception):
 
 def require_x86_64() -> None:
     """Refuse machines that do not keep the order of stores."""
-    machine = platform.machine()
-    if machine not in ("x86_64", "AMD64"):
+    machine = os.uname().machine
+    if machine != "x86_64":
         raise ShmError(f"tailrace needs an x86-64 processor, this is {machine}")
 
 

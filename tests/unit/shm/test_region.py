@@ -2,8 +2,8 @@
 
 import errno
 import os
-import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +97,6 @@ def test_memory_stays_while_a_view_of_it_is_out(tmp_path: Path) -> None:
 
 def test_other_processors_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     require_x86_64()
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
     with pytest.raises(ShmError, match="needs an x86-64 processor, this is aarch64"):
         require_x86_64()
