@@ -207,8 +207,6 @@ def _check_relations(values: dict[str, Value], given: Mapping[str, str]) -> None
                 f"{values['node.id']} and {values['broker.id']}"
             )
         values["node.id"] = parse_value(BROKER_KEYS["node.id"], given["broker.id"])
-    if "log.dirs" in given and not values["log.dirs"]:
-        raise ConfigError("log.dirs names no directory: at least one is needed")
     if effective_default("retention.ms", values) == 0:
         raise ConfigError("log.retention.ms must be unlimited (-1) or, equal or greater than 1")
     roll = values["log.roll.ms"]

@@ -33,6 +33,10 @@ class Key(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
+NOT_EMPTY = ("advertised.listeners", "controller.listener.names", "listeners", "log.dir", "log.dirs")
+THROTTLED = ("follower.replication.throttled.replicas", "leader.replication.throttled.replicas")
+
+
 def _table(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
@@ -334,6 +338,8 @@ OWN_KEYS = frozenset(
 def parse_value(key: Key, text: str) -> Value:
     """The typed value of a text, or ConfigError in Kafka's words."""
     value = parse_kind(key.name, key.kind, text)
+    if isinstance(value, tuple):
+        _check_list(key, value)
     if key.choices:
         _check_choices(key, value)
     elif isinstance(value, int | float):
@@ -345,11 +351,10 @@ def parse_kind(name: str, kind: str, text: str) -> Value:
     """A text as a value of `kind`, its bounds unchecked."""
     if kind in (STRING, CLASS, PASSWORD):
         return text if kind == PASSWORD else text.strip()
-    text = text.strip()
     if kind == LIST:
-        return _parse_list(name, text)
+        return _parse_list(name, text.strip())
     if kind == BOOLEAN:
-        lowered = text.lower()
+        lowered = text.strip().lower()
         if lowered not in ("true", "false"):
             raise _invalid(name, text, "Expected value to be either true or false")
         return lowered == "true"
@@ -360,16 +365,18 @@ def _parse_list(name: str, text: str) -> tuple[str, ...]:
     if not text:
         return ()
     items = tuple(item.strip() for item in text.split(","))
+    if name in THROTTLED:
+        return items
     if "" in items:
-        raise _invalid(name, text, "Values must not be empty.")
+        raise ConfigError(f"Configuration '{name}' values must not be empty.")
     if len(set(items)) != len(items):
-        raise _invalid(name, text, "Values must not be duplicated.")
+        raise ConfigError(f"Configuration '{name}' values must not be duplicated.")
     return items
 
 
 def _parse_number(name: str, kind: str, text: str) -> int | float:
     try:
-        if "_" in text or " " in text:
+        if "_" in text:  # Python takes it, Java does not
             raise ValueError
         if kind == DOUBLE:
             return float(text)
@@ -382,8 +389,34 @@ def _parse_number(name: str, kind: str, text: str) -> int | float:
     return value
 
 
+def _check_list(key: Key, value: tuple[str, ...]) -> None:
+    if key.name in NOT_EMPTY and not value:
+        raise ConfigError(
+            f"Configuration '{key.name}' must not be empty. Valid values include: any non-empty value"
+        )
+    if key.name in THROTTLED and value != ("*",) and not all(map(_is_replica, value)):
+        raise _invalid(
+            key.name,
+            _shown(value),
+            f"{key.name} must be the literal '*' or a list of replicas in the following format: "
+            "[partitionId]:[brokerId],[partitionId]:[brokerId],...",
+        )
+
+
+def _is_replica(text: str) -> bool:
+    partition, colon, broker = text.partition(":")
+    return bool(colon) and all(part.isascii() and part.isdigit() for part in (partition, broker))
+
+
+def _shown(value: tuple[str, ...]) -> str:
+    """A list as Java shows it."""
+    return f"[{', '.join(value)}]"
+
+
 def _check_bounds(key: Key, value: float) -> None:
-    if key.name == "compression.gzip.level" and value == -1:
+    if key.name == "compression.gzip.level" and key.low is not None and key.high is not None:
+        if value != -1 and not key.low <= value <= key.high:
+            raise _invalid(key.name, value, f"Value must be between {key.low} and {key.high} or equal to -1")
         return
     if key.low is not None and not value >= key.low:  # so put that NaN is refused as well
         raise _invalid(key.name, value, f"Value must be at least {key.low:.0f}")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from tailrace.clients.cli.failures import FAILED, INTERRUPTED, NOT_FOUND, UNREACHABLE, say
+from tailrace.clients.cli.failures import FAILED, INTERRUPTED, NOT_FOUND, UNREACHABLE, USAGE, say
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.connection import UnreachableError
 from tailrace.core import errors
@@ -56,8 +56,15 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "tailrace"
+        say(f"{error.format_message()} (see {path} --help)")
+        return USAGE
+    except click.ClickException as error:
+        say(error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
