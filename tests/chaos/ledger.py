@@ -97,7 +97,7 @@ def read_numbers(bootstrap: str, topic: str, counts: list[int]) -> list[list[int
 
     def read_more() -> bool:
         for message in consumer.consume(10_000, 0.2):
-            partition = message.partition()
+            partition: int = message.partition()
             if message.error() is not None:
                 assert message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF, message.error()
                 ended.add(partition)
