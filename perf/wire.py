@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from perf.peers.peer import Endpoint
+from perf.peers.peer import Endpoint, Tcp
 
 PRODUCE, FETCH, CREATE_TOPICS, DELETE_TOPICS = (0, 9), (1, 12), (19, 4), (20, 3)
 FETCH_OFFSET_FROM_END = 29  # where fetch_frame's offset begins, counted from the end of the frame
@@ -130,6 +130,12 @@ def next_offset(view: memoryview, start: int, length: int) -> int:
         offset = base + struct.unpack_from(">i", view, start + 23)[0] + 1
         start += 12 + size
     return offset
+
+
+def address(bootstrap: str) -> Tcp:
+    """HOST:PORT as an endpoint."""
+    host, _, port = bootstrap.rpartition(":")
+    return Tcp(host.strip("[]"), int(port))
 
 
 class Connection:

@@ -8,6 +8,8 @@ import pytest
 
 from perf.peers.tailrace import Tailrace
 
+pytest_plugins = ["tests.support.bootstrap"]
+
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tailrace]:

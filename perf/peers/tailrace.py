@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from perf.peers.peer import Endpoint, Tcp, stop_process
+from perf import wire
+from perf.peers.peer import Endpoint, stop_process
 
 COMMAND = Path(sys.executable).with_name("tailrace")
 
@@ -46,8 +47,7 @@ class Tailrace:
         return self._ready["bootstrap"]
 
     def endpoints(self) -> dict[str, Endpoint]:
-        host, _, port = self.bootstrap.rpartition(":")
-        return {"tcp": Tcp(host.strip("[]"), int(port)), "unix": Path(self._ready["unix"])}
+        return {"tcp": wire.address(self.bootstrap), "unix": Path(self._ready["unix"])}
 
     def start(self) -> None:
         settings = [part for key, value in self._settings.items() for part in ("--set", f"{key}={value}")]

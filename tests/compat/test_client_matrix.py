@@ -9,7 +9,6 @@ import time
 import pytest
 
 from perf import wire
-from perf.peers.peer import Tcp
 from tests.compat.clients.aio import Aiokafka
 from tests.compat.clients.client import Client, Partitions
 from tests.compat.clients.confluent import Confluent
@@ -25,12 +24,6 @@ SMALL = 400  # records for each producer and codec
 FULL = 1_000_000 // (len(CLIENTS) * len(CODECS))
 FIND_COORDINATOR = 10
 SMALLEST_COMPRESSED = 1 << 12  # below it librdkafka may find that a codec does not pay
-
-
-def address(bootstrap: str) -> Tcp:
-    """HOST:PORT as an endpoint."""
-    host, _, port = bootstrap.rpartition(":")
-    return Tcp(host, int(port))
 
 
 def served_apis(connection: wire.Connection) -> set[int]:
@@ -75,7 +68,7 @@ def compare(read: Partitions, written: Partitions, consumer: Client, written_aft
 def write_all_codecs(bootstrap: str, producer: Client, count: int) -> dict[str, tuple[str, Partitions]]:
     """One topic a codec: codec and records by topic."""
     first_ms, written = int(time.time() * 1000) - 3_600_000, dict[str, tuple[str, Partitions]]()
-    with wire.Connection(address(bootstrap)) as connection:
+    with wire.Connection(wire.address(bootstrap)) as connection:
         for number, codec in enumerate(CODECS):
             topic = f"{producer.name}-{codec}-{time.monotonic_ns()}"
             wire.create_topic(connection, topic, PARTITIONS)
@@ -93,7 +86,7 @@ def run_matrix(bootstrap: str, producer: Client, count: int) -> None:
     require(producer.missing())
     begin_ms = int(time.time() * 1000)
     written = write_all_codecs(bootstrap, producer, count)
-    with wire.Connection(address(bootstrap), 8 << 20) as connection:
+    with wire.Connection(wire.address(bootstrap), 8 << 20) as connection:
         no_lz4 = producer.librdkafka and FIND_COORDINATOR not in served_apis(connection)
         for topic, (codec, wanted) in written.items():
             expected = "none" if no_lz4 and codec == "lz4" else codec  # librdkafka takes it for an old broker

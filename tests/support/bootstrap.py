@@ -1,4 +1,4 @@
-"""The broker that compatibility tests talk to."""
+"""The broker that tests talk to which any Kafka must pass."""
 
 import os
 from collections.abc import Iterator
@@ -14,10 +14,15 @@ from tests.support.peers import require
 AGAINST = "TAILRACE_COMPAT_AGAINST"
 
 
+def against_kafka() -> bool:
+    """Whether the tests are being proven on the original."""
+    return os.environ.get(AGAINST) == "kafka"
+
+
 @pytest.fixture(scope="session")
 def bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """HOST:PORT of a Tailrace; TAILRACE_COMPAT_AGAINST=kafka takes an Apache Kafka, to prove the tests."""
-    if os.environ.get(AGAINST) != "kafka":
+    if not against_kafka():
         broker: Tailrace = request.getfixturevalue("broker")
         yield broker.bootstrap
         return
