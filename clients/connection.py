@@ -145,8 +145,12 @@ class Connection:
             host, port = parse_address(self.address)
             if port < 0:
                 connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                connected.settimeout(self.timeout_s)
-                connected.connect(host)
+                try:
+                    connected.settimeout(self.timeout_s)
+                    connected.connect(host)
+                except BaseException:
+                    connected.close()
+                    raise
                 return connected
             connected = socket.create_connection((host, port), timeout=self.timeout_s)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

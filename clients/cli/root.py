@@ -54,6 +54,8 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
         result = cli.main(args=list(arguments), prog_name="tailrace", obj=hooks, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except SystemExit as ended:  # by `fail`, and by click when whoever read our output is gone
+        return ended.code if isinstance(ended.code, int) else FAILED
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

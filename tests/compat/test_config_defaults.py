@@ -25,32 +25,34 @@ from tests.support.peers import require
 
 # Values that are wrong in some way for each type; Kafka and we must agree on every one.
 SUSPECTS = [
-    "",
-    " ",
-    "x",
-    "0",
-    "-1",
-    "-2",
-    "+1",
-    "1_0",
-    "1.5",
-    "2147483648",
-    "9223372036854775808",
-    "true",
-    "TRUE",
-]
-SUSPECTS += [
-    "yes",
-    "a,b",
-    "delete,compact",
-    "delete,delete",
-    "delete,",
-    "CreateTime",
-    "gzip",
-    " lz4 ",
-    "18",
-    "NaN",
-    "1e2",
+    *(
+        "",
+        " ",
+        "x",
+        "0",
+        "-1",
+        "-2",
+        "+1",
+        "1_0",
+        "1.5",
+        "18",
+        "NaN",
+        "1e2",
+        "2147483648",
+        "9223372036854775808",
+    ),
+    *(
+        "true",
+        "TRUE",
+        "yes",
+        "a,b",
+        "delete,compact",
+        "delete,delete",
+        "delete,",
+        "CreateTime",
+        "gzip",
+        " lz4 ",
+    ),
 ]
 
 # Numbers that Java shows in another form than Python does.
@@ -116,8 +118,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dic
     return described(tmp_path_factory.getbasetemp())
 
 
-TABLES = [("broker", key) for key in BROKER_KEYS.values() if key.name not in OWN_KEYS]
-TABLES += [("topic", key) for key in TOPIC_KEYS.values()]
+TABLES = [
+    *(("broker", key) for key in BROKER_KEYS.values() if key.name not in OWN_KEYS),
+    *(("topic", key) for key in TOPIC_KEYS.values()),
+]
 
 
 def as_java_prints(value: Value) -> str | None:

@@ -1,0 +1,278 @@
+"""The command line against a broker in a thread: what it prints, its exit codes, one line a failure."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tailrace.clients.cli.hooks import Hooks
+from tailrace.clients.cli.root import exit_code
+from tailrace.core import errors
+from tailrace.core.config import BrokerConfig
+from tailrace.core.protocol.apis import CREATE_TOPICS, METADATA
+from tests.support.fake_broker import FakeBroker
+
+
+class Result(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+def no_broker(_: BrokerConfig) -> int:
+    """For commands that start nothing."""
+    raise AssertionError("nothing was to be started")
+
+
+def nobody(_: str) -> Any:
+    """No broker runs on this machine."""
+    return None
+
+
+def showing(status: dict[str, Any]) -> Hooks:
+    """As if a broker ran with this status."""
+
+    def read_status(_: str) -> dict[str, Any]:
+        return status
+
+    return Hooks(no_broker, nobody, read_status)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeBroker]:
+    """A broker without topics."""
+    with FakeBroker() as fake:
+        yield fake
+
+
+@pytest.fixture
+def run(
+    broker: FakeBroker, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Runs one command line against the broker, with bytes on stdin."""
+    monkeypatch.setenv("BOOTSTRAP_SERVERS", broker.address)
+
+    def run_command(*arguments: str, stdin: bytes = b"", hooks: Hooks | None = None) -> Result:
+        read_fd, write_fd = os.pipe()
+        os.write(write_fd, stdin)
+        os.close(write_fd)
+        monkeypatch.setattr("tailrace.clients.cli.produce_command.STDIN", read_fd)
+        capfdbinary.readouterr()
+        code = exit_code(arguments, hooks or Hooks(no_broker, nobody, nobody))
+        os.close(read_fd)
+        out, err = capfdbinary.readouterr()
+        return Result(code, out.decode(), err.decode())
+
+    return run_command
+
+
+def test_topics_are_created_listed_described_and_deleted(run: Run) -> None:
+    assert run("topic", "create", "orders", "-p", "2", "-c", "retention.ms=5") == (0, "created orders\n", "")
+    assert run("topic", "list").out.split() == ["TOPIC", "PARTITIONS", "REPLICAS", "orders", "2", "1"]
+    listed = json.loads(run("topic", "list", "-o", "json").out)
+    assert listed == [{"topic": "orders", "partitions": 2, "replication_factor": 1}]
+    (described,) = json.loads(run("topic", "describe", "orders", "-o", "json").out)
+    assert [part["end"] for part in described["partitions"]] == [0, 0]
+    assert "LEADER" in run("topic", "describe", "orders").out
+    assert run("topic", "delete", "orders") == (0, "deleted orders\n", "")
+
+
+def test_a_topic_that_exists_is_a_failure_unless_it_may(run: Run) -> None:
+    run("topic", "create", "a")
+    refused = run("topic", "create", "a")
+    assert refused.code == 1
+    assert refused.err == "tailrace: TOPIC_ALREADY_EXISTS: no for two lines\n"
+    assert run("topic", "create", "a", "--if-not-exists").code == 0
+
+
+def test_validate_only_creates_nothing(run: Run, broker: FakeBroker) -> None:
+    assert run("topic", "create", "a", "--validate-only").out == "could create a\n"
+    assert broker.messages(CREATE_TOPICS)[0].validate_only is True
+    assert not broker.topics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("topic", "describe", "none"), 5),
+        (("topic", "delete", "none"), 5),
+        (("consume", "-t", "none", "-e"), 5),
+        (("topic", "list", "-b", "127.0.0.1:1"), 3),
+        (("topic", "list", "-b", "not an address:x"), 3),
+        (("produce", "-t", "a", "-b", "unix:/nowhere"), 3),
+        (("status", "--data", "/nowhere"), 5),
+        (("stop", "--data", "/nowhere"), 5),
+        (("nonsense",), 2),
+        (("produce",), 2),
+        (("produce", "-t", "a", "-z", "brotli"), 2),
+        (("produce", "-t", "a", "-D", "\\q"), 2),
+        (("produce", "-t", "a", "-X", "acks=2"), 2),
+        (("produce", "-t", "a", "-X", "nope=2"), 2),
+        (("produce", "-t", "a", "/no/such/file"), 1),
+        (("consume", "-t", "a", "-o", "yesterday"), 2),
+        (("consume", "-t", "a", "-o", "stored"), 2),
+        (("consume", "-t", "a", "-f", "%x"), 2),
+        (("topic", "create", "a", "-c", "retention.ms"), 2),
+        (("start", "--set", "num.partitions"), 2),
+        (("start", "--port", "70000"), 2),
+        (("start", "--brokers", "3"), 1),
+        (("start", "--set", "num.partitions=x"), 1),
+        (("start", "/no/such/file"), 1),
+    ],
+)
+def test_a_failure_is_one_line_and_its_own_exit_code(arguments: tuple[str, ...], code: int, run: Run) -> None:
+    result = run(*arguments)
+    assert result.code == code
+    assert result.err.startswith("tailrace: ")
+    assert result.err.count("\n") == 1
+    assert result.out == ""
+
+
+def test_a_broker_that_fails_to_answer_is_unreachable(run: Run, broker: FakeBroker) -> None:
+    broker.faults[METADATA] = ["silent"]
+    result = run("topic", "list", "--timeout", "0.05")
+    assert result.code == 3
+    assert "does not answer in time" in result.err
+
+
+def test_lines_go_in_and_come_out(run: Run) -> None:
+    assert run("produce", "-t", "a", stdin=b"one\ntwo\n\nfour") == (0, "", "")
+    result = run("consume", "-t", "a", "-e")
+    assert result.out == "one\ntwo\n\nfour\n"
+    assert result.err == "% Reached end of topic a [0] at offset 4\n"
+
+
+def test_kcats_flags_shape_what_is_sent(run: Run) -> None:
+    run(
+        "produce",
+        "-t",
+        "a",
+        "-K",
+        "\\t",
+        "-D",
+        ";",
+        "-H",
+        "h=1",
+        "-H",
+        "n",
+        "-z",
+        "gzip",
+        "-p",
+        "0",
+        stdin=b"k\tv;x;",
+    )
+    assert run("consume", "-t", "a", "-e", "-q", "-f", "%t %p %o %K %k=%S %s [%h]\\n").out == (
+        "a 0 0 1 k=1 v [h=1,n=NULL]\na 0 1 -1 =1 x [h=1,n=NULL]\n"
+    )
+    run("produce", "-t", "z", "-Z", "-k", "fixed", "-c", "1", stdin=b"\nnot sent\n")
+    assert run("consume", "-t", "z", "-e", "-q", "-K", ":", "-Z", "-D", "|").out == "fixed:NULL|"
+
+
+def test_whole_files_are_one_record_each_and_with_l_one_a_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a\nb\n")
+    run("produce", "-t", "a", str(file))
+    assert run("consume", "-t", "a", "-e", "-q", "-f", "%S ").out == "4 "
+    run("produce", "-t", "b", "-l", str(file), str(file))
+    assert run("consume", "-t", "b", "-e", "-q", "-f", "%S ").out == "1 1 1 1 "
+
+
+def test_json_is_kcats_envelope(run: Run) -> None:
+    run("produce", "-t", "a", "-k", "k", "-H", "h=1", stdin="é".encode())
+    found = json.loads(run("consume", "-t", "a", "-e", "-q", "-J").out)
+    assert found.pop("ts") > 0
+    assert found == {
+        "topic": "a",
+        "partition": 0,
+        "offset": 0,
+        "tstype": "create",
+        "headers": ["h", "1"],
+        "key": "k",
+        "payload": "é",
+    }
+
+
+def test_reading_starts_and_stops_where_it_is_told(run: Run) -> None:
+    run("produce", "-t", "a", stdin=b"0\n1\n2\n3\n")
+    assert run("consume", "-t", "a", "-e", "-q", "-o", "2").out == "2\n3\n"
+    assert run("consume", "-t", "a", "-e", "-q", "-o", "-1").out == "3\n"
+    assert run("consume", "-t", "a", "-e", "-q", "-o", "end").out == ""
+    assert run("consume", "-t", "a", "-q", "-c", "2").out == "0\n1\n"
+    assert run("consume", "-t", "a", "-q", "-o", "s@0", "-o", "e@1").out == ""
+    assert run("consume", "-t", "a", "-q", "-o", "s@0", "-o", "e@99999999999999").out == "0\n1\n2\n3\n"
+
+
+def test_a_partition_that_is_not_there_is_not_found(run: Run) -> None:
+    run("topic", "create", "a")
+    assert run("consume", "-t", "a", "-p", "4").code == 5
+
+
+def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
+    run("topic", "create", "a")
+    from tailrace.core.ids import uuid_text
+    from tests.support.fake_broker import topic_id
+
+    owned = [{"topic_id": uuid_text(topic_id("a")), "partition": 0}]
+    shown: dict[str, Any] = {
+        "data": "/d",
+        "run_dir": "/r",
+        "bootstrap": broker.address,
+        "unix": "/u",
+        "processes": [
+            {"role": "gateway", "pid": 2, "broker": 0, "state": "ready", "partitions": []},
+            {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned},
+        ],
+    }
+    hooks = showing(shown)
+    table = run("status", "--data", "/d", hooks=hooks).out
+    assert table.splitlines()[0] == f"bootstrap={broker.address} unix=/u data=/d"
+    assert table.splitlines()[-1].split() == ["worker", "3", "0", "ready", "a-0"]
+    assert (
+        json.loads(run("status", "-o", "json", hooks=hooks).out)["processes"][1]["partitions"][0]["topic"]
+        == "a"
+    )
+
+
+def test_status_shows_processes_while_the_gateway_is_away(run: Run) -> None:
+    owned = [{"topic_id": "AAAAAAAAAAAAAAAAAAAAAQ", "partition": 0}]
+    worker = {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned}
+    shown: dict[str, Any] = {"data": "/d", "bootstrap": "127.0.0.1:1", "unix": "", "processes": [worker]}
+    result = run("status", hooks=showing(shown))
+    assert result.code == 0
+    assert "AAAAAAAAAAAAAAAAAAAAAQ-0" in result.out
+
+
+def test_a_reader_that_leaves_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("produce", "-t", "a", stdin=b"x\n")
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    stream = io.TextIOWrapper(os.fdopen(write_fd, "wb"))
+    monkeypatch.setattr(sys, "stdout", stream)
+    result = run("consume", "-t", "a", "-e", "-q")
+    stream.close()
+    assert (result.code, result.err) == (1, "")
+
+
+def test_help_has_an_example(run: Run) -> None:
+    for command in ("start", "stop", "status", "produce", "consume"):
+        result = run(command, "--help")
+        assert result.code == 0
+        assert "Example: " in result.out
+
+
+def test_an_error_code_without_words_shows_its_name(run: Run, broker: FakeBroker) -> None:
+    broker.faults[METADATA] = [errors.TOPIC_AUTHORIZATION_FAILED]
+    run("topic", "create", "a")
+    broker.faults[METADATA] = [errors.TOPIC_AUTHORIZATION_FAILED]
+    result = run("topic", "describe", "a")
+    assert (result.code, result.err) == (1, "tailrace: TOPIC_AUTHORIZATION_FAILED: topic a\n")
