@@ -14,6 +14,7 @@ from tailrace.clients.connection import UnreachableError
 from tailrace.core import errors
 from tailrace.core.config import ConfigError
 from tailrace.core.errors import KafkaError, ProtocolError
+from tailrace.shm.region import ShmError
 
 COMMANDS = ("start", "stop", "status", "topic", "produce", "consume")
 
@@ -80,6 +81,6 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
     except KafkaError as error:
         say(str(error))
         return NOT_FOUND if error.code in _NOT_FOUND else FAILED
-    except (ConfigError, ProtocolError, OSError) as error:
+    except (ConfigError, ProtocolError, ShmError, OSError) as error:
         say(str(error))
         return FAILED
