@@ -14,6 +14,7 @@ import msgspec
 
 from tailrace.core.config_keys import (
     BROKER_KEYS,
+    NOT_YET_OBEYED,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
     ConfigError,
@@ -171,6 +172,9 @@ def load(
             values[name] = parse_value(key, text)
         else:
             warnings += _check_unused(name, text)
+    idle = sorted(NOT_YET_OBEYED & given.keys())
+    if idle:
+        warnings.append(f"accepted and not obeyed yet: {', '.join(idle)} (LIMITS.md)")
     _check_relations(values, given)
     return BrokerConfig(values, frozenset(given)), warnings
 

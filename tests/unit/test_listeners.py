@@ -39,7 +39,8 @@ def test_kafkas_own_server_properties_are_understood() -> None:
             "num.network.threads": "3",
             "log.dirs": "/var/lib/kafka",
             "offsets.topic.replication.factor": "1",
-            "log.retention.hours": "168",
+            "num.recovery.threads.per.data.dir": "1",
+            "log.segment.bytes": "1073741824",
         }
     )
     assert config.listeners == (("PLAINTEXT", "", 9092),)
