@@ -334,7 +334,7 @@ OWN_KEYS = frozenset(
     ]
 )
 
-# Keys that are checked and kept, and that nothing reads so far: whoever sets one is told so. Whoever makes the
+# Keys that are checked and kept, and that nothing reads so far: whoever sets one is told so. Who makes the
 # broker obey one takes its name from here (a test compares this with the sources).
 NOT_YET_OBEYED = frozenset(
     {
