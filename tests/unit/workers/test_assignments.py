@@ -1,0 +1,215 @@
+"""The controller's decisions about rows and workers, without processes."""
+
+from tailrace.core import errors
+from tailrace.workers.assignments import Assignments, Replica
+from tailrace.workers.control import (
+    Assigned,
+    BecomeLeader,
+    HeldReplica,
+    Message,
+    ReplicaStarted,
+    RetireWorker,
+    StopReplica,
+    Unassigned,
+    WantWorker,
+)
+
+A, B = b"a" * 16, b"b" * 16
+GATEWAY = 2
+
+
+class World:
+    """Assignments, what they sent, and the row generations of a state table."""
+
+    def __init__(self, *, row_count: int = 10, workers_max: int = 2) -> None:
+        self.sent: list[tuple[int, Message]] = []
+        self.generations: dict[int, int] = {}
+        self.assignments = Assignments(
+            row_count=row_count,
+            workers_max=workers_max,
+            log_dir="/data",
+            generation=lambda row: self.generations.get(row, 0),
+            send=self._send,
+        )
+        self.assignments.gateways.append(GATEWAY)
+
+    def _send(self, slot: int, message: Message) -> bool:
+        self.sent.append((slot, message))
+        return True
+
+    def take(self) -> list[tuple[int, Message]]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def started(self, replica: Replica) -> None:
+        self.generations[replica.row] = replica.row_generation
+        self.assignments.on_started(
+            replica.slot,
+            replica.incarnation,
+            ReplicaStarted(
+                row=replica.row, row_generation=replica.row_generation, leader_epoch=replica.leader_epoch
+            ),
+        )
+
+    def serving(self, topic_id: bytes = A, partition: int = 0, incarnation: int = 7) -> Replica:
+        """A replica that has come up on its worker."""
+        self.assignments.assign("t", topic_id, partition, 0, {}, is_new=True)
+        replica = self.assignments.by_key[topic_id, partition]
+        self.assignments.serve_slot(replica.slot, incarnation)
+        self.started(replica)
+        self.take()
+        return replica
+
+
+def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
+    world = World()
+    world.assignments.assign("t", A, 0, 3, {"k": "v"}, is_new=True)
+    assert world.take() == [(0, WantWorker(slot=4))]
+    world.assignments.serve_slot(4, 7)
+    ((slot, order),) = world.take()
+    assert slot == 4
+    assert isinstance(order, BecomeLeader)
+    assert (order.row, order.row_generation, order.leader_epoch, order.configs) == (1, 1, 3, {"k": "v"})
+    world.started(world.assignments.by_key[A, 0])
+    ((slot, assigned),) = world.take()
+    assert slot == GATEWAY
+    assert isinstance(assigned, Assigned)
+    assert (assigned.worker_slot, assigned.worker_incarnation, assigned.leader_epoch) == (4, 7, 3)
+
+
+def test_an_order_is_given_once_to_an_incarnation() -> None:
+    world = World()
+    world.assignments.assign("t", A, 0, 0, {})
+    world.assignments.serve_slot(4, 7)
+    world.take()
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+
+
+def test_replicas_of_a_dead_worker_wait_for_a_new_epoch_and_a_new_generation() -> None:
+    world = World()
+    replica = world.serving()
+    assert world.assignments.on_worker_death(4) == [replica]
+    world.assignments.renew(replica, 1)
+    world.assignments.serve_slot(4, 8)
+    ((_, order),) = world.take()
+    assert isinstance(order, BecomeLeader)
+    assert (order.leader_epoch, order.row_generation, order.is_new) == (1, 2, False)
+
+
+def test_an_answer_of_a_dead_incarnation_is_dropped() -> None:
+    world = World()
+    replica = world.serving()
+    world.assignments.on_worker_death(4)
+    world.assignments.renew(replica, 1)
+    world.assignments.serve_slot(4, 8)
+    world.take()
+    late = ReplicaStarted(row=replica.row, row_generation=2, leader_epoch=1)
+    world.assignments.on_started(4, 7, late)
+    assert not replica.started
+    assert not world.take()
+
+
+def test_a_row_is_free_only_after_its_replica_stopped() -> None:
+    world = World(row_count=2)
+    replica = world.serving()
+    world.assignments.delete_topic(A, 1)
+    (to_gateway, to_worker) = world.take()
+    assert to_gateway == (
+        GATEWAY,
+        Unassigned(topic_id=A, partition=0, error_code=errors.UNKNOWN_TOPIC_OR_PARTITION),
+    )
+    assert isinstance(to_worker[1], StopReplica)
+    assert to_worker[1].delete
+    assert world.assignments.rows_free == 0
+    world.assignments.on_stopped(4, 7, replica.row, replica.row_generation)
+    assert world.assignments.rows_free == 1
+    assert world.take() == [(0, RetireWorker(slot=4))]
+
+
+def test_a_worker_that_dies_while_deleting_has_its_successor_delete() -> None:
+    world = World()
+    replica = world.serving()
+    world.assignments.delete_topic(A, 1)
+    world.take()
+    assert world.assignments.on_worker_death(4) == []
+    world.assignments.serve_slot(4, 8)
+    ((_, order),) = world.take()
+    assert isinstance(order, StopReplica)
+    world.assignments.on_stopped(4, 8, replica.row, replica.row_generation)
+    assert world.assignments.rows_free == 9
+
+
+def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
+    world = World(workers_max=1)
+    old = world.serving()
+    world.assignments.delete_topic(A, 1)
+    world.assignments.assign("t", B, 0, 0, {}, is_new=True)
+    world.take()
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+    world.assignments.on_stopped(4, 7, old.row, old.row_generation)
+    world.take()
+    world.assignments.serve_slot(4, 7)
+    ((_, order),) = world.take()
+    assert isinstance(order, BecomeLeader)
+    assert order.topic_id == B
+
+
+def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
+    world = World(workers_max=1)
+    world.serving()
+    world.assignments.delete_topic(A, 1)
+    world.assignments.assign("t", B, 0, 0, {}, is_new=True)
+    world.assignments.delete_topic(B, 1)
+    world.take()
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+
+
+def test_a_partition_taken_offline_leaves_its_neighbours_alone() -> None:
+    world = World(workers_max=1)
+    bad, good = world.serving(A, 0), world.serving(A, 1)
+    world.assignments.take_offline(bad, errors.KAFKA_STORAGE_ERROR)
+    assert world.take() == [
+        (GATEWAY, Unassigned(topic_id=A, partition=0, error_code=errors.KAFKA_STORAGE_ERROR))
+    ]
+    assert world.assignments.on_worker_death(4) == [good]
+    world.assignments.renew(good, 1)
+    world.assignments.serve_slot(4, 8)
+    ((_, order),) = world.take()
+    assert isinstance(order, BecomeLeader)
+    assert order.partition == 1
+
+
+def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> None:
+    world = World()
+    world.serving(A, 0)
+    world.assignments.take_offline(world.serving(A, 1), errors.KAFKA_STORAGE_ERROR)
+    world.assignments.assign("t", A, 2, 0, {})
+    world.take()
+    assert world.assignments.tell_gateway(GATEWAY)
+    assert [type(message) for _, message in world.take()] == [Assigned, Unassigned]
+
+
+def test_a_successor_adopts_what_live_workers_hold() -> None:
+    world = World(row_count=4)
+    held = HeldReplica(topic_id=A, partition=0, row=2, row_generation=5, leader_epoch=3, started=True)
+    gone = HeldReplica(topic_id=B, partition=0, row=3, row_generation=1, leader_epoch=0, started=True)
+    world.assignments.adopt(held, "t", {}, 4, 7)
+    world.assignments.adopt_deleted(gone, 5)
+    world.assignments.finish_adopting()
+    assert world.assignments.rows_free == 1
+    world.take()
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+    world.assignments.serve_slot(5, 8)
+    ((_, order),) = world.take()
+    assert isinstance(order, StopReplica)
+
+
+def test_workers_are_shared_past_their_limit() -> None:
+    world = World(workers_max=2)
+    for partition in range(4):
+        world.assignments.assign("t", A, partition, 0, {})
+    assert [len(world.assignments.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
