@@ -76,8 +76,11 @@ class Cluster:
                 self.topics[topic.name] = topic
         return response
 
-    def topic(self, name: str, *, create: bool = False) -> MetadataResponseTopic:
-        """A topic whose partitions all have leaders, waiting up to the timeout; KafkaError without."""
+    def topic(self, name: str, *, create: bool = False, expected: bool = False) -> MetadataResponseTopic:
+        """A topic whose partitions all have leaders, waiting up to the timeout; KafkaError without.
+
+        A topic that is unknown is waited for if it is `expected`: the brokers learn of a new one in their time.
+        """
         deadline_s = time.monotonic() + self.timeout_s
         while True:
             self.metadata([name], create=create)
@@ -86,7 +89,7 @@ class Cluster:
             failure = next((code for code in codes if code), errors.NONE)
             if failure == errors.NONE:
                 return topic
-            unknown = failure == errors.UNKNOWN_TOPIC_OR_PARTITION and not create
+            unknown = failure == errors.UNKNOWN_TOPIC_OR_PARTITION and not (create or expected)
             if unknown or not errors.is_retriable(failure) or time.monotonic() > deadline_s:
                 raise KafkaError(failure, f"topic {name}")
             time.sleep(RETRY_PAUSE_S)

@@ -68,7 +68,7 @@ def create(
                     continue
                 raise
             if not validate_only:
-                cluster.topic(name)  # returns once it can be used
+                cluster.topic(name, expected=True)  # returns once it can be used
             created.append(
                 {
                     "topic": name,

@@ -192,6 +192,14 @@ def test_what_retention_took_is_skipped_and_what_is_not_there_yet_is_refused(
     assert caught.value.code == errors.OFFSET_OUT_OF_RANGE
 
 
+def test_a_new_topic_that_brokers_do_not_know_yet_is_waited_for(broker: FakeBroker, cluster: Cluster) -> None:
+    broker.faults[METADATA] = [errors.UNKNOWN_TOPIC_OR_PARTITION] * 2
+    assert len(cluster.topic("t", expected=True).partitions) == 1
+    broker.faults[METADATA] = [errors.UNKNOWN_TOPIC_OR_PARTITION]
+    with pytest.raises(KafkaError):
+        cluster.topic("t")
+
+
 def test_every_partition_is_read(broker: FakeBroker, cluster: Cluster) -> None:
     broker.add_topic("three", 3)
     producer = Producer(cluster)
