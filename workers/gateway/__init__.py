@@ -1,0 +1,1 @@
+"""The gateway: the process that holds the clients' connections and answers their requests."""

@@ -1,0 +1,93 @@
+"""Topics made because a client asked for their metadata (auto.create.topics.enable).
+
+Kafka answers the first request with UNKNOWN_TOPIC_OR_PARTITION and lets the client ask again. We wait until
+the topic is there and led, within bounds, so that most clients learn of it by their first request. Whoever
+asks for a topic that is being made waits with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tailrace.core.errors import NONE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION
+from tailrace.core.metadata.requests import NewTopic
+from tailrace.workers.control import CreateTopics, TopicResults
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.controller_requests import Answer
+    from tailrace.workers.gateway.gateway import Gateway
+
+CREATION_TIMEOUT_MS = 5_000
+LEADERS_TIMEOUT_MS = 1_000
+LEADERS_POLL_MS = 5
+
+OnMade = Callable[[dict[str, int]], None]  # name -> error code; NONE: the image has it
+
+
+class AutoCreation:
+    """The topics that are being made."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._making: dict[str, list[Callable[[str, int], None]]] = {}
+
+    def make(self, names: Sequence[str], on_made: OnMade) -> None:
+        """Have the (different, valid) names made with the broker's defaults; then call `on_made`."""
+        codes: dict[str, int] = {}
+
+        def end_one(name: str, code: int) -> None:
+            codes[name] = code
+            if len(codes) == len(names):
+                on_made(codes)
+
+        new = [name for name in names if name not in self._making]
+        for name in names:
+            self._making.setdefault(name, []).append(end_one)
+        if new:
+            self._gateway.controller.ask(
+                lambda request_id: CreateTopics(
+                    request_id=request_id,
+                    topics=[NewTopic(name=name) for name in new],
+                    validate_only=False,
+                    timeout_ms=CREATION_TIMEOUT_MS,
+                    automatic=True,
+                ),
+                lambda answer: self._on_answer(new, answer),
+                CREATION_TIMEOUT_MS,
+            )
+
+    def _on_answer(self, names: list[str], answer: Answer) -> None:
+        if not isinstance(answer, TopicResults):
+            for name in names:
+                self._end(name, UNKNOWN_TOPIC_OR_PARTITION)  # the client asks again, as it would of Kafka
+            return
+        made: list[str] = []
+        for name, result in zip(names, answer.results, strict=True):
+            if result.error_code in (NONE, TOPIC_ALREADY_EXISTS):
+                made.append(name)
+            else:
+                self._end(name, result.error_code)
+        self._await_leaders(made, self._gateway.now_ms() + LEADERS_TIMEOUT_MS)
+
+    def _await_leaders(self, names: list[str], deadline_ms: int) -> None:
+        now_ms = self._gateway.now_ms()
+        leaderless = [name for name in names if now_ms < deadline_ms and not self._is_led(name)]
+        for name in names:
+            if name not in leaderless:
+                self._end(name, NONE)
+        if leaderless:
+            self._gateway.timers.schedule(
+                now_ms + LEADERS_POLL_MS, lambda: self._await_leaders(leaderless, deadline_ms)
+            )
+
+    def _is_led(self, name: str) -> bool:
+        topic = self._gateway.image.topics_by_name.get(name)
+        if topic is None:
+            return True  # deleted meanwhile: nothing to wait for
+        error_of = self._gateway.partitions.error_of
+        return all(error_of(topic.topic_id, index) == NONE for index in range(len(topic.partitions)))
+
+    def _end(self, name: str, code: int) -> None:
+        for end_one in self._making.pop(name, ()):
+            end_one(name, code)

@@ -1,0 +1,58 @@
+"""What several answers say alike about the cluster, its topics and partitions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tailrace.core.errors import (
+    INVALID_TOPIC_EXCEPTION,
+    KAFKA_STORAGE_ERROR,
+    LEADER_NOT_AVAILABLE,
+    NONE,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    KafkaError,
+)
+from tailrace.core.metadata.topics import check_topic_name
+
+if TYPE_CHECKING:
+    from tailrace.core.metadata.image import PartitionImage
+    from tailrace.workers.gateway.gateway import Gateway
+
+NO_LEADER = -1
+
+# Every operation that Kafka knows on the resource, one bit each: without an authorizer all are allowed.
+TOPIC_OPERATIONS = sum(1 << operation for operation in (3, 4, 5, 6, 7, 8, 10, 11))
+CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12))
+
+_INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
+
+
+class PartitionView(NamedTuple):
+    """A partition as clients are told: whether it can be used now, and through whom."""
+
+    error_code: int
+    leader: int
+    offline_replicas: list[int]
+
+
+def view_partition(gateway: Gateway, topic_id: bytes, partition: PartitionImage) -> PartitionView:
+    """Kafka shows a partition that nobody serves as one without leader."""
+    code = gateway.partitions.error_of(topic_id, partition.partition)
+    if code == NONE:
+        return PartitionView(NONE, partition.leader, [])
+    offline = [partition.leader] if code == KAFKA_STORAGE_ERROR else []
+    return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, offline)
+
+
+def is_internal(name: str) -> bool:
+    """Whether Kafka keeps its own state in a topic of this name."""
+    return name in _INTERNAL_TOPICS
+
+
+def absence_code(name: str) -> int:
+    """What is said of a topic that does not exist."""
+    try:
+        check_topic_name(name)
+    except KafkaError:
+        return INVALID_TOPIC_EXCEPTION
+    return UNKNOWN_TOPIC_OR_PARTITION

@@ -1,0 +1,110 @@
+"""CreateTopics: the controller decides and commits; the answer tells the shape and configs of the topic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tailrace.core.config_keys import TOPIC_KEYS, TOPIC_SYNONYMS, Value
+from tailrace.core.errors import NONE, REQUEST_TIMED_OUT
+from tailrace.core.metadata.requests import NewTopic, TopicResult
+from tailrace.core.protocol.messages.create_topics import (
+    CreateTopicsRequest,
+    CreateTopicsRequestTopic,
+    CreateTopicsResponse,
+    CreateTopicsResponseConfig,
+    CreateTopicsResponseTopic,
+)
+from tailrace.workers.control import CreateTopics, TopicResults
+
+if TYPE_CHECKING:
+    from tailrace.core.config import BrokerConfig
+    from tailrace.workers.gateway.controller_requests import Answer
+    from tailrace.workers.gateway.gateway import Gateway
+    from tailrace.workers.gateway.request import Request
+
+TOPIC_SOURCE = 1  # where a config's value comes from
+BROKER_SOURCE = 4
+DEFAULT_SOURCE = 5
+
+TIMED_OUT = "The request timed out."
+
+
+def handle(gateway: Gateway, request: Request) -> None:
+    """Ask the controller; the topic need not be led yet when the client hears of it, as in Kafka."""
+    asked: CreateTopicsRequest = request.decode()
+    gateway.controller.ask(
+        lambda request_id: CreateTopics(
+            request_id=request_id,
+            topics=[_new_topic(topic) for topic in asked.topics],
+            validate_only=asked.validate_only,
+            timeout_ms=asked.timeout_ms,
+        ),
+        lambda answer: _respond(gateway, request, asked, answer),
+        asked.timeout_ms,
+    )
+
+
+def _new_topic(topic: CreateTopicsRequestTopic) -> NewTopic:
+    return NewTopic(
+        name=topic.name,
+        num_partitions=topic.num_partitions,
+        replication_factor=topic.replication_factor,
+        assignments=[(placed.partition_index, placed.broker_ids) for placed in topic.assignments],
+        configs=[(config.name, config.value) for config in topic.configs],
+    )
+
+
+def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, answer: Answer) -> None:
+    if isinstance(answer, TopicResults):
+        results = answer.results
+    else:
+        results = [
+            TopicResult(name=topic.name, error_code=REQUEST_TIMED_OUT, error_message=TIMED_OUT)
+            for topic in asked.topics
+        ]
+    config = gateway.context.config
+    topics: dict[str, CreateTopicsResponseTopic] = {}  # a name that was asked for twice is answered once
+    for topic, result in zip(asked.topics, results, strict=True):
+        if result.error_code != NONE:
+            topics[topic.name] = CreateTopicsResponseTopic(
+                topic.name, error_code=result.error_code, error_message=result.error_message
+            )
+            continue
+        topics[topic.name] = CreateTopicsResponseTopic(
+            topic.name,
+            result.topic_id,
+            num_partitions=result.num_partitions,
+            replication_factor=result.replication_factor,
+            configs=_configs(topic, config) if request.version >= 5 else [],
+        )
+    request.respond(CreateTopicsResponse(topics=list(topics.values())))
+
+
+def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfig) -> list[CreateTopicsResponseConfig]:
+    """Every topic key as it now holds, by name."""
+    given = {config.name: config.value for config in topic.configs}
+    configs: list[CreateTopicsResponseConfig] = []
+    for name in sorted(TOPIC_KEYS):
+        if name in given:
+            value, source = given[name], TOPIC_SOURCE
+        else:
+            value, source = _inherited(name, broker)
+        configs.append(CreateTopicsResponseConfig(name, value, config_source=source))
+    return configs
+
+
+def _inherited(name: str, broker: BrokerConfig) -> tuple[str | None, int]:
+    for synonym, factor in TOPIC_SYNONYMS.get(name, ()):
+        if synonym in broker.set_keys:
+            value = broker.get(synonym)
+            scaled = value * factor if factor != 1 and isinstance(value, int) else value
+            return _text(scaled), BROKER_SOURCE
+    return _text(TOPIC_KEYS[name].default), DEFAULT_SOURCE
+
+
+def _text(value: Value) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return None if value is None else str(value)
