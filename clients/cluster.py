@@ -79,7 +79,7 @@ class Cluster:
     def topic(self, name: str, *, create: bool = False, expected: bool = False) -> MetadataResponseTopic:
         """A topic whose partitions all have leaders, waiting up to the timeout; KafkaError without.
 
-        A topic that is unknown is waited for if it is `expected`: the brokers learn of a new one in their time.
+        An unknown topic is waited for if it is `expected`: brokers learn of a new one in their time.
         """
         deadline_s = time.monotonic() + self.timeout_s
         while True:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,15 @@ def showing(status: dict[str, Any]) -> Hooks:
         return status
 
     return Hooks(no_broker, nobody, read_status)
+
+
+def running_as(pid: int) -> Hooks:
+    """As if this process were the supervisor."""
+
+    def read_pid(_: str) -> int:
+        return pid
+
+    return Hooks(no_broker, read_pid, nobody)
 
 
 Run = Callable[..., Result]
@@ -250,6 +260,24 @@ def test_status_shows_processes_while_the_gateway_is_away(run: Run) -> None:
     result = run("status", hooks=showing(shown))
     assert result.code == 0
     assert "AAAAAAAAAAAAAAAAAAAAAQ-0" in result.out
+
+
+def test_stop_ends_the_supervisor_and_waits_for_it(run: Run) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as supervisor:
+        result = run("stop", hooks=running_as(supervisor.pid))
+        assert result == (0, "", "")
+        assert supervisor.wait() == -signal.SIGTERM
+
+
+def test_stop_says_so_when_the_supervisor_takes_too_long(run: Run) -> None:
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as supervisor:
+        assert supervisor.stdout is not None
+        supervisor.stdout.readline()
+        result = run("stop", "--timeout", "0.01", hooks=running_as(supervisor.pid))
+        supervisor.kill()
+    assert result.code == 1
+    assert "did not stop within 0.01 s" in result.err
 
 
 def test_a_reader_that_leaves_is_no_traceback(run: Run, broker: FakeBroker) -> None:
