@@ -1,0 +1,295 @@
+"""The real controller over a real metadata log and real rings, in one process with its peers."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tailrace.core import errors
+from tailrace.core.config import load
+from tailrace.core.metadata.requests import NewTopic, TopicToDelete
+from tailrace.shm.doorbell import make_eventfd
+from tailrace.shm.links import HeadTable
+from tailrace.shm.names import RunDir
+from tailrace.shm.ring import ByteConsumer
+from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER, SlotTable
+from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, ROLE_OFFLINE, StateTable
+from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.control import (
+    AllocateProducerIds,
+    Assigned,
+    BecomeLeader,
+    CreateTopics,
+    DeleteTopics,
+    HeldReplica,
+    Message,
+    ProducerIds,
+    Replicas,
+    ReplicaStarted,
+    ReplicaStopped,
+    ReportReplicas,
+    StopReplica,
+    TopicResults,
+    Unassigned,
+    WantWorker,
+    WorkerDied,
+)
+from tailrace.workers.controller import Controller
+from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
+from tailrace.workers.metadata_log import open_metadata_log
+from tailrace.workers.process import ProcessContext, Shared
+from tailrace.workers.takeover import TakeOver, set_strays_aside
+
+SUPERVISOR_AT, CONTROLLER_AT, GATEWAY_AT, WORKER_AT = 0, 1, 2, 4
+
+
+class Run:
+    """Peers of a controller that speak when told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.run_dir = RunDir.create(str(path))
+        config, _ = load({"workers.max": "2", "log.dirs": str(path / "data")})
+        (path / "data").mkdir()
+        self.slots = SlotTable.create(self.run_dir.file("slots"), 6)
+        table = StateTable.create(self.run_dir.file("state"), 64)
+        self.shared = Shared(
+            config=config,
+            cluster_id="c",
+            node_id=0,
+            data_dir=str(path / "data"),
+            run_dir=self.run_dir.path,
+            slots=self.slots,
+            state_table=table,
+            waiters=WaiterTable.create(self.run_dir.file("waiters"), 64),
+            heads=HeadTable.create(self.run_dir.file("heads"), 6),
+            eventfds=tuple(make_eventfd() for _ in range(6)),
+        )
+        self.supervisor = self.begin(SUPERVISOR_AT, SUPERVISOR)
+        self.gateway = self.begin(GATEWAY_AT, GATEWAY)
+        self.controller = self.new_controller()
+
+    def begin(self, slot: int, role: int) -> ProcessContext:
+        return ProcessContext(self.shared, slot, self.slots.begin(slot, role, 0, 0))
+
+    def new_controller(
+        self, worker: ProcessContext | None = None, held: list[HeldReplica] | None = None
+    ) -> Controller:
+        """A controller starts; a worker that lives answers what it holds."""
+        context = self.begin(CONTROLLER_AT, CONTROLLER)
+        first = self.shared.state_table.read_word(METADATA_ROW, ROLE) == 0
+        log = open_metadata_log(context)
+        take_over = TakeOver(context, first_of_run=first)
+        if worker is not None:
+            say(worker, CONTROLLER_AT, Replicas(replicas=held or []))
+        take_over.ask_workers()
+        controller = Controller(context, log)
+        controller.take_over(take_over)
+        controller.turn()
+        return controller
+
+    def die(self, slot: int) -> None:
+        self.slots.mark_dead(slot, self.slots.incarnation(slot))
+
+    def worker_dies(self, incarnation: int, row: int, signum: int) -> None:
+        """As the supervisor tells it: the frame, then the slot table."""
+        say(
+            self.supervisor,
+            CONTROLLER_AT,
+            WorkerDied(slot=WORKER_AT, incarnation=incarnation, row=row, signal=signum),
+        )
+        self.die(WORKER_AT)
+
+    def create(self, name: str, partitions: int = 1) -> TopicResults:
+        topic = NewTopic(name=name, num_partitions=partitions)
+        say(
+            self.gateway,
+            CONTROLLER_AT,
+            CreateTopics(request_id=1, topics=[topic], validate_only=False, timeout_ms=1000),
+        )
+        self.controller.turn()
+        (answer,) = heard(self.gateway)
+        assert isinstance(answer, TopicResults)
+        return answer
+
+    def serve(self) -> tuple[ProcessContext, list[BecomeLeader]]:
+        """A worker begins and does what it is told."""
+        worker = self.begin(WORKER_AT, WORKER)
+        self.controller.turn()
+        orders = [message for message in heard(worker) if isinstance(message, BecomeLeader)]
+        for order in orders:
+            say(worker, CONTROLLER_AT, started(order))
+        self.controller.turn()
+        return worker, orders
+
+
+def started(order: BecomeLeader) -> ReplicaStarted:
+    return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
+
+
+def say(context: ProcessContext, slot: int, message: Message) -> None:
+    assert context.outbox.send(slot, message)
+    assert context.outbox.flush()
+
+
+def heard(context: ProcessContext) -> list[Message]:
+    messages: list[Message] = []
+    for slot, incarnation, ring in context.links.poll():
+        assert isinstance(ring, ByteConsumer)
+        messages += context.inbox.read(slot, incarnation, ring)
+    context.links.drop_dead()
+    return messages
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path)
+    try:
+        yield made
+    finally:
+        made.run_dir.remove()
+        for eventfd in made.shared.eventfds:
+            os.close(eventfd)
+
+
+def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_serves(run: Run) -> None:
+    answer = run.create("t")
+    (result,) = answer.results
+    assert result.error_code == errors.NONE
+    table = run.shared.state_table
+    assert table.read_word(METADATA_ROW, HIGH_WATERMARK) >= answer.metadata_offset
+    follower = MetadataFollower(run.shared.data_dir, table)
+    assert follower.poll()
+    assert follower.image.metadata_offset >= answer.metadata_offset
+    assert follower.image.topics_by_name["t"].topic_id == result.topic_id
+    assert not follower.poll()
+    assert heard(run.supervisor) == [WantWorker(slot=WORKER_AT)]
+    worker, (order,) = run.serve()
+    assert (order.topic, order.leader_epoch, order.is_new) == ("t", 0, True)
+    (assigned,) = heard(run.gateway)
+    assert isinstance(assigned, Assigned)
+    assert (assigned.worker_slot, assigned.worker_incarnation) == (WORKER_AT, worker.incarnation)
+
+
+def test_a_dead_leaders_partitions_get_new_epochs_in_one_batch(run: Run) -> None:
+    run.create("t", 2)
+    _, orders = run.serve()
+    before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
+    run.worker_dies(run.slots.incarnation(WORKER_AT), -1, signal.SIGKILL)
+    run.controller.turn()
+    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before + len(orders)
+    _, again = run.serve()
+    assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]
+
+
+def test_no_new_epoch_before_the_death_is_stored(run: Run) -> None:
+    """The frame alone does not prove it (R)."""
+    run.create("t")
+    worker, (order,) = run.serve()
+    before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
+    died = WorkerDied(slot=WORKER_AT, incarnation=worker.incarnation, row=order.row, signal=signal.SIGKILL)
+    say(run.supervisor, CONTROLLER_AT, died)
+    run.controller.turn()
+    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
+
+
+def test_a_crash_loop_quarantines_its_partition_and_not_the_neighbours(run: Run) -> None:
+    run.create("t", 3)  # partitions 0 and 2 share the worker of the first slot
+    worker, orders = run.serve()
+    bad = orders[0]
+    assert len(orders) == 2
+    for _ in range(3):
+        run.worker_dies(worker.incarnation, bad.row, signal.SIGSEGV)
+        run.controller.turn()
+        heard(run.gateway)
+        worker, orders = run.serve()
+    assert [order.partition for order in orders] == [2]
+    assert run.shared.state_table.read_word(bad.row, ROLE) == ROLE_OFFLINE
+    run.die(CONTROLLER_AT)
+    held = [
+        HeldReplica(
+            topic_id=order.topic_id,
+            partition=order.partition,
+            row=order.row,
+            row_generation=order.row_generation,
+            leader_epoch=order.leader_epoch,
+            started=True,
+        )
+        for order in orders
+    ]
+    run.new_controller(worker, held)
+    codes = {
+        message.partition: message.error_code
+        for message in heard(run.gateway)
+        if isinstance(message, Unassigned)
+    }
+    assert codes == {0: errors.KAFKA_STORAGE_ERROR}
+
+
+def test_a_new_controller_leaves_alone_what_live_workers_serve(run: Run) -> None:
+    run.create("t")
+    worker, (order,) = run.serve()
+    heard(run.gateway)
+    before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
+    run.die(CONTROLLER_AT)
+    held = HeldReplica(
+        topic_id=order.topic_id,
+        partition=0,
+        row=order.row,
+        row_generation=order.row_generation,
+        leader_epoch=order.leader_epoch,
+        started=True,
+    )
+    run.new_controller(worker, [held])
+    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
+    assert heard(worker) == [ReportReplicas()]
+    (assigned,) = heard(run.gateway)
+    assert isinstance(assigned, Assigned)
+    assert assigned.worker_incarnation == worker.incarnation
+
+
+def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:
+    run.create("t")
+    worker, _ = run.serve()
+    heard(run.gateway)
+    heard(run.supervisor)
+    say(
+        run.gateway, CONTROLLER_AT, DeleteTopics(request_id=2, topics=[TopicToDelete(name="t")], timeout_ms=1)
+    )
+    run.controller.turn()
+    assert {type(message) for message in heard(run.gateway)} == {TopicResults, Unassigned}
+    (stop,) = heard(worker)
+    assert isinstance(stop, StopReplica)
+    free = run.controller.assignments.rows_free
+    say(worker, CONTROLLER_AT, ReplicaStopped(row=stop.row, row_generation=stop.row_generation))
+    run.controller.turn()
+    assert run.controller.assignments.rows_free == free + 1
+
+
+def test_producer_ids_are_never_given_twice_over_a_restart(run: Run) -> None:
+    firsts: list[int] = []
+    for request_id in range(2):
+        say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=request_id))
+        run.controller.turn()
+        (block,) = heard(run.gateway)
+        assert isinstance(block, ProducerIds)
+        assert block.count == 1000
+        firsts.append(block.first_producer_id)
+        run.die(CONTROLLER_AT)
+        run.controller = run.new_controller()
+        heard(run.gateway)
+    assert firsts == [0, 1000]
+
+
+def test_directories_of_topics_that_are_gone_are_set_aside_and_kept(run: Run) -> None:
+    data = Path(run.shared.data_dir)
+    for name in ("gone-0", "unmarked-0"):
+        (data / name).mkdir()
+    (data / "gone-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
+    follower = MetadataFollower(run.shared.data_dir, run.shared.state_table)
+    (moved,) = set_strays_aside(run.shared.data_dir, follower.image, set())
+    assert moved.startswith("gone-0.")
+    assert moved.endswith("-stray")
+    assert (data / moved / "partition.metadata").exists()
+    assert (data / "unmarked-0").exists()
