@@ -2,7 +2,7 @@
 
     byte   field       meaning
        0   header      of region.py; its owner is the gateway's incarnation
-    4096   chunks      1 MiB each, cut into blocks of one size: 4, 16, 64, 256 or 1024 KiB
+    4096   chunks      2 MiB each, cut into blocks of one size: 4, 16, 64, 256, 1024 or 2048 KiB
 
 A position is a byte place in the whole mapping: `arena.map[position : position + n]` here and in the worker.
 Who has which block is known to the owner alone, in private memory. A block is freed by its completion or by
@@ -22,10 +22,10 @@ KIND: Final = "arena"
 LARGE_KIND: Final = "large"
 VERSION: Final = 1
 
-BLOCK_SIZES: Final = (4096, 16384, 65536, 262144, 1048576)
-BLOCK_MAX: Final = 1048576
-CHUNK: Final = 1048576
-_CHUNK_SHIFT: Final = 20
+BLOCK_SIZES: Final = (4096, 16384, 65536, 262144, 1048576, 2097152)
+BLOCK_MAX: Final = 2097152  # a batch of message.max.bytes, 1 MiB by default, and the request around it
+CHUNK: Final = 2097152
+_CHUNK_SHIFT: Final = 21
 _PAGE_SHIFT: Final = 12
 _CLASS_OF_PAGES: Final = tuple(
     next(index for index, size in enumerate(BLOCK_SIZES) if size >= max(1, pages) << _PAGE_SHIFT)
@@ -51,7 +51,7 @@ class Arena:
 
     @classmethod
     def create(cls, path: str, size: int, *, owner: int = 0) -> "Arena":
-        """A new arena of `size` bytes, a multiple of 1 MiB."""
+        """A new arena of `size` bytes, a multiple of 2 MiB."""
         assert size > 0
         assert size % CHUNK == 0
         return cls(Region.create(path, size, kind=KIND, version=VERSION, owner=owner))
@@ -76,7 +76,7 @@ class Arena:
         page = position - 4096 >> 12
         assert self._taken[page], "a block is freed once"
         self._taken[page] = 0
-        self._free[self._chunk_class[page >> 8]].append(position)
+        self._free[self._chunk_class[page >> _CHUNK_SHIFT - _PAGE_SHIFT]].append(position)
 
     def class_size(self, position: int) -> int:
         """How many bytes the block at `position` has."""

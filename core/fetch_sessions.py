@@ -1,0 +1,158 @@
+"""Fetch sessions (KIP-227): a consumer names its partitions once, then only what changes.
+
+An incremental answer holds only partitions with records, an error or a moved high watermark or log start.
+Partitions that got records move to the end, so that none starves behind the others.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from tailrace.core.errors import FETCH_SESSION_ID_NOT_FOUND, FETCH_SESSION_TOPIC_ID_ERROR
+from tailrace.core.errors import INVALID_FETCH_SESSION_EPOCH, NONE
+from tailrace.core.protocol.messages.fetch import FetchRequest
+
+EVICTION_MS: Final = 120_000
+EPOCH_MAX: Final = 0x7FFFFFFF
+SESSION_PARTITIONS_MAX: Final = 100_000
+FINAL_EPOCH: Final = -1
+INITIAL_EPOCH: Final = 0
+NO_SESSION: Final = 0
+
+Topic = str | bytes
+
+
+class FetchPartition(Struct):
+    """One partition of a fetch, and what its session has told of it."""
+
+    topic: Topic  # a name up to version 12, an id from 13 on
+    partition: int
+    fetch_offset: int
+    max_bytes: int
+    current_leader_epoch: int
+    told_high_watermark: int = -1
+    told_log_start_offset: int = -1
+
+
+Key = tuple[Topic, int]
+Partitions = dict[Key, FetchPartition]
+
+
+class FetchSession(Struct):
+    """One consumer's partitions at this broker."""
+
+    session_id: int
+    epoch: int
+    uses_topic_ids: bool
+    partitions: Partitions
+    last_used_ms: int
+
+
+class FetchContext(Struct):
+    """What one request fetches: with a session, or without."""
+
+    partitions: Partitions
+    session: FetchSession | None = None
+    is_incremental: bool = False
+    error_code: int = NONE
+
+    @property
+    def session_id(self) -> int:
+        """What the answer names."""
+        return self.session.session_id if self.session else NO_SESSION
+
+    def is_told(self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int) -> bool:
+        """Whether an answer of this context has to hold the partition."""
+        return (
+            not self.is_incremental
+            or size > 0
+            or error != NONE
+            or part.told_high_watermark != high_watermark
+            or part.told_log_start_offset != log_start_offset
+        )
+
+    def told(self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int) -> None:
+        """The answer holds the partition."""
+        if self.session is None:
+            return
+        part.told_high_watermark = -1 if error else high_watermark
+        part.told_log_start_offset = -1 if error else log_start_offset
+        if size > 0:
+            key = (part.topic, part.partition)
+            if self.session.partitions.get(key) is part:
+                self.session.partitions[key] = self.session.partitions.pop(key)
+
+
+class FetchSessions:
+    """The sessions of one broker, at most `slots` (max.incremental.fetch.session.cache.slots)."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._sessions: dict[int, FetchSession] = {}
+        self._last_id = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def context(self, request: FetchRequest, uses_topic_ids: bool, now_ms: int) -> FetchContext:
+        """What the request fetches, by FetchManager.newContext of Kafka."""
+        if request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH):
+            self._sessions.pop(request.session_id, None)
+            partitions = _asked(request)
+            if request.session_epoch == FINAL_EPOCH:
+                return FetchContext(partitions)
+            session = self._create(partitions, uses_topic_ids, now_ms)
+            return FetchContext(partitions, session)
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            return FetchContext({}, error_code=FETCH_SESSION_ID_NOT_FOUND)
+        if session.epoch != request.session_epoch:
+            return FetchContext({}, error_code=INVALID_FETCH_SESSION_EPOCH)
+        if session.uses_topic_ids != uses_topic_ids:
+            return FetchContext({}, error_code=FETCH_SESSION_TOPIC_ID_ERROR)
+        return self._continue(session, request, now_ms)
+
+    def _continue(self, session: FetchSession, request: FetchRequest, now_ms: int) -> FetchContext:
+        for key, new in _asked(request).items():
+            known = session.partitions.get(key)
+            if known is not None:
+                known.fetch_offset, known.max_bytes = new.fetch_offset, new.max_bytes
+                known.current_leader_epoch = new.current_leader_epoch
+            elif len(session.partitions) < SESSION_PARTITIONS_MAX:
+                session.partitions[key] = new
+        for topic in request.forgotten_topics_data:
+            name: Topic = topic.topic_id if session.uses_topic_ids else topic.topic
+            for index in topic.partitions:
+                session.partitions.pop((name, index), None)
+        session.epoch = session.epoch + 1 if session.epoch < EPOCH_MAX else 1
+        session.last_used_ms = now_ms
+        return FetchContext(dict(session.partitions), session, is_incremental=True)
+
+    def _create(self, partitions: Partitions, uses_topic_ids: bool, now_ms: int) -> FetchSession | None:
+        """A new session, None when there is no room for it: the client then sends full requests."""
+        if not partitions or (len(self._sessions) >= self._slots and not self._evict(now_ms)):
+            return None
+        self._last_id = self._last_id % EPOCH_MAX + 1
+        session = FetchSession(self._last_id, 1, uses_topic_ids, dict(partitions), now_ms)
+        self._sessions[self._last_id] = session
+        return session
+
+    def _evict(self, now_ms: int) -> bool:
+        if not self._sessions:
+            return False
+        oldest = min(self._sessions.values(), key=lambda session: session.last_used_ms)
+        if now_ms - oldest.last_used_ms < EVICTION_MS:
+            return False
+        del self._sessions[oldest.session_id]
+        return True
+
+
+def _asked(request: FetchRequest) -> Partitions:
+    found: Partitions = {}
+    for topic in request.topics:
+        name: Topic = topic.topic or topic.topic_id
+        for part in topic.partitions:
+            found[name, part.partition] = FetchPartition(
+                name, part.partition, part.fetch_offset, part.partition_max_bytes, part.current_leader_epoch
+            )
+    return found

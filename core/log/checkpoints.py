@@ -1,0 +1,145 @@
+"""The small text files of a log directory and of a partition's directory, in Kafka's formats.
+
+Of a log directory (version, count, then `topic partition offset` lines): how far logs are on disk, high watermarks, and where
+logs start. Several processes own logs in one log directory, so a change is made under a lock that dies with its holder.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from tailrace.core.ids import parse_uuid, uuid_text
+from tailrace.core.log.directory import Directory, RealDirectory
+
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+HIGH_WATERMARKS = "replication-offset-checkpoint"
+LOG_STARTS = "log-start-offset-checkpoint"
+LEADER_EPOCHS = "leader-epoch-checkpoint"
+PARTITION_METADATA = "partition.metadata"
+CHECKPOINT_LOCK = ".checkpoint.lock"
+TRUST_MARK = "tailrace.trust"  # these two are not Kafka's, which ignores them
+CLEAN_MARK = "tailrace.clean"
+
+VERSION = "0"
+
+Offsets = dict[tuple[str, int], int]
+
+
+def _lines(data: bytes | None) -> list[str] | None:
+    """The counted lines of a checkpoint; None if there is no whole one."""
+    try:
+        lines = (data or b"").decode("utf-8").splitlines()
+        if len(lines) >= 2 and lines[0] == VERSION and int(lines[1]) == len(lines) - 2:
+            return lines[2:]
+    except ValueError:  # undecodable or no number: as if it were not there
+        return None
+    return None
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    items = list(lines)
+    return "\n".join([VERSION, str(len(items)), *items, ""]).encode()
+
+
+def read_offsets(directory: Directory, name: str) -> Offsets:
+    """(topic, partition) -> offset; empty if the file is missing or damaged: every user then trusts less, not more."""
+    offsets: Offsets = {}
+    for line in _lines(directory.read(name)) or ():
+        fields = line.split()
+        if len(fields) != 3 or not (fields[1].isdigit() and fields[2].isdigit()):
+            return {}
+        offsets[fields[0], int(fields[1])] = int(fields[2])
+    return offsets
+
+
+def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
+    """Replaces the whole file."""
+    lines = (f"{topic} {partition} {offset}" for (topic, partition), offset in sorted(offsets.items()))
+    directory.replace(name, _text(lines))
+
+
+def update_offsets(directory: RealDirectory, name: str, changes: Mapping[tuple[str, int], int | None]) -> bool:
+    """Changes some entries (None removes one); False if another process is at it: try again at the next round."""
+    with directory.locked(CHECKPOINT_LOCK) as got:
+        if not got:
+            return False
+        offsets = read_offsets(directory, name)
+        for key, offset in changes.items():
+            if offset is None:
+                offsets.pop(key, None)
+            else:
+                offsets[key] = offset
+        write_offsets(directory, name, offsets)
+    return True
+
+
+def read_leader_epochs(directory: Directory) -> list[tuple[int, int]]:
+    """(epoch, start offset) in file order."""
+    entries: list[tuple[int, int]] = []
+    for line in _lines(directory.read(LEADER_EPOCHS)) or ():
+        fields = line.split()
+        if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+            return []
+        entries.append((int(fields[0]), int(fields[1])))
+    return entries
+
+
+def write_leader_epochs(directory: Directory, entries: Iterable[tuple[int, int]], *, durable: bool) -> None:
+    """Replaces the file."""
+    directory.replace(LEADER_EPOCHS, _text(f"{epoch} {start}" for epoch, start in entries), durable=durable)
+
+
+def read_partition_metadata(directory: Directory) -> bytes | None:
+    """The topic id in partition.metadata, None if there is none."""
+    lines = (directory.read(PARTITION_METADATA) or b"").decode("utf-8", "replace").splitlines()
+    fields = dict(line.partition(": ")[::2] for line in lines)
+    if fields.get("version") != VERSION or "topic_id" not in fields:
+        return None
+    try:
+        return parse_uuid(fields["topic_id"])
+    except ValueError:
+        return None
+
+
+def write_partition_metadata(directory: Directory, topic_id: bytes) -> None:
+    """As Kafka writes it: two lines, no newline at the end."""
+    directory.replace(PARTITION_METADATA, f"version: {VERSION}\ntopic_id: {uuid_text(topic_id)}".encode())
+
+
+class TrustMark(Struct, kw_only=True, frozen=True):
+    """What must be as it was for the page cache of an active segment to be believed after its writer died."""
+
+    boot_id: str
+    device: int
+    inode: int
+    base_offset: int
+
+
+def read_trust_mark(directory: Directory) -> TrustMark | None:
+    """None if there is none."""
+    fields = (directory.read(TRUST_MARK) or b"").decode("ascii", "replace").split()
+    if len(fields) != 4 or not all(field.isdigit() for field in fields[1:]):
+        return None
+    return TrustMark(boot_id=fields[0], device=int(fields[1]), inode=int(fields[2]), base_offset=int(fields[3]))
+
+
+def write_trust_mark(directory: Directory, mark: TrustMark) -> None:
+    """Not synced: it is believed only while the machine has not gone down."""
+    text = f"{mark.boot_id} {mark.device} {mark.inode} {mark.base_offset}\n"
+    directory.replace(TRUST_MARK, text.encode("ascii"), durable=False)
+
+
+def write_clean_mark(directory: Directory, base_offset: int, size: int) -> None:
+    """The log was closed, on disk, with an active file of `size` bytes.
+
+    It takes itself back: whoever opens the log makes that file longer before anything is stored.
+    """
+    directory.replace(CLEAN_MARK, f"{base_offset} {size}\n".encode("ascii"))
+
+
+def read_clean_mark(directory: Directory) -> tuple[int, int] | None:
+    """(base offset, size) of the last segment of a log that was closed, None if it was not."""
+    fields = (directory.read(CLEAN_MARK) or b"").decode("ascii", "replace").split()
+    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+        return None
+    return int(fields[0]), int(fields[1])

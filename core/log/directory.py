@@ -1,0 +1,350 @@
+"""The only door to files: one directory on disk, files in it by name, mapped or read.
+
+Rules: every store to a mapped file goes through `MappedFile.store`, so that a simulated disk sees each; a file is never
+grown past what is reserved on disk by `reserve`, so that a full disk is an answer in words and not a SIGBUS.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, ENOSPC
+from fcntl import LOCK_EX, LOCK_NB, flock
+from typing import Protocol, runtime_checkable
+
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+
+Buffer = bytes | bytearray | memoryview
+TEMPORARY_SUFFIX = ".tmp"
+ZEROS = bytes(1 << 20)
+
+
+class ReadFile(Protocol):
+    """A descriptor shared by its readers; it closes when the last of them lets go."""
+
+    fd: int
+    name: str
+
+    def size(self) -> int:
+        """Bytes in the file now."""
+        ...
+
+    def read(self, position: int, length: int) -> bytes:
+        """At most `length` bytes, fewer only at the end of the file."""
+        ...
+
+    def retain(self) -> None:
+        """One more holder."""
+        ...
+
+    def release(self) -> None:
+        """One holder less."""
+        ...
+
+
+class MappedFile(Protocol):
+    """A file mapped for writing, `size` bytes long, of which `reserved` may be stored to."""
+
+    fd: int
+    name: str
+    size: int
+    reserved: int
+    view: memoryview
+
+    def store(self, position: int, data: Buffer) -> None:
+        """The one way in which bytes get into the mapping."""
+        ...
+
+    def zero(self, position: int, length: int) -> None:
+        """Stores zeros."""
+        ...
+
+    def reserve(self, end: int) -> None:
+        """Makes the disk hold the bytes below `end`: KafkaError if it cannot."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when all stores so far are on the disk."""
+        ...
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode."""
+        ...
+
+    def cut(self, size: int) -> None:
+        """Unmaps, shrinks the inode to `size` and closes."""
+        ...
+
+    def close(self) -> None:
+        """Unmaps and closes; the file stays as long as it is."""
+        ...
+
+
+@runtime_checkable
+class Directory(Protocol):
+    """Files of one directory, real or simulated. Names are plain: no separators."""
+
+    path: str
+
+    def names(self) -> list[str]:
+        """The files in it, sorted."""
+        ...
+
+    def open_mapped(self, name: str, size: int) -> MappedFile:
+        """Opens or makes a file, sets its length to `size` and maps it for writing."""
+        ...
+
+    def open_read(self, name: str) -> ReadFile:
+        """FileNotFoundError if there is none."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """The whole of a small file, None if there is none."""
+        ...
+
+    def replace(self, name: str, data: Buffer, *, durable: bool = True) -> None:
+        """Gives a file new contents all at once: readers and crashes see the old ones or the new ones."""
+        ...
+
+    def cut(self, name: str, size: int) -> None:
+        """Shrinks a file that nobody maps."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Renames inside the directory; durable after `sync`."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Unlinks; not there is fine."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when the names are on the disk."""
+        ...
+
+    def sync_file(self, name: str) -> None:
+        """Returns when the contents of a file are on the disk."""
+        ...
+
+    def identity(self, name: str) -> tuple[int, int]:
+        """Device and inode of a file."""
+        ...
+
+    def boot_id(self) -> str:
+        """Changes whenever the page cache may have been lost."""
+        ...
+
+    def destroy(self) -> None:
+        """Removes every file and the directory."""
+        ...
+
+
+def storage_error(error: OSError, doing: str) -> KafkaError:
+    """What a client hears of a disk that refuses."""
+    reason = "the disk is full" if error.errno in (ENOSPC, EDQUOT) else (error.strerror or str(error))
+    return KafkaError(KAFKA_STORAGE_ERROR, f"{doing}: {reason}")
+
+
+class RealReadFile:
+    """See ReadFile."""
+
+    __slots__ = ("_holders", "fd", "name")
+
+    def __init__(self, path: str, name: str) -> None:
+        self.fd = os.open(os.path.join(path, name), os.O_RDONLY | os.O_CLOEXEC)
+        self.name = name
+        self._holders = 1
+
+    def size(self) -> int:
+        """See ReadFile."""
+        return os.fstat(self.fd).st_size
+
+    def read(self, position: int, length: int) -> bytes:
+        """See ReadFile."""
+        return os.pread(self.fd, length, position)
+
+    def retain(self) -> None:
+        """See ReadFile."""
+        assert self._holders > 0, "a closed file cannot be held"
+        self._holders += 1
+
+    def release(self) -> None:
+        """See ReadFile."""
+        assert self._holders > 0, "released more often than held"
+        self._holders -= 1
+        if self._holders == 0:
+            os.close(self.fd)
+
+
+class RealMappedFile:
+    """See MappedFile."""
+
+    __slots__ = ("_map", "fd", "name", "reserved", "size", "view")
+
+    def __init__(self, path: str, name: str, size: int) -> None:
+        self.fd = os.open(os.path.join(path, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(self.fd, size)
+            self._map = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError:
+            os.close(self.fd)
+            raise
+        self.name, self.size, self.reserved = name, size, 0
+        self.view = memoryview(self._map)
+
+    def store(self, position: int, data: Buffer) -> None:
+        """See MappedFile."""
+        self.view[position : position + len(data)] = data
+
+    def zero(self, position: int, length: int) -> None:
+        """See MappedFile."""
+        while length > 0:
+            piece = min(length, len(ZEROS))
+            self.store(position, memoryview(ZEROS)[:piece])
+            position, length = position + piece, length - piece
+
+    def reserve(self, end: int) -> None:
+        """See MappedFile."""
+        end = min(end, self.size)
+        if end <= self.reserved:
+            return
+        try:
+            os.posix_fallocate(self.fd, self.reserved, end - self.reserved)
+        except OSError as error:
+            raise storage_error(error, f"cannot extend {self.name}") from error
+        self.reserved = end
+
+    def sync(self) -> None:
+        """See MappedFile."""
+        os.fdatasync(self.fd)
+
+    def identity(self) -> tuple[int, int]:
+        """See MappedFile."""
+        found = os.fstat(self.fd)
+        return found.st_dev, found.st_ino
+
+    def cut(self, size: int) -> None:
+        """See MappedFile."""
+        self._unmap()
+        try:
+            os.ftruncate(self.fd, size)
+        finally:
+            os.close(self.fd)
+
+    def close(self) -> None:
+        """See MappedFile."""
+        self._unmap()
+        os.close(self.fd)
+
+    def _unmap(self) -> None:
+        self.view.release()
+        self._map.close()
+
+
+class RealDirectory:
+    """See Directory; made (0700) if it is missing."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def _full(self, name: str) -> str:
+        assert "/" not in name and name not in ("", ".", ".."), f"not a file name: {name!r}"
+        return os.path.join(self.path, name)
+
+    def names(self) -> list[str]:
+        """See Directory."""
+        return sorted(os.listdir(self.path))
+
+    def open_mapped(self, name: str, size: int) -> MappedFile:
+        """See Directory."""
+        return RealMappedFile(self.path, name, size)
+
+    def open_read(self, name: str) -> ReadFile:
+        """See Directory."""
+        return RealReadFile(self.path, name)
+
+    def read(self, name: str) -> bytes | None:
+        """See Directory."""
+        try:
+            with open(self._full(name), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def replace(self, name: str, data: Buffer, *, durable: bool = True) -> None:
+        """See Directory."""
+        temporary = self._full(f"{name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fdatasync(fd)  # before the rename, or a crash leaves the new name with no contents
+        finally:
+            os.close(fd)
+        os.replace(temporary, self._full(name))
+        if durable:
+            self.sync()
+
+    def cut(self, name: str, size: int) -> None:
+        """See Directory."""
+        os.truncate(self._full(name), size)
+
+    def rename(self, old: str, new: str) -> None:
+        """See Directory."""
+        os.replace(self._full(old), self._full(new))
+
+    def remove(self, name: str) -> None:
+        """See Directory."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._full(name))
+
+    def sync(self) -> None:
+        """See Directory."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_file(self, name: str) -> None:
+        """See Directory."""
+        fd = os.open(self._full(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def identity(self, name: str) -> tuple[int, int]:
+        """See Directory."""
+        found = os.stat(self._full(name))
+        return found.st_dev, found.st_ino
+
+    def boot_id(self) -> str:
+        """See Directory."""
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+
+    def destroy(self) -> None:
+        """See Directory."""
+        for name in self.names():
+            self.remove(name)
+        os.rmdir(self.path)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[bool]:
+        """Holds a lock among processes if nobody else does; yields whether it was got. Death gives it back."""
+        fd = os.open(self._full(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                flock(fd, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(fd)

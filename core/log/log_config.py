@@ -1,0 +1,19 @@
+"""What a log is told by its topic's configuration; names are Kafka's with underscores."""
+
+from msgspec import Struct
+
+
+class LogConfig(Struct, kw_only=True, frozen=True):
+    """Defaults are Kafka's."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 7 * 24 * 3600 * 1000
+    segment_index_bytes: int = 10 * 1024 * 1024
+    index_interval_bytes: int = 4096
+    max_message_bytes: int = 1048588
+    message_timestamp_type: str = "CreateTime"
+    message_timestamp_before_max_ms: int = 0x7FFFFFFFFFFFFFFF
+    message_timestamp_after_max_ms: int = 3600 * 1000
+    max_decompressed_bytes: int = 256 * 1024 * 1024
+    producer_id_expiration_ms: int = 24 * 3600 * 1000
+    snapshot_interval_bytes: int = 32 * 1024 * 1024

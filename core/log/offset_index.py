@@ -1,0 +1,105 @@
+"""Sparse index of a segment: offset -> position, in Kafka's `.index` format.
+
+    entry   field             type
+      0     relative offset   i32   last offset of a batch, minus the segment's base offset
+      4     position          i32   where that batch starts in the .log file
+Entries ascend in both fields. The first batch of a segment never has one, so no entry has position 0: the zero tail of a
+preallocated file ends the entries. The file is full length while it is written to and cut to its entries at roll and close.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+
+from tailrace.core.log.directory import Directory, MappedFile
+
+ENTRY = Struct(">ii")
+ENTRY_SIZE = 8
+FIRST_RESERVE = 4096
+
+Read = Callable[[int, int], bytes]
+
+
+def count_entries(read: Read, size: int, entry_size: int, key_at: int) -> int:
+    """Entries before the zero tail, by bisection; `key_at` is where in an entry a number stands that is never 0."""
+    low, high = 0, size // entry_size
+    while low < high:
+        middle = (low + high) // 2
+        entry = read(middle * entry_size, entry_size)
+        if len(entry) == entry_size and any(entry[key_at:]):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def look_up(read: Read, size: int, relative_offset: int) -> tuple[int, int]:
+    """The last entry (relative offset, position) at or below an offset; (0, 0) if none is. Reads single entries."""
+    low, high = 0, size // ENTRY_SIZE
+    found = (0, 0)
+    while low < high:
+        middle = (low + high) // 2
+        entry = read(middle * ENTRY_SIZE, ENTRY_SIZE)
+        if len(entry) < ENTRY_SIZE:
+            high = middle
+            continue
+        offset, position = ENTRY.unpack(entry)
+        if position <= 0 or offset > relative_offset:  # position 0: the zero tail
+            high = middle
+        else:
+            low, found = middle + 1, (offset, position)
+    return found
+
+
+class IndexWriter:
+    """The mapped index file of an active segment, whatever its entries are."""
+
+    __slots__ = ("_count", "_entry_size", "_file", "capacity")
+
+    def __init__(self, directory: Directory, name: str, size: int, entry_size: int, count: int) -> None:
+        self.capacity = max(size // entry_size, count + 2)  # a smaller segment.index.bytes must not cut entries
+        self._file: MappedFile = directory.open_mapped(name, self.capacity * entry_size)
+        self._entry_size, self._count = entry_size, count
+        self._file.reserve(max(FIRST_RESERVE, count * entry_size))
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def is_full(self) -> bool:
+        """One entry is kept for the roll itself."""
+        return self._count >= self.capacity - 1
+
+    def append(self, entry: bytes) -> None:
+        """One more entry; the caller rolls before there is no room."""
+        end = (self._count + 1) * self._entry_size
+        assert self._count < self.capacity, "the segment rolls before its index is full"
+        if end > self._file.reserved:
+            self._file.reserve(self._file.reserved * 2)
+        self._file.store(end - self._entry_size, entry)
+        self._count += 1
+
+    def entry(self, number: int) -> bytes:
+        """The bytes of an entry."""
+        start = number * self._entry_size
+        return bytes(self._file.view[start : start + self._entry_size])
+
+    def read(self, position: int, length: int) -> bytes:
+        """Bytes of the entries, as from a file."""
+        return bytes(self._file.view[position : min(position + length, len(self) * self._entry_size)])
+
+    def truncate(self, count: int) -> None:
+        """Forgets the entries from `count` on and leaves zeros."""
+        if count < self._count:
+            self._file.zero(count * self._entry_size, (self._count - count) * self._entry_size)
+            self._count = count
+
+    def sync(self) -> None:
+        """See MappedFile."""
+        self._file.sync()
+
+    def close(self, *, cut: bool) -> None:
+        """Cut to the entries, or left as it is."""
+        if cut:
+            self._file.cut(self._count * self._entry_size)
+        else:
+            self._file.close()

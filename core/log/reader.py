@@ -1,0 +1,158 @@
+"""The read side of a log by descriptors alone: for the gateway, which must never touch mapped log data.
+
+Where an offset lies comes from a hint (where the last read ended), else from the offset index and the batch
+headers after the entry. Nothing at or above the high watermark's position is ever named.
+"""
+
+from bisect import bisect_right
+
+from msgspec import Struct
+
+from tailrace.core.log import offset_index
+from tailrace.core.log.directory import Directory, ReadFile
+from tailrace.core.log.segment import INDEX_SUFFIX, LOG_SUFFIX, file_name, offset_of
+from tailrace.core.records.batch import HEADER_SIZE, parse_header
+
+SCAN_BYTES = 16 * 1024
+FILES_KEPT = 4
+
+
+class Hint(Struct, frozen=True):
+    """The batch that begins at `offset` begins at `position` of this segment."""
+
+    generation: int
+    segment_base: int
+    offset: int
+    position: int
+
+
+class Located(Struct):
+    """Bytes of one segment. The file stays open until the reader drops it: retain it to keep it longer."""
+
+    file: ReadFile
+    position: int
+    length: int
+    next_hint: Hint | None
+
+
+class LogReader:
+    """Finds offsets in the segments of one partition."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._files: dict[int, ReadFile] = {}
+        self._bases: list[int] = []
+        self._generation = -1
+
+    def locate(
+        self,
+        offset: int,
+        *,
+        high_watermark: int,
+        hw_segment_base_offset: int,
+        hw_position: int,
+        active_segment_base_offset: int,
+        segment_generation: int,
+        max_bytes: int,
+        min_one: bool,
+        hint: Hint | None,
+    ) -> Located | None:
+        """At most `max_bytes` from the batch that holds `offset` on; None when there are none to give.
+
+        A first batch larger than that is given whole with `min_one`, else not at all; the last one may be cut
+        short, as Kafka does. OSError when a file is gone or cannot be read.
+        """
+        if offset >= high_watermark:
+            return None
+        if segment_generation != self._generation:
+            self.close()
+            self._generation = segment_generation
+        base = self._segment_of(offset, active_segment_base_offset)
+        file = self._open(base)
+        end = hw_position if base == hw_segment_base_offset else file.size()
+        found = self._find(file, base, offset, end, hint)
+        if found is None:
+            return None
+        position, first = found
+        length = min(max_bytes, end - position)
+        if length < first:
+            if not min_one:
+                return None
+            length = first
+        next_hint = None
+        if position + length == end:
+            next_base = base if base == hw_segment_base_offset else self._next_base(base, active_segment_base_offset)
+            next_hint = (
+                Hint(segment_generation, base, high_watermark, end)
+                if base == hw_segment_base_offset
+                else Hint(segment_generation, next_base, next_base, 0)
+            )
+        return Located(file, position, length, next_hint)
+
+    def _segment_of(self, offset: int, active_base: int) -> int:
+        if offset >= active_base:
+            return active_base
+        if not self._bases:
+            names = self._directory.names()
+            self._bases = sorted(base for name in names if (base := offset_of(name, LOG_SUFFIX)) is not None)
+        place = bisect_right(self._bases, offset)
+        if place == 0:
+            raise FileNotFoundError(f"no segment holds offset {offset}")
+        return self._bases[place - 1]
+
+    def _next_base(self, base: int, active_base: int) -> int:
+        place = bisect_right(self._bases, base)
+        return self._bases[place] if place < len(self._bases) else active_base
+
+    def _open(self, base: int) -> ReadFile:
+        file = self._files.get(base)
+        if file is None:
+            while len(self._files) >= FILES_KEPT:
+                self._files.pop(next(iter(self._files))).release()
+            file = self._files[base] = self._directory.open_read(file_name(base, LOG_SUFFIX))
+        return file
+
+    def _find(
+        self, file: ReadFile, base: int, offset: int, end: int, hint: Hint | None
+    ) -> tuple[int, int] | None:
+        """Position and size of the batch that holds `offset`."""
+        if (
+            hint is not None
+            and hint.offset == offset
+            and hint.segment_base == base
+            and hint.generation == self._generation
+        ):
+            position = hint.position
+        else:
+            position = self._look_up(base, offset)
+        while position < end:
+            chunk = file.read(position, min(SCAN_BYTES, end - position))
+            at = 0
+            while len(chunk) - at >= HEADER_SIZE:
+                header = parse_header(chunk, at)
+                if header.size < HEADER_SIZE:
+                    return None
+                if header.last_offset >= offset:
+                    return position + at, header.size
+                at += header.size
+            if at == 0:
+                return None
+            position += at
+        return None
+
+    def _look_up(self, base: int, offset: int) -> int:
+        try:
+            index = self._directory.open_read(file_name(base, INDEX_SUFFIX))
+        except FileNotFoundError:
+            return 0
+        try:
+            return offset_index.look_up(index.read, index.size(), max(offset - base - 1, 0))[1]
+        finally:
+            index.release()
+
+    def close(self) -> None:
+        """Drop the descriptors that nobody else holds."""
+        for file in self._files.values():
+            file.release()
+        self._files.clear()
+        self._bases = []

@@ -1,0 +1,286 @@
+"""What to trust of a log's files when it is opened, and the repair of the rest.
+
+After a clean stop everything is trusted that agrees with itself. Otherwise batches are read from the recovery point on, checked,
+and the log is cut at the first bad one, indexes are rebuilt, and producers are replayed from the last snapshot. While the machine
+has not gone down since (boot id) and the active file is the one its dead writer had (device, inode), the page cache holds all
+that was stored, in order: then only the batches past the last index entry are read.
+
+Rules (R), each with a test:
+- what is cut leaves zeros behind, or the next crash would bring the cut batches back;
+- a log cut below its high watermark gets a new inode: a gateway may still be sending from the old one;
+- a snapshot above the end of the log is removed: it tells of batches that no longer are.
+"""
+
+from msgspec import Struct
+
+from tailrace.core.log import offset_index, time_index
+from tailrace.core.log.checkpoints import read_trust_mark
+from tailrace.core.log.directory import Directory
+from tailrace.core.log.leader_epochs import LeaderEpochs
+from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.producer_state import ProducerState, decode_snapshot
+from tailrace.core.log.scan import scan
+from tailrace.core.log.segment import (
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
+    SEGMENT_SUFFIXES,
+    SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
+    Segment,
+    file_name,
+    offset_of,
+)
+from tailrace.core.records.batch import NO_TIMESTAMP, BatchHeader
+
+LEFTOVER_SUFFIXES = (".tmp", ".deleted", ".cleaned")
+
+
+class Recovered(Struct, kw_only=True):
+    """The segments that are left, the last of them to become active."""
+
+    segments: list[Segment]
+    end_offset: int
+    offset_entries: int = 0
+    time_entries: int = 0
+    since_index: int = 0
+    cut_bytes: int = 0  # how many bytes that were not zero-length tail could not be kept
+    scanned_bytes: int = 0
+
+
+class Rebuilt:
+    """Index entries and timestamps of a segment, collected batch by batch by the rule of an append."""
+
+    def __init__(self, segment: Segment, config: LogConfig, offsets: bytes = b"", times: bytes = b"") -> None:
+        self.segment, self._interval = segment, config.index_interval_bytes
+        self.offsets, self.times = bytearray(offsets), bytearray(times)
+        self.since_index = 0
+
+    def add(self, position: int, header: BatchHeader) -> None:
+        """A sound batch at `position`."""
+        segment = self.segment
+        if position == 0:
+            segment.first_timestamp = header.max_timestamp
+        if header.max_timestamp > segment.max_timestamp:
+            segment.max_timestamp, segment.max_timestamp_offset = header.max_timestamp, header.last_offset
+        if self.since_index > self._interval:
+            self.offsets += offset_index.ENTRY.pack(header.last_offset - segment.base_offset, position)
+            self.index_time()
+            self.since_index = 0
+        self.since_index += header.size
+        segment.size = position + header.size
+
+    def index_time(self) -> None:
+        """The largest timestamp so far, if it is new."""
+        last = time_index.ENTRY.unpack(self.times[-time_index.ENTRY_SIZE :])[0] if self.times else NO_TIMESTAMP
+        if self.segment.max_timestamp > last:
+            relative = self.segment.max_timestamp_offset - self.segment.base_offset
+            self.times += time_index.ENTRY.pack(self.segment.max_timestamp, relative)
+
+
+def segment_bases(directory: Directory) -> list[int]:
+    """Base offsets of the .log files, ascending."""
+    return sorted(base for name in directory.names() if (base := offset_of(name, LOG_SUFFIX)) is not None)
+
+
+def remove_leftovers(directory: Directory) -> None:
+    """What an earlier owner had not finished."""
+    for name in directory.names():
+        if name.endswith(LEFTOVER_SUFFIXES):
+            directory.remove(name)
+
+
+def remove_segment(directory: Directory, base: int) -> None:
+    """All files of a segment; its .log last, so that an index never stands alone with a later namesake."""
+    for suffix in (*SEGMENT_SUFFIXES[1:], SEGMENT_SUFFIXES[0]):
+        directory.remove(file_name(base, suffix))
+
+
+def describe_segment(directory: Directory, base: int) -> Segment:
+    """A segment that is trusted as it lies there: size of the file, timestamps by its time index and first batch."""
+    segment = Segment(base_offset=base)
+    file = directory.open_read(segment.log_name)
+    try:
+        segment.size = file.size()
+        for _, header in scan(file, 0, segment.size, check=False):
+            segment.first_timestamp = header.max_timestamp
+            break
+    finally:
+        file.release()
+    times = directory.read(file_name(base, TIME_INDEX_SUFFIX)) or b""
+    if len(times) >= time_index.ENTRY_SIZE and len(times) % time_index.ENTRY_SIZE == 0:
+        segment.max_timestamp, relative = time_index.ENTRY.unpack(times[-time_index.ENTRY_SIZE :])
+        segment.max_timestamp_offset = base + relative
+    return segment
+
+
+def _trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, bytes]:
+    """The entries of both indexes as far as they may be followed; empty if they contradict themselves."""
+    found: list[bytes] = []
+    for suffix, entry_size in ((INDEX_SUFFIX, offset_index.ENTRY_SIZE), (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE)):
+        data = directory.read(file_name(base, suffix)) or b""
+
+        def read(position: int, length: int, data: bytes = data) -> bytes:
+            return data[position : position + length]
+
+        found.append(data[: offset_index.count_entries(read, len(data), entry_size, 0) * entry_size])
+    offsets, times = found
+    entries = list(offset_index.ENTRY.iter_unpack(offsets))
+    if any(b[0] <= a[0] or b[1] <= a[1] for a, b in zip(entries, entries[1:], strict=False)):
+        return b"", b""
+    if entries and (entries[0][1] <= 0 or entries[-1][1] >= size):
+        return b"", b""
+    stamps = list(time_index.ENTRY.iter_unpack(times))
+    if any(b[0] <= a[0] or b[1] < a[1] for a, b in zip(stamps, stamps[1:], strict=False)):
+        return b"", b""
+    return offsets, times
+
+
+def scan_segment(directory: Directory, base: int, config: LogConfig, *, tail_only: bool, check: bool) -> tuple[Rebuilt, int, int]:
+    """Reads a segment until its first unsound batch: (what it holds, its next offset, bytes read)."""
+    segment = Segment(base_offset=base)
+    file = directory.open_read(segment.log_name)
+    try:
+        size, start, next_offset = file.size(), 0, base
+        rebuilt = Rebuilt(segment, config)
+        if tail_only:
+            offsets, times = _trusted_entries(directory, base, size)
+            if offsets and times:
+                first = next(scan(file, 0, size, check=True), None)
+                start = offset_index.ENTRY.unpack(offsets[-8:])[1]
+                entry_offset = offset_index.ENTRY.unpack(offsets[-8:])[0] + base
+                anchor = next(scan(file, start, size, check=True), None)
+                if first is None or anchor is None or anchor[1].last_offset != entry_offset:
+                    return scan_segment(directory, base, config, tail_only=False, check=True)
+                rebuilt = Rebuilt(segment, config, offsets, times)
+                segment.first_timestamp, segment.size = first[1].max_timestamp, start
+                segment.max_timestamp, relative = time_index.ENTRY.unpack(times[-time_index.ENTRY_SIZE :])
+                segment.max_timestamp_offset = base + relative
+                next_offset = anchor[1].base_offset
+        for position, header in scan(file, start, size, check=check):
+            # Kafka's logs may have gaps where they were compacted, never steps back
+            if header.base_offset < next_offset or header.last_offset - base > 0x7FFFFFFF:
+                break
+            rebuilt.add(position, header)
+            next_offset = header.last_offset + 1
+        return rebuilt, next_offset, size - start
+    finally:
+        file.release()
+
+
+def _store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) -> None:
+    if inactive:
+        rebuilt.index_time()
+    base = rebuilt.segment.base_offset
+    for suffix, data in ((INDEX_SUFFIX, rebuilt.offsets), (TIME_INDEX_SUFFIX, rebuilt.times)):
+        directory.replace(file_name(base, suffix), data, durable=False)
+
+
+def cut_log_file(directory: Directory, name: str, size: int, *, new_inode: bool) -> None:
+    """Ends a .log file that nobody maps at `size`; what is beyond reads as zeros when the file grows again (R)."""
+    if not new_inode:
+        directory.cut(name, size)
+        return
+    # (R) bytes below a published high watermark are being sent from this inode: it stays as it is, under no name
+    file = directory.open_read(name)
+    try:
+        directory.replace(name, file.read(0, size))
+    finally:
+        file.release()
+
+
+def recover_segments(
+    directory: Directory, config: LogConfig, *, clean: bool, recovery_point: int, high_watermark: int, same_boot: bool
+) -> Recovered:
+    """Repairs the segments of a directory that holds at least one."""
+    bases = segment_bases(directory)
+    trust_cache = same_boot and not clean and _is_same_file(directory, bases[-1])
+    first = len(bases) - 1
+    if not clean and not trust_cache:
+        first = max((i for i, base in enumerate(bases) if base <= recovery_point), default=0)
+    segments = [describe_segment(directory, base) for base in bases[:first]]
+    result = Recovered(segments=segments, end_offset=bases[first])
+    for number in range(first, len(bases)):
+        base, last = bases[number], number == len(bases) - 1
+        rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=clean or trust_cache, check=not clean)
+        result.scanned_bytes += read
+        file = directory.open_read(file_name(base, LOG_SUFFIX))
+        whole = file.size()
+        file.release()
+        if clean and whole != rebuilt.segment.size:  # it does not agree with itself after all: believe nothing unread
+            rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
+            result.scanned_bytes += read
+        result.end_offset = end_offset
+        # at the end of a segment that is not the last, the next one must follow: a hole means that bytes were lost
+        broken = not last and whole != rebuilt.segment.size
+        if whole != rebuilt.segment.size:
+            name = file_name(base, LOG_SUFFIX)
+            cut_log_file(directory, name, rebuilt.segment.size, new_inode=end_offset < high_watermark)
+            result.cut_bytes += whole - rebuilt.segment.size
+        drop_rest = broken and not _is_zero_tail_only(end_offset, bases[number + 1])
+        _store_indexes(directory, rebuilt, inactive=not (last or drop_rest))
+        segments.append(rebuilt.segment)
+        result.offset_entries = len(rebuilt.offsets) // offset_index.ENTRY_SIZE
+        result.time_entries = len(rebuilt.times) // time_index.ENTRY_SIZE
+        result.since_index = rebuilt.since_index
+        if drop_rest:
+            for later in bases[number + 1 :]:
+                remove_segment(directory, later)
+            break
+    return result
+
+
+def _is_zero_tail_only(end_offset: int, next_base: int) -> bool:
+    """A segment whose owner died in the middle of a roll ends where the next begins, only its tail was not yet cut."""
+    return end_offset == next_base
+
+
+def _is_same_file(directory: Directory, base: int) -> bool:
+    mark = read_trust_mark(directory)
+    if mark is None or mark.base_offset != base or mark.boot_id != directory.boot_id():
+        return False
+    return (mark.device, mark.inode) == directory.identity(file_name(base, LOG_SUFFIX))
+
+
+def restore_producers(
+    directory: Directory, segments: list[Segment], end_offset: int, epochs: LeaderEpochs
+) -> tuple[ProducerState, int]:
+    """Producers as of `end_offset`: the last sound snapshot, then the headers above it; also epochs the file had not yet."""
+    state, start = ProducerState(), segments[0].base_offset
+    snapshots = sorted(o for name in directory.names() if (o := offset_of(name, SNAPSHOT_SUFFIX)) is not None)
+    for offset in reversed(snapshots):
+        if offset > end_offset:  # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
+            directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
+            continue
+        found = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
+        if found is not None and offset >= start:
+            state, start = found, offset
+            break
+        directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
+    for number, segment in enumerate(segments):
+        if number + 1 < len(segments) and segments[number + 1].base_offset <= start:
+            continue
+        if start < end_offset:
+            _replay(directory, segment, start, state, epochs)
+    return state, start
+
+
+def _replay(directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs) -> None:
+    index = directory.read(file_name(segment.base_offset, INDEX_SUFFIX)) or b""
+
+    def read(position: int, length: int) -> bytes:
+        return index[position : position + length]
+
+    position = offset_index.look_up(read, len(index), max(start - segment.base_offset - 1, 0))[1]
+    file = directory.open_read(segment.log_name)
+    try:
+        for _, header in scan(file, position, segment.size, check=False):
+            if header.base_offset < start:
+                continue
+            if header.leader_epoch >= 0:
+                epochs.assign(header.leader_epoch, header.base_offset)
+            state.update(
+                header.producer_id, header.producer_epoch, header.base_sequence, header.base_offset, header.last_offset,
+                header.max_timestamp, header.attributes,
+            )  # fmt: skip
+    finally:
+        file.release()

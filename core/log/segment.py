@@ -1,0 +1,163 @@
+"""Segments: one .log file with its offset and time index. The active one is mapped, the others are plain files.
+
+The active .log file is as long as segment.bytes and reserved on disk in growing chunks ahead of the write position; at roll and
+close it and its indexes are cut to what they hold.
+
+Rules (R): bytes beyond the end are zero before the next append, or recovery would take an old batch with a sound CRC for a
+new one; the first 12 bytes of a batch (offset, length) are stored last, so that a batch is there only when it is whole and
+accepted.
+"""
+
+from msgspec import Struct
+
+from tailrace.core.errors import KafkaError
+from tailrace.core.log import offset_index, time_index
+from tailrace.core.log.directory import Directory, MappedFile
+from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.offset_index import IndexWriter
+from tailrace.core.records.batch import NO_TIMESTAMP
+
+LOG_SUFFIX = ".log"
+INDEX_SUFFIX = ".index"
+TIME_INDEX_SUFFIX = ".timeindex"
+SNAPSHOT_SUFFIX = ".snapshot"
+SEGMENT_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, ".txnindex")
+RELATIVE_OFFSET_MAX = 0x7FFFFFFF
+
+CHUNK_FIRST = 64 * 1024
+CHUNK_MAX = 16 * 1024 * 1024
+
+
+def file_name(offset: int, suffix: str) -> str:
+    """Kafka's: 20 digits."""
+    return f"{offset:020d}{suffix}"
+
+
+def offset_of(name: str, suffix: str) -> int | None:
+    """The offset in a file name, None if it is no such name."""
+    stem = name.removesuffix(suffix)
+    return int(stem) if name.endswith(suffix) and len(stem) == 20 and stem.isdigit() else None
+
+
+class Segment(Struct, kw_only=True):
+    """What is known of a segment without opening it."""
+
+    base_offset: int
+    size: int = 0
+    first_timestamp: int = NO_TIMESTAMP
+    max_timestamp: int = NO_TIMESTAMP
+    max_timestamp_offset: int = -1  # last offset of the batch that has it
+    last_modified_ms: int = 0
+
+    @property
+    def log_name(self) -> str:
+        """Its .log file."""
+        return file_name(self.base_offset, LOG_SUFFIX)
+
+
+class ActiveSegment:
+    """The mapped last segment. `end` is the write position; below `limit` a batch may be stored without a further look."""
+
+    __slots__ = (
+        "_directory", "_interval", "_offsets", "_size", "_times", "_times_last", "base_offset", "created_ms", "end", "file",
+        "first_timestamp", "limit", "max_timestamp", "max_timestamp_offset", "since_index", "view",
+    )  # fmt: skip
+
+    def __init__(
+        self, directory: Directory, config: LogConfig, segment: Segment, *, offset_entries: int = 0, time_entries: int = 0, now_ms: int
+    ) -> None:
+        self._directory = directory
+        self.base_offset, self.end = segment.base_offset, segment.size
+        self.first_timestamp = segment.first_timestamp
+        self.max_timestamp, self.max_timestamp_offset = segment.max_timestamp, segment.max_timestamp_offset
+        self.created_ms = now_ms
+        self._interval = config.index_interval_bytes
+        self.since_index = 0
+        self._size = max(config.segment_bytes, segment.size)
+        self.file: MappedFile = directory.open_mapped(segment.log_name, self._size)
+        self.view = self.file.view
+        self._offsets = IndexWriter(
+            directory, file_name(self.base_offset, INDEX_SUFFIX), config.segment_index_bytes, offset_index.ENTRY_SIZE, offset_entries
+        )
+        self._times = IndexWriter(
+            directory, file_name(self.base_offset, TIME_INDEX_SUFFIX), config.segment_index_bytes, time_index.ENTRY_SIZE, time_entries
+        )
+        self._times_last = NO_TIMESTAMP
+        if time_entries:
+            self._times_last = time_index.ENTRY.unpack(self._times.entry(time_entries - 1))[0]
+        self.limit = 0
+        self.reserve(self.end)
+
+    @property
+    def size_max(self) -> int:
+        """Bytes the file may hold."""
+        return self._size
+
+    @property
+    def is_index_full(self) -> bool:
+        """Time to roll."""
+        return self._offsets.is_full or self._times.is_full
+
+    def reserve(self, end: int) -> None:
+        """Has the disk hold the bytes below `end` and a chunk more, which doubles up to 16 MiB: idle partitions stay small.
+
+        `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it is needed.
+        """
+        reserved = self.file.reserved
+        if reserved < self._size:
+            chunk = min(max(reserved, CHUNK_FIRST), CHUNK_MAX)
+            try:
+                self.file.reserve(min(max(end, reserved) + chunk, self._size))
+            except KafkaError:
+                if end > reserved:
+                    raise
+        reserved = self.file.reserved
+        self.limit = reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
+
+    def index(self, last_offset: int, position: int) -> None:
+        """Enters a batch that is stored and counted in `max_timestamp` already."""
+        relative = last_offset - self.base_offset
+        self._offsets.append(offset_index.ENTRY.pack(relative, position))
+        self._index_time()
+        self.since_index = 0
+
+    def _index_time(self) -> None:
+        if self.max_timestamp > self._times_last:
+            self._times.append(time_index.ENTRY.pack(self.max_timestamp, self.max_timestamp_offset - self.base_offset))
+            self._times_last = self.max_timestamp
+
+    def truncate(self, segment: Segment, offset_entries: int, time_entries: int) -> None:
+        """Ends at `segment.size` again, with zeros beyond (R) and the timestamps of what is left."""
+        old_end, self.end = self.end, segment.size
+        self.file.zero(segment.size, old_end - segment.size)
+        self.first_timestamp = segment.first_timestamp
+        self.max_timestamp, self.max_timestamp_offset = segment.max_timestamp, segment.max_timestamp_offset
+        self._offsets.truncate(offset_entries)
+        self._times.truncate(time_entries)
+        self._times_last = NO_TIMESTAMP
+        if time_entries:
+            self._times_last = time_index.ENTRY.unpack(self._times.entry(time_entries - 1))[0]
+
+    def sync_indexes(self) -> None:
+        """Indexes to disk."""
+        self._offsets.sync()
+        self._times.sync()
+
+    def as_segment(self) -> Segment:
+        """What stays known of it."""
+        return Segment(
+            base_offset=self.base_offset, size=self.end, first_timestamp=self.first_timestamp, max_timestamp=self.max_timestamp,
+            max_timestamp_offset=self.max_timestamp_offset, last_modified_ms=self.created_ms,
+        )  # fmt: skip
+
+    def close(self, *, cut: bool) -> Segment:
+        """Unmaps it; with `cut` the files are as Kafka leaves an inactive segment: the last timestamp indexed, no tails."""
+        if cut:
+            self._index_time()
+        self._offsets.close(cut=cut)
+        self._times.close(cut=cut)
+        if cut:
+            self.file.cut(self.end)
+        else:
+            self.file.close()
+        return self.as_segment()

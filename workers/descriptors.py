@@ -1,0 +1,37 @@
+"""The 64-byte entries between a gateway and a worker: eight signed words each way.
+
+    word   request (gateway -> worker)                    completion (worker -> gateway)
+       0   kind                                           kind
+       1   token      names the request to its gateway    token (of ROW_ADVANCED: the row)
+       2   row                                            error code
+       3   row generation                                 base offset (LOOK_UP: the offset found, -1 none)
+       4   PRODUCE: large file serial, 0 for the arena    log append time in ms, -1 (LOOK_UP: the timestamp)
+           LOOK_UP: timestamp in ms, -3 the largest
+       5   position in that mapping                       log start offset
+       6   length of the batch                            leader epoch
+       7   leader epoch the gateway knows                 0
+
+The worker copies the batch out of the gateway's memory before it completes the entry, never after: the
+completion is what frees that memory (R).
+"""
+
+from struct import Struct
+from typing import Final
+
+PRODUCE: Final = 1
+LOOK_UP: Final = 2
+ROW_ADVANCED: Final = 3
+
+MAX_TIMESTAMP: Final = -3  # as in ListOffsets
+
+REQUESTS_MAX: Final = 1024  # entries a gateway may have under way at one worker
+COMPLETIONS_MAX: Final = 4096  # entries of the ring back: all completions and as many notices always fit
+
+pack = Struct("<8q").pack
+
+ARENA_BYTES: Final = 24 << 20
+
+
+def arena_name(slot: int, incarnation: int) -> str:
+    """File name of a gateway's arena in the run directory."""
+    return f"arena-{slot}.{incarnation}"

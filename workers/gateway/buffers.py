@@ -1,0 +1,78 @@
+"""Receive buffers: blocks of the gateway's arena, and a file of its own for a request too large for a block.
+
+Rule: a block is given back once nobody holds it: the connection that receives into it, and each request of
+which a worker may still be copying bytes (R).
+"""
+
+from tailrace.shm.arena import BLOCK_MAX, Arena, LargeFile
+from tailrace.shm.names import unlink_large_files
+from tailrace.shm.region import ShmError
+from tailrace.workers.descriptors import ARENA_BYTES, arena_name
+from tailrace.workers.process import ProcessContext
+
+LARGE_BYTES_MAX = 256 << 20  # all large requests together, unless queued.max.request.bytes says otherwise
+
+
+class Block:
+    """Memory to receive into: `view[start:limit]` of one mapping, whose large file serial is 0 for the arena."""
+
+    __slots__ = ("large", "limit", "map", "pins", "serial", "start", "view")
+
+    def __init__(self, source: Arena | LargeFile, start: int, size: int, serial: int) -> None:
+        self.map = source.map
+        self.view = source.view
+        self.large = source if isinstance(source, LargeFile) else None
+        self.start = start
+        self.limit = start + size
+        self.serial = serial
+        self.pins = 1
+
+
+class Buffers:
+    """Allocates blocks, within one budget."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self._run_dir, self._slot, self._incarnation = context.run_dir, context.slot, context.incarnation
+        path = f"{context.run_dir}/{arena_name(context.slot, context.incarnation)}"
+        self._arena = Arena.create(path, ARENA_BYTES, owner=context.incarnation)
+        budget = context.config.queued_max_request_bytes
+        self._large_left = budget if budget > 0 else LARGE_BYTES_MAX
+        self._serial = 0
+
+    def allocate(self, size: int) -> Block | None:
+        """A block of at least `size` bytes, None when memory is short for now."""
+        if size > BLOCK_MAX:
+            return self._allocate_large(size)
+        position = self._arena.allocate(size)
+        if position is None:
+            return None
+        return Block(self._arena, position, self._arena.class_size(position), 0)
+
+    def _allocate_large(self, size: int) -> Block | None:
+        if size > self._large_left:
+            return None
+        self._serial += 1
+        try:
+            large = LargeFile.create(self._run_dir, self._slot, self._incarnation, self._serial, size)
+        except ShmError:  # shared memory is full: wait, as for a full arena
+            return None
+        self._large_left -= size
+        return Block(large, LargeFile.start, size, self._serial)
+
+    def unpin(self, block: Block) -> None:
+        """One holder less; the last one frees it."""
+        block.pins -= 1
+        if block.pins:
+            return
+        if block.large is None:
+            self._arena.free(block.start)
+            return
+        self._large_left += block.limit - block.start
+        block.view = memoryview(b"")
+        block.large.close()
+        block.large.unlink()
+
+    def close(self) -> None:
+        """Remove what this gateway made."""
+        self._arena.region.unlink()
+        unlink_large_files(self._run_dir, self._slot, self._incarnation)

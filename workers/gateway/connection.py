@@ -1,0 +1,248 @@
+"""One client: bytes in, requests out in order; answers in, bytes out in the same order.
+
+Produce requests are pipelined. Any other request waits until all before it are answered, and all after it
+wait for its answer: one connection sees its requests done in the order it sent them, as with Kafka.
+"""
+
+import socket
+from collections import deque
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from tailrace.core.protocol.apis import PRODUCE
+from tailrace.workers.gateway.buffers import Block
+from tailrace.workers.gateway.request import Request
+from tailrace.workers.gateway.sendfile import FileRange, send_pieces
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+
+RECEIVE_BYTES = 64 * 1024
+PIPELINE_MAX = 128  # requests of one connection under way
+OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # unsent bytes (files apart) above which no more requests are taken
+HEADER_BYTES_MIN = 10  # key, version, correlation id, length of the client id
+
+_read_size = Struct(">i").unpack_from
+
+
+class Connection:
+    """A socket, its receive block, its requests under way and its unsent answers."""
+
+    __slots__ = (
+        "block",
+        "closed",
+        "end",
+        "events",
+        "fd",
+        "gateway",
+        "last_active_ms",
+        "out",
+        "peer",
+        "requests",
+        "sock",
+        "stalled",
+        "start",
+        "starved",
+    )
+
+    def __init__(self, gateway: "Gateway", sock: socket.socket, peer: str) -> None:
+        self.gateway = gateway
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.block: Block | None = None
+        self.start = 0  # of the bytes not yet taken, in the block's mapping
+        self.end = 0
+        self.requests: deque[Request] = deque()
+        self.out: deque[Any] = deque()
+        self.events = EPOLLIN
+        self.stalled = False  # a whole frame waits for answers to those before it
+        self.starved = False  # no memory to receive into
+        self.closed = False
+        self.last_active_ms = gateway.now_ms()
+
+    def on_event(self, events: int) -> None:
+        """What epoll saw."""
+        if events & EPOLLOUT:
+            self.flush()
+        if events & EPOLLIN and not self.closed:
+            self.on_readable()
+        elif events & (EPOLLERR | EPOLLHUP) and not self.closed:
+            self.close()
+
+    def on_readable(self) -> None:
+        """Receive what is there and take the requests that are whole."""
+        if self.stalled:
+            self._watch(self.events & ~EPOLLIN)
+            return
+        block = self.block
+        if block is None:
+            block = self._first_block()
+            if block is None:
+                return
+        try:
+            received = self.sock.recv_into(block.view[self.end : block.limit])
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        if received == 0:
+            self.close()
+            return
+        self.last_active_ms = self.gateway.now_ms()
+        self.end += received
+        self.take_requests()
+
+    def _first_block(self) -> Block | None:
+        block = self.gateway.buffers.allocate(RECEIVE_BYTES)
+        if block is None:
+            self._starve()
+            return None
+        self.block = block
+        self.start = self.end = block.start
+        return block
+
+    def take_requests(self) -> None:
+        """Hand over every whole frame; make room for the one that is not."""
+        self.stalled = False
+        while not self.closed:
+            block = self.block
+            available = self.end - self.start
+            if block is None or available < 4:
+                break
+            (size,) = _read_size(block.map, self.start)
+            if size < HEADER_BYTES_MIN or size > self.gateway.request_bytes_max:
+                self.close()  # as Kafka: what follows cannot be told apart any more
+                return
+            if available < 4 + size:
+                break
+            if self._must_wait(block):
+                self.stalled = True
+                return
+            start = self.start + 4
+            self.start = start + size
+            self.gateway.on_frame(self, start, start + size)
+        if not self.closed:
+            self._settle()
+
+    def _must_wait(self, block: Block) -> bool:
+        """Whether the frame at `start` has to wait for answers first."""
+        requests = self.requests
+        if not requests:
+            return len(self.out) > 0 and self._unsent() > OUTPUT_BYTES_MAX
+        is_produce = block.map[self.start + 4 : self.start + 6] == b"\x00\x00"
+        if not is_produce or requests[-1].api.key != PRODUCE:
+            return True
+        return len(requests) >= PIPELINE_MAX
+
+    def _unsent(self) -> int:
+        return sum(len(piece) for piece in self.out if type(piece) is not FileRange)
+
+    def _settle(self) -> None:
+        """Give the block back when all of it was taken, else see that the unfinished frame fits."""
+        block = self.block
+        if block is None:
+            return
+        if self.start == self.end:
+            self.block = None
+            self.gateway.buffers.unpin(block)
+            return
+        available = self.end - self.start
+        need = 4 + _read_size(block.map, self.start)[0] if available >= 4 else 4
+        if self.start + need <= block.limit:
+            return
+        if block.pins == 1 and block.start + need <= block.limit:
+            block.view[block.start : block.start + available] = block.view[self.start : self.end]
+            self.start, self.end = block.start, block.start + available
+            return
+        self._move(block, need, available)
+
+    def _move(self, block: Block, need: int, available: int) -> None:
+        new = self.gateway.buffers.allocate(max(need, RECEIVE_BYTES))
+        if new is None:
+            self._starve()
+            return
+        new.view[new.start : new.start + available] = block.view[self.start : self.end]
+        self.block = new
+        self.start, self.end = new.start, new.start + available
+        self.gateway.buffers.unpin(block)
+
+    def _starve(self) -> None:
+        """No memory: stop reading until some is given back."""
+        self.starved = True
+        self._watch(self.events & ~EPOLLIN)
+        self.gateway.starved.add(self)
+
+    def on_memory(self) -> None:
+        """Some memory was given back: go on where it was short."""
+        self.starved = False
+        if self.closed:
+            return
+        self._settle()
+        if not self.starved:
+            self._watch(self.events | EPOLLIN)
+
+    def on_answered(self, request: Request) -> None:
+        """Queue what is at the head of the line and answered."""
+        if self.closed:
+            self.drop(request.pieces or [])
+            return
+        requests = self.requests
+        if requests and requests[0] is request:
+            out = self.out
+            while requests and (pieces := requests[0].pieces) is not None:
+                requests.popleft()
+                out.extend(pieces)
+            self.gateway.unflushed.add(self)
+
+    @staticmethod
+    def drop(pieces: list[Any]) -> None:
+        """Let go of the files of an answer that nobody gets."""
+        for piece in pieces:
+            if type(piece) is FileRange:
+                piece.release()
+
+    def flush(self) -> None:
+        """Send what the socket takes; go on taking requests that waited for answers."""
+        if self.closed:
+            return
+        if self.out:
+            try:
+                done = send_pieces(self.sock, self.fd, self.out)
+            except OSError:
+                self.close()
+                return
+            if done is None:  # a file ended before the length promised
+                self.close()
+                return
+            if not done:
+                self._watch(self.events | EPOLLOUT)
+            elif self.events & EPOLLOUT:
+                self._watch(self.events & ~EPOLLOUT)
+        if self.stalled:
+            self.take_requests()
+            if not self.stalled and not self.starved and not self.closed and not self.events & EPOLLIN:
+                self._watch(self.events | EPOLLIN)
+
+    def _watch(self, events: int) -> None:
+        if events != self.events and not self.closed:
+            self.events = events
+            self.gateway.epoll.modify(self.fd, events)
+
+    def close(self) -> None:
+        """Close the socket; requests under way are finished by the workers and answered to nobody."""
+        if self.closed:
+            return
+        self.closed = True
+        self.drop(list(self.out))
+        self.out.clear()
+        for request in self.requests:
+            self.drop(request.pieces or [])
+        self.requests.clear()
+        if self.block is not None:
+            self.gateway.buffers.unpin(self.block)
+            self.block = None
+        self.gateway.forget(self)
+        self.sock.close()

@@ -1,0 +1,287 @@
+"""The gateway's loop: sockets, rings, timers; each request goes to its handler.
+
+One turn: read sockets and push entries to the workers; publish and ring; take completions; send answers.
+"""
+
+import socket
+import time
+from select import EPOLLIN, epoll
+
+from tailrace.core.errors import KafkaError, ProtocolError
+from tailrace.core.fetch_sessions import FetchSessions
+from tailrace.core.protocol.apis import API_VERSIONS, APIS
+from tailrace.core.protocol.frames import parse_request_header
+from tailrace.core.timers import Timers
+from tailrace.shm.ring import DescriptorConsumer
+from tailrace.shm.waiters import waiter_of_broker
+from tailrace.workers import control
+from tailrace.workers.descriptors import ROW_ADVANCED
+from tailrace.workers.gateway.buffers import Buffers
+from tailrace.workers.gateway.connection import Connection
+from tailrace.workers.gateway.controller_requests import ControllerRequests
+from tailrace.workers.gateway.listener import (
+    ListeningSocket,
+    listen_tcp,
+    listen_unix,
+    remember_port,
+    remembered_port,
+)
+from tailrace.workers.gateway.long_polls import LongPolls
+from tailrace.workers.gateway.outstanding import Outstanding
+from tailrace.workers.gateway.partitions import Partitions
+from tailrace.workers.gateway.request import Request
+from tailrace.workers.gateway.router import HANDLERS
+from tailrace.workers.metadata_follower import MetadataFollower
+from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
+
+DRAIN_MS = 2000
+SMALL_REQUEST_BYTES_MAX = 4 * 1024 * 1024  # of every request but Produce: decoding costs time per byte
+IDLE_CHECK_MS = 5000
+
+
+class Gateway:
+    """All that one broker's clients meet."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self.context = context
+        self.config = context.config
+        self.epoll = epoll()
+        self.timers = Timers()
+        self.partitions = Partitions(context.slots, context.state_table, context.data_dir)
+        self.outstanding = Outstanding(context.links)
+        self.follower = MetadataFollower(context.data_dir, context.state_table)
+        self.image = self.follower.image
+        self.controller = ControllerRequests(self)
+        self.waiter = waiter_of_broker(context.broker)
+        self.long_polls = LongPolls(self)
+        self.fetch_sessions = FetchSessions(context.config.max_incremental_fetch_session_cache_slots)
+        self.request_bytes_max = context.config.socket_request_max_bytes
+        self.unflushed: set[Connection] = set()
+        self.starved: set[Connection] = set()
+        self.connections: dict[int, Connection] = {}
+        self.tcp_address = ("127.0.0.1", 0)
+        self._listeners: dict[int, ListeningSocket] = {}
+        self._controller_incarnation = 0
+        self._per_peer: dict[str, int] = {}
+
+    # -- start and end
+
+    def open(self) -> None:
+        """Bind the listeners; Refusal when one cannot be."""
+        self.buffers = Buffers(self.context)
+        self.context.waiters.clear_waiter(self.waiter)
+        self.epoll.register(self.context.eventfd, EPOLLIN)
+        backlog = self.config.socket_listen_backlog_size
+        run_dir, broker = self.context.run_dir, self.context.broker
+        addresses: list[tuple[str, int]] = []
+        for listener in self.config.listeners:
+            port = listener.port or remembered_port(run_dir, broker, listener.name)
+            sock = listen_tcp(listener, port, backlog)
+            bound = sock.getsockname()[1]
+            if not listener.port:
+                remember_port(run_dir, broker, listener.name, bound)
+            addresses.append((_reachable(listener.host), bound))
+            self._listen(sock)
+        self.tcp_address = addresses[0]
+        unix = self.config.unix_socket_path
+        unix = f"{run_dir}/broker-{broker}.sock" if unix is None else unix
+        if unix:
+            self._listen(listen_unix(unix, self.config.unix_socket_mode, backlog))
+        host, port = self.tcp_address
+        self.context.publish_addresses(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", unix)
+        self.follower.poll()
+        self._meet_controller()
+        self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
+
+    def _listen(self, sock: socket.socket) -> None:
+        listening = ListeningSocket(sock, self._on_accept)
+        self._listeners[listening.fd] = listening
+        self.epoll.register(listening.fd, EPOLLIN)
+
+    def _stop_listening(self) -> None:
+        for listening in self._listeners.values():
+            listening.sock.close()
+        self._listeners.clear()
+
+    def close(self) -> None:
+        """Close every client and give the memory back."""
+        for connection in list(self.connections.values()):
+            connection.close()
+        self.buffers.close()
+
+    # -- the loop
+
+    def serve(self) -> None:
+        """Turn until a stop is asked for."""
+        while not self.context.stopping:
+            self._turn()
+
+    def drain(self) -> None:
+        """Answer what is under way, for a bounded time, taking nothing new."""
+        self._stop_listening()
+        deadline = self.now_ms() + DRAIN_MS
+        self.long_polls.finish_all()
+        while self.now_ms() < deadline and (
+            self.outstanding.count or any(c.out for c in self.connections.values())
+        ):
+            self._turn_once(0.01)
+
+    def _turn(self) -> None:
+        deadline = self.timers.next_deadline_ms()
+        timeout = None if deadline is None else max(0.0, (deadline - self.now_ms()) / 1000)
+        if self.partitions.waiting:
+            timeout = min(0.01, timeout or 0.01)
+        self._turn_once(timeout)
+
+    def _turn_once(self, timeout: float | None) -> None:
+        context = self.context
+        events = context.park(self.epoll.poll, timeout)
+        for fd, event in events:
+            connection = self.connections.get(fd)
+            if connection is not None:
+                connection.on_event(event)
+            elif fd in self._listeners:
+                self._listeners[fd].on_event(event)
+        self._publish()
+        if context.links.has_work():
+            self._take_messages()
+        self._follow()
+        if self.partitions.waiting:
+            self.partitions.send_held()
+        self.timers.run_due(self.now_ms())
+        self._flush()
+        self._publish()
+
+    def _publish(self) -> None:
+        slots = self.outstanding.publish()
+        if slots:
+            self.context.bells.ring_many(slots)
+        self.context.outbox.flush()
+
+    def _flush(self) -> None:
+        while self.unflushed:
+            unflushed, self.unflushed = self.unflushed, set()
+            for connection in unflushed:
+                connection.flush()
+        if self.starved:
+            starved, self.starved = self.starved, set()
+            for connection in starved:
+                connection.on_memory()
+
+    def _take_messages(self) -> None:
+        for slot, incarnation, ring in self.context.links.poll():
+            if isinstance(ring, DescriptorConsumer):
+                for entry in ring.pop_all():
+                    if entry[0] == ROW_ADVANCED:
+                        self.long_polls.on_row_advanced(entry[1])
+                    else:
+                        self.outstanding.complete(slot, incarnation, entry)
+            else:
+                for message in self.context.inbox.read(slot, incarnation, ring):
+                    self._on_message(message)
+        for slot, incarnation in self.context.links.drop_dead():
+            self.outstanding.fail_dead(slot, incarnation)
+
+    def _on_message(self, message: control.Message) -> None:
+        match message:
+            case control.Assigned():
+                partition = self.partitions.on_assigned(message)
+                self.long_polls.on_row_advanced(message.row)
+                if partition.held:
+                    self.partitions.waiting.add(partition)
+            case control.Unassigned():
+                partition_gone = self.partitions.on_unassigned(message)
+                if partition_gone is not None:
+                    self.long_polls.on_partition_changed(partition_gone)
+            case control.TopicResults() | control.ProducerIds():
+                self.controller.on_message(message)
+            case _:
+                raise AssertionError(f"no gateway is told {type(message).__name__}")
+
+    def _follow(self) -> None:
+        if self.follower.poll():
+            self.controller.on_image_moved()
+        if self.context.slots.live_incarnation(CONTROLLER_SLOT) != self._controller_incarnation:
+            self._meet_controller()
+
+    def _meet_controller(self) -> None:
+        incarnation = self.context.slots.live_incarnation(CONTROLLER_SLOT)
+        self._controller_incarnation = incarnation
+        if incarnation:
+            self.context.outbox.send(CONTROLLER_SLOT, control.Hello())
+        self.controller.on_controller_changed()
+
+    # -- clients
+
+    def _on_accept(self, sock: socket.socket, peer: str) -> None:
+        config = self.config
+        too_many = len(self.connections) >= config.max_connections or (
+            peer != "unix" and self._per_peer.get(peer, 0) >= config.max_connections_per_ip
+        )
+        if too_many:
+            sock.close()
+            return
+        if peer != "unix":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, sock, peer)
+        self._per_peer[peer] = self._per_peer.get(peer, 0) + 1
+        self.connections[connection.fd] = connection
+        self.epoll.register(connection.fd, connection.events)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection closes."""
+        del self.connections[connection.fd]
+        self._per_peer[connection.peer] -= 1
+        self.epoll.unregister(connection.fd)
+        self.unflushed.discard(connection)
+        self.starved.discard(connection)
+
+    def _close_idle(self) -> None:
+        limit = self.config.connections_max_idle_ms
+        if limit >= 0:
+            oldest = self.now_ms() - limit
+            for connection in list(self.connections.values()):
+                if connection.last_active_ms < oldest and not connection.requests:
+                    connection.close()
+        self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
+
+    def on_frame(self, connection: Connection, position: int, end: int) -> None:
+        """One whole frame: to its handler. Malformed, or in a version not served: the connection closes."""
+        block = connection.block
+        assert block is not None
+        try:
+            key, version, correlation_id, client_id, body = parse_request_header(block.map, position, end)
+            api = APIS[key]
+            if not api.serves(version) and key != API_VERSIONS:
+                raise ProtocolError(f"{api.name} version {version} is not served")
+            if end - position > SMALL_REQUEST_BYTES_MAX and key != 0:
+                raise ProtocolError(f"{api.name} of {end - position} bytes")
+            request = Request(connection, api, version, correlation_id, client_id, body, end)
+            connection.requests.append(request)
+            HANDLERS[key](self, request)
+        except (ProtocolError, KafkaError):
+            connection.close()
+
+    def advertised(self, connection: Connection) -> tuple[str, int]:
+        """Where clients that came this way find this broker."""
+        config = self.config
+        if config.advertised_mode == "fixed":
+            listener = config.advertised_listeners[0]
+            return listener.host, listener.port or self.tcp_address[1]
+        if connection.peer == "unix":
+            return self.tcp_address
+        host, port = connection.sock.getsockname()[:2]
+        return host.removeprefix("::ffff:"), port
+
+    @staticmethod
+    def now_ms() -> int:
+        """A clock that never goes back."""
+        return time.monotonic_ns() // 1_000_000
+
+
+def _reachable(host: str) -> str:
+    """An address at which this machine reaches a listener on `host`."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+

@@ -1,0 +1,180 @@
+"""Fetch (key 1), versions 4 to 18: no worker is asked.
+
+The row says how far the log may be read, the index where; the bytes go out by sendfile. A request that finds
+too little waits (`long_polls`). Replica fetches are refused: no follower speaks this protocol here.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tailrace.core.errors import (
+    CLUSTER_AUTHORIZATION_FAILED,
+    FENCED_LEADER_EPOCH,
+    KAFKA_STORAGE_ERROR,
+    NONE,
+    NOT_LEADER_OR_FOLLOWER,
+    OFFSET_OUT_OF_RANGE,
+    UNKNOWN_LEADER_EPOCH,
+    UNKNOWN_TOPIC_ID,
+    UNKNOWN_TOPIC_OR_PARTITION,
+)
+from tailrace.core.fetch_sessions import FetchContext, FetchPartition
+from tailrace.core.protocol.messages.fetch import FetchRequest, encode_fetch_response
+from tailrace.shm.state_table import (
+    ACTIVE_SEGMENT_BASE_OFFSET,
+    HIGH_WATERMARK,
+    HIGH_WATERMARK_POSITION,
+    HW_SEGMENT_BASE_OFFSET,
+    LEADER_EPOCH,
+    LOG_END_OFFSET,
+    LOG_START_OFFSET,
+    SEGMENT_GENERATION,
+    Row,
+)
+from tailrace.workers.gateway.partitions import Partition
+from tailrace.workers.gateway.request import Request
+from tailrace.workers.gateway.sendfile import FileRange
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+
+COPY_BYTES_MAX = 32 * 1024  # up to here a read into the answer is cheaper than a sendfile call
+READ_COMMITTED = 1
+
+Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
+"""What was asked, whose it is, error, high watermark, log start offset, records."""
+
+
+class Fetch:
+    """One fetch request, answered now or after a wait."""
+
+    __slots__ = ("context", "deadline_ms", "gateway", "message", "request")
+
+    def __init__(self, gateway: "Gateway", request: Request, message: FetchRequest, context: FetchContext) -> None:
+        self.gateway = gateway
+        self.request = request
+        self.message = message
+        self.context = context
+        self.deadline_ms = gateway.now_ms() + max(0, message.max_wait_ms)
+
+    def try_answer(self, *, late: bool) -> bool:
+        """Answer if there is enough, an error, or it is late. False: go on waiting."""
+        if self.request.connection.closed:
+            return True
+        results: list[Result] = []
+        size, failed = 0, False
+        left = min(self.message.max_bytes, self.gateway.config.fetch_max_bytes)
+        for part in self.context.partitions.values():
+            result = self._read(part, left, min_one=size == 0)
+            length = len(result[5])
+            size += length
+            left = max(0, left - length)
+            failed = failed or result[2] != NONE
+            results.append(result)
+        if not (late or failed or size >= self.message.min_bytes or not results):
+            for result in results:
+                self.request.connection.drop([result[5]])
+            return False
+        self._answer(results)
+        return True
+
+    def _read(self, part: FetchPartition, left: int, *, min_one: bool) -> Result:
+        partition, error = self._find(part)
+        row = None
+        if partition is not None:
+            row = self.gateway.partitions.read_row(partition)
+            error = _refusal(part, row, partition.error)
+        if partition is None or row is None or error:
+            return part, partition, error, -1, -1, b""
+        high_watermark = row[HIGH_WATERMARK]
+        records: Any = b""
+        if part.fetch_offset < high_watermark and (left > 0 or min_one):
+            try:
+                records = self._locate(partition, row, part, left, min_one)
+            except OSError:
+                return part, partition, KAFKA_STORAGE_ERROR, -1, -1, b""
+        return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records
+
+    def _find(self, part: FetchPartition) -> tuple[Partition | None, int]:
+        image = self.gateway.image
+        if isinstance(part.topic, str):
+            topic = image.topics_by_name.get(part.topic)
+            unknown = UNKNOWN_TOPIC_OR_PARTITION
+        else:
+            topic = image.topics_by_id.get(part.topic)
+            unknown = UNKNOWN_TOPIC_ID
+        if topic is None:
+            return None, unknown
+        if not 0 <= part.partition < len(topic.partitions):
+            return None, UNKNOWN_TOPIC_OR_PARTITION
+        return self.gateway.partitions.get(topic.name, topic.topic_id, part.partition), NONE
+
+    def _locate(self, partition: Partition, row: Row, part: FetchPartition, left: int, min_one: bool) -> Any:
+        found = self.gateway.partitions.reader_of(partition).locate(
+            part.fetch_offset,
+            high_watermark=row[HIGH_WATERMARK],
+            hw_segment_base_offset=row[HW_SEGMENT_BASE_OFFSET],
+            hw_position=row[HIGH_WATERMARK_POSITION],
+            active_segment_base_offset=row[ACTIVE_SEGMENT_BASE_OFFSET],
+            segment_generation=row[SEGMENT_GENERATION],
+            max_bytes=min(part.max_bytes, left),
+            min_one=min_one,
+            hint=partition.hint,
+        )
+        if found is None or found.length == 0:
+            return b""
+        partition.hint = found.next_hint
+        if found.length <= COPY_BYTES_MAX:
+            return found.file.read(found.position, found.length)
+        return FileRange(found.file, found.position, found.length)
+
+    def _answer(self, results: list[Result]) -> None:
+        context = self.context
+        topics: dict[str | bytes, list[Any]] = {}
+        for part, _, error, high_watermark, log_start, records in results:
+            size = len(records)
+            if not context.is_told(part, error, high_watermark, log_start, size):
+                continue
+            context.told(part, error, high_watermark, log_start, size)
+            stable = high_watermark
+            row = (part.partition, error, high_watermark, stable, log_start, records)
+            topics.setdefault(part.topic, []).append(row)
+        self.request.respond_pieces(
+            encode_fetch_response(
+                self.request.version,
+                0,
+                NONE,
+                context.session_id,
+                list(topics.items()),
+                committed=self.message.isolation_level == READ_COMMITTED,
+            )
+        )
+
+
+def _refusal(part: FetchPartition, row: Row | None, error: int) -> int:
+    """Why the partition cannot be read at that offset, NONE if it can."""
+    if row is None:
+        return error or NOT_LEADER_OR_FOLLOWER
+    if error not in (NONE, NOT_LEADER_OR_FOLLOWER):
+        return error
+    epoch, wanted = row[LEADER_EPOCH], part.current_leader_epoch
+    if wanted not in (-1, epoch):
+        return FENCED_LEADER_EPOCH if wanted < epoch else UNKNOWN_LEADER_EPOCH
+    if not row[LOG_START_OFFSET] <= part.fetch_offset <= row[LOG_END_OFFSET]:
+        return OFFSET_OUT_OF_RANGE
+    return NONE
+
+
+def handle(gateway: "Gateway", request: Request) -> None:
+    """Answer at once or wait for records."""
+    message: FetchRequest = request.decode()
+    replica = message.replica_state.replica_id if message.replica_state else message.replica_id
+    if replica >= 0:
+        request.respond_pieces(encode_fetch_response(request.version, 0, CLUSTER_AUTHORIZATION_FAILED, 0, []))
+        return
+    context = gateway.fetch_sessions.context(message, request.version >= 13, gateway.now_ms())
+    if context.error_code:
+        request.respond_pieces(encode_fetch_response(request.version, 0, context.error_code, 0, []))
+        return
+    fetch = Fetch(gateway, request, message, context)
+    if not fetch.try_answer(late=message.max_wait_ms <= 0):
+        gateway.long_polls.wait(fetch)

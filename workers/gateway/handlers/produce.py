@@ -1,0 +1,190 @@
+"""Produce (key 0), versions 3 to 13: each partition's batch goes to its leader as one entry.
+
+The record bytes stay where they were received; the worker's copy into its segment is the only one. Versions
+0 to 2 are advertised for librdkafka and refused.
+"""
+
+from typing import TYPE_CHECKING
+
+from tailrace.core.errors import (
+    CORRUPT_MESSAGE,
+    INVALID_RECORD,
+    INVALID_REQUIRED_ACKS,
+    NONE,
+    NOT_LEADER_OR_FOLLOWER,
+    UNKNOWN_TOPIC_ID,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    UNSUPPORTED_COMPRESSION_TYPE,
+    UNSUPPORTED_VERSION,
+)
+from tailrace.core.protocol.messages.produce import (
+    ProduceResponse,
+    ProduceResponsePartition,
+    ProduceResponseTopic,
+    decode_produce,
+)
+from tailrace.core.records.batch import HEADER_SIZE
+from tailrace.workers.descriptors import PRODUCE
+from tailrace.workers.gateway.buffers import Block
+from tailrace.workers.gateway.outstanding import Completion
+from tailrace.workers.gateway.partitions import HOLD_MS, Partition
+from tailrace.workers.gateway.request import Request
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+
+ZSTD = 4
+ZSTD_SINCE = 7
+_MAGIC = 16
+_CODEC = 22
+
+
+class _Pending:
+    """A request of which some partitions are not answered yet."""
+
+    __slots__ = ("acks", "block", "failed", "gateway", "remaining", "request", "topics")
+
+    def __init__(self, gateway: "Gateway", request: Request, acks: int, block: Block) -> None:
+        self.gateway = gateway
+        self.request = request
+        self.acks = acks
+        self.block = block
+        self.topics: list[ProduceResponseTopic] = []
+        self.remaining = 1  # the handler itself, until it has sent all
+        self.failed = False
+
+    def done(self, error: int) -> None:
+        """One part is answered; with the last the request is."""
+        if error:
+            self.failed = True
+        self.remaining -= 1
+        if self.remaining:
+            return
+        self.gateway.buffers.unpin(self.block)
+        if self.acks:
+            self.request.respond(ProduceResponse(self.topics))
+        else:
+            self.request.answer([])
+            if self.failed:
+                self.request.close()  # as Kafka: all that an acks=0 client can be told
+
+
+class _Part:
+    """One partition's batch of a request."""
+
+    __slots__ = ("deadline_ms", "length", "partition", "pending", "position", "response")
+
+    def __init__(
+        self, pending: _Pending, partition: Partition, response: ProduceResponsePartition, position: int, length: int
+    ) -> None:
+        self.pending = pending
+        self.partition = partition
+        self.response = response
+        self.position = position
+        self.length = length
+        self.deadline_ms = 0
+
+    def try_send(self) -> bool:
+        """Send to the leader; False: there is none, or its ring is full."""
+        partition = self.partition
+        gateway = self.pending.gateway
+        assigned = partition.assigned
+        if assigned is None or not gateway.partitions.is_led(partition):
+            return False
+        source = self.pending.block.serial
+        return gateway.outstanding.send(
+            assigned, PRODUCE, source, self.position, self.length, self.on_completion
+        )
+
+    def try_send_held(self) -> bool:
+        """The same for one that was held: gives up after HOLD_MS, or when the partition is gone."""
+        if self.try_send():
+            return True
+        error = self.partition.error
+        if error not in (NONE, NOT_LEADER_OR_FOLLOWER) or self.pending.gateway.now_ms() >= self.deadline_ms:
+            self.fail(error or NOT_LEADER_OR_FOLLOWER)
+            return True
+        return False
+
+    def fail(self, error: int) -> None:
+        """Answered without a worker."""
+        self.response.error_code = error
+        self.pending.done(error)
+
+    def on_completion(self, entry: Completion) -> None:
+        """The leader's answer."""
+        response = self.response
+        response.error_code = error = entry[2]
+        response.base_offset = entry[3]
+        response.log_append_time_ms = entry[4]
+        response.log_start_offset = entry[5]
+        self.pending.done(error)
+
+
+def handle(gateway: "Gateway", request: Request) -> None:
+    """Send every partition's batch to its leader; the last completion answers."""
+    block = request.connection.block
+    assert block is not None
+    transactional_id, acks, _, topics = decode_produce(
+        block.map, request.position, request.end, request.version
+    )
+    block.pins += 1
+    pending = _Pending(gateway, request, acks, block)
+    refusal = NONE
+    if acks not in (-1, 0, 1):
+        refusal = INVALID_REQUIRED_ACKS
+    elif transactional_id is not None:
+        refusal = UNSUPPORTED_VERSION  # no transaction coordinator is served: see LIMITS.md
+    for name, topic_id, parts in topics:
+        responses: list[ProduceResponsePartition] = []
+        pending.topics.append(ProduceResponseTopic(name or "", topic_id or bytes(16), responses))
+        for index, position, length in parts:
+            response = ProduceResponsePartition(index)
+            response.base_offset = response.log_append_time_ms = response.log_start_offset = -1
+            responses.append(response)
+            error = refusal or _check(block, position, length, request.version)
+            _route(gateway, pending, response, (name, topic_id, position, length), error)
+    pending.done(NONE)
+
+
+def _check(block: Block, position: int, length: int, version: int) -> int:
+    """What can be told of a batch without its worker; the worker checks all the rest."""
+    if length <= 0:
+        return INVALID_RECORD
+    if length < HEADER_SIZE:
+        return CORRUPT_MESSAGE
+    if block.map[position + _MAGIC] != 2:
+        return INVALID_RECORD
+    if version < ZSTD_SINCE and block.map[position + _CODEC] & 7 == ZSTD:
+        return UNSUPPORTED_COMPRESSION_TYPE
+    return NONE
+
+
+def _route(
+    gateway: "Gateway",
+    pending: _Pending,
+    response: ProduceResponsePartition,
+    source: tuple[str | None, bytes | None, int, int],
+    error: int,
+) -> None:
+    name, topic_id, position, length = source
+    image = gateway.image
+    topic = image.topics_by_name.get(name) if name is not None else image.topics_by_id.get(topic_id or b"")
+    pending.remaining += 1
+    if not error and (topic is None or not 0 <= response.index < len(topic.partitions)):
+        unknown_id = topic is None and name is None
+        error = UNKNOWN_TOPIC_ID if unknown_id else UNKNOWN_TOPIC_OR_PARTITION
+    if error or topic is None:
+        response.error_code = error
+        pending.done(error)
+        return
+    partition = gateway.partitions.get(topic.name, topic.topic_id, response.index)
+    part = _Part(pending, partition, response, position, length)
+    if not partition.held and part.try_send():
+        return
+    if partition.error not in (NONE, NOT_LEADER_OR_FOLLOWER):
+        part.fail(partition.error)
+        return
+    part.deadline_ms = gateway.now_ms() + HOLD_MS
+    if not gateway.partitions.hold(partition, part.try_send_held):
+        part.fail(NOT_LEADER_OR_FOLLOWER)

@@ -1,0 +1,123 @@
+"""Listening sockets: TCP on IPv4 and IPv6, and one Unix socket.
+
+A port chosen by the kernel (port 0) is written to the run directory, and a restarted gateway binds it again.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+
+from tailrace.core.listeners import Listener
+from tailrace.workers.process import Refusal
+
+OnAccept = Callable[[socket.socket, str], None]
+ACCEPTS_AT_ONCE = 64
+
+
+class ListeningSocket:
+    """Accepts clients and hands them to `on_accept` with the peer's name."""
+
+    def __init__(self, sock: socket.socket, on_accept: OnAccept) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self._on_accept = on_accept
+
+    def on_event(self, _events: int) -> None:
+        """Accept what is there."""
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, address = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.ECONNABORTED, errno.EPROTO):
+                    continue
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    return  # epoll says so again once a descriptor is free
+                raise
+            sock.setblocking(False)
+            self._on_accept(sock, address[0] if isinstance(address, tuple) else "unix")
+
+
+def listen_tcp(listener: Listener, port: int, backlog: int) -> socket.socket:
+    """Bind one TCP listener; Refusal in one line when that cannot be."""
+    host = listener.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not host:
+        family, host = socket.AF_INET6, "::"
+    try:
+        if family == socket.AF_INET and not host.replace(".", "").isdigit():
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            host = str(address[0])
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise Refusal(f"cannot listen on {listener.host}:{port}: {error.strerror or error}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not listener.host else 1)
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Refusal(
+                f"port {port} of {host} is taken: stop who listens there, or choose another with --port"
+            ) from error
+        raise Refusal(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
+def listen_unix(path: str, mode: int, backlog: int) -> socket.socket:
+    """Bind the Unix socket, in place of one that a dead gateway left."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            if _answers(path):
+                raise Refusal(f"{path} is in use by another process: choose another unix.socket.path")
+            os.unlink(path)
+    except FileNotFoundError:
+        pass  # the usual case: there is none
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    before = os.umask(0o777 & ~mode)
+    try:
+        sock.bind(path)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise Refusal(f"cannot listen on {path}: {error.strerror}; see unix.socket.path") from error
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def remembered_port(run_dir: str, broker: int, name: str) -> int:
+    """The port that an earlier gateway of this run was given for this listener, 0 if none."""
+    try:
+        with open(_port_path(run_dir, broker, name), encoding="utf-8") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return 0
+
+
+def remember_port(run_dir: str, broker: int, name: str, port: int) -> None:
+    """Keep a chosen port for the next gateway of this run."""
+    path = _port_path(run_dir, broker, name)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(str(port))
+    os.replace(path + ".new", path)
+
+
+def _port_path(run_dir: str, broker: int, name: str) -> str:
+    return os.path.join(run_dir, f"port-{broker}-{name}")

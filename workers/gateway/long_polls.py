@@ -1,0 +1,113 @@
+"""Fetches that wait for records: one wanted offset a row in shared memory, all that wait for it here."""
+
+from typing import TYPE_CHECKING
+
+from tailrace.shm.state_table import HIGH_WATERMARK
+from tailrace.shm.words import fence
+from tailrace.workers.gateway.handlers.fetch import Fetch
+from tailrace.workers.gateway.partitions import Partition
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+
+
+class _Wait:
+    """One waiting fetch, the rows it waits on, its deadline."""
+
+    __slots__ = ("fetch", "rows", "timer")
+
+    def __init__(self, fetch: Fetch) -> None:
+        self.fetch = fetch
+        self.rows: dict[int, int] = {}  # row -> high watermark when it was last looked at
+        self.timer = 0
+
+
+class LongPolls:
+    """Fetches by row. A row's word names the lowest high watermark at which one of them was last looked at."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._by_row: dict[int, set[_Wait]] = {}
+        self._all: set[_Wait] = set()
+
+    def wait(self, fetch: Fetch) -> None:
+        """Keep a fetch until there is enough for it or its time is over."""
+        wait = _Wait(fetch)
+        self._all.add(wait)
+        wait.timer = self._gateway.timers.schedule(fetch.deadline_ms, lambda: self._on_deadline(wait))
+        self._arm(wait)
+
+    def _arm(self, wait: _Wait) -> None:
+        """Name the offsets, fence, and look once more: the leader may have advanced meanwhile (R)."""
+        gateway = self._gateway
+        while True:
+            self._enter(wait)
+            fence()  # pairs with the leader's, between its row and its look at the words
+            table = gateway.context.state_table
+            if all(table.read(row)[HIGH_WATERMARK] <= seen for row, seen in wait.rows.items()):
+                return
+            if wait.fetch.try_answer(late=False):
+                self._finish(wait)
+                return
+
+    def _enter(self, wait: _Wait) -> None:
+        gateway = self._gateway
+        for part in wait.fetch.context.partitions.values():
+            topics = gateway.image.topics_by_name if isinstance(part.topic, str) else gateway.image.topics_by_id
+            topic = topics.get(part.topic)  # type: ignore[call-overload]  # str and bytes keys, as chosen above
+            if topic is None:
+                continue
+            partition = gateway.partitions.get(topic.name, topic.topic_id, part.partition)
+            row = gateway.partitions.read_row(partition)
+            if row is None or partition.assigned is None:
+                continue
+            number = partition.assigned.row
+            wait.rows[number] = max(row[HIGH_WATERMARK], part.fetch_offset)
+            self._by_row.setdefault(number, set()).add(wait)
+            self._want(number)
+
+    def _want(self, row: int) -> None:
+        waits = self._by_row.get(row)
+        waiters, waiter = self._gateway.context.waiters, self._gateway.waiter
+        if waits:
+            waiters.want(row, waiter, min(wait.rows[row] for wait in waits))
+        else:
+            self._by_row.pop(row, None)
+            waiters.clear(row, waiter)
+
+    def on_row_advanced(self, row: int) -> None:
+        """A leader moved a high watermark past what was wanted."""
+        for wait in list(self._by_row.get(row, ())):
+            self._look_again(wait)
+
+    def on_partition_changed(self, partition: Partition) -> None:
+        """A partition lost its leader or is gone."""
+        for wait in list(self._all):
+            if any(part.partition == partition.partition for part in wait.fetch.context.partitions.values()):
+                self._look_again(wait)
+
+    def _look_again(self, wait: _Wait) -> None:
+        if wait not in self._all:
+            return
+        if wait.fetch.try_answer(late=False):
+            self._finish(wait)
+        else:
+            self._arm(wait)
+
+    def _on_deadline(self, wait: _Wait) -> None:
+        wait.fetch.try_answer(late=True)
+        self._finish(wait)
+
+    def _finish(self, wait: _Wait) -> None:
+        self._gateway.timers.cancel(wait.timer)
+        self._all.discard(wait)
+        for row in wait.rows:
+            waits = self._by_row.get(row)
+            if waits is not None:
+                waits.discard(wait)
+                self._want(row)
+
+    def finish_all(self) -> None:
+        """The gateway stops: answer each with what there is."""
+        for wait in list(self._all):
+            self._on_deadline(wait)

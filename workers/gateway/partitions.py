@@ -1,0 +1,141 @@
+"""Where requests for a partition go: its row, its worker, its log; and those that wait for a leader."""
+
+from collections import deque
+from collections.abc import Callable
+
+from tailrace.core.log.reader import Hint, LogReader
+
+from tailrace.core.errors import (
+    LEADER_NOT_AVAILABLE,
+    NONE,
+    NOT_LEADER_OR_FOLLOWER,
+    UNKNOWN_TOPIC_OR_PARTITION,
+)
+from tailrace.core.log.directory import RealDirectory
+from tailrace.shm.slots import SlotTable
+from tailrace.shm.state_table import ROW_GENERATION, Row, StateTable
+from tailrace.workers.control import Assigned, Unassigned
+
+HELD_MAX = 10_000  # entries of all partitions that wait for a leader or for room in a ring
+HOLD_MS = 1000
+
+
+class Partition:
+    """One partition as the gateway knows it."""
+
+    __slots__ = ("assigned", "error", "held", "hint", "name", "partition", "reader", "topic_id")
+
+    def __init__(self, name: str, topic_id: bytes, partition: int) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.partition = partition
+        self.assigned: Assigned | None = None
+        self.error = NOT_LEADER_OR_FOLLOWER  # while it is not assigned
+        self.held: deque[Callable[[], bool]] = deque()  # each sends its entry, or says False: not yet
+        self.reader: LogReader | None = None
+        self.hint: Hint | None = None
+
+
+class Partitions:
+    """All partitions that the controller has spoken of."""
+
+    def __init__(self, slots: SlotTable, table: StateTable, data_dir: str) -> None:
+        self._slots = slots
+        self._table = table
+        self._data_dir = data_dir
+        self._by_id: dict[tuple[bytes, int], Partition] = {}
+        self._by_row: dict[int, Partition] = {}
+        self.waiting: set[Partition] = set()  # those with something held
+        self.held_count = 0
+
+    def get(self, name: str, topic_id: bytes, partition: int) -> Partition:
+        """The partition, which exists in the metadata; known to the controller or not yet."""
+        key = (topic_id, partition)
+        found = self._by_id.get(key)
+        if found is None:
+            found = self._by_id[key] = Partition(name, topic_id, partition)
+        return found
+
+    def by_row(self, row: int) -> Partition | None:
+        """Whose row it is."""
+        return self._by_row.get(row)
+
+    def on_assigned(self, message: Assigned) -> Partition:
+        """A leader serves it."""
+        partition = self.get(message.topic, message.topic_id, message.partition)
+        old = partition.assigned
+        if old is not None and old.leader_epoch > message.leader_epoch:
+            return partition
+        if old is not None and old.row != message.row:
+            self._by_row.pop(old.row, None)
+        partition.assigned = message
+        partition.error = NONE
+        self._by_row[message.row] = partition
+        return partition
+
+    def on_unassigned(self, message: Unassigned) -> Partition | None:
+        """Nobody leads it for now, or it is gone."""
+        partition = self._by_id.get((message.topic_id, message.partition))
+        if partition is None:
+            return None
+        partition.error = message.error_code
+        if partition.assigned is not None and message.error_code != NOT_LEADER_OR_FOLLOWER:
+            self._by_row.pop(partition.assigned.row, None)
+            partition.assigned = None
+        if message.error_code == UNKNOWN_TOPIC_OR_PARTITION:
+            if partition.reader is not None:
+                partition.reader.close()
+                partition.reader = None
+            self._by_id.pop((message.topic_id, message.partition), None)
+        return partition
+
+    def is_led(self, partition: Partition) -> bool:
+        """Whether entries can be sent to its worker now."""
+        assigned = partition.assigned
+        return (
+            assigned is not None
+            and partition.error == NONE
+            and self._slots.is_live(assigned.worker_slot, assigned.worker_incarnation)
+        )
+
+    def error_of(self, topic_id: bytes, partition: int) -> int:
+        """What Metadata says of it: NONE when a leader serves it."""
+        found = self._by_id.get((topic_id, partition))
+        if found is None or found.error == NOT_LEADER_OR_FOLLOWER:
+            return LEADER_NOT_AVAILABLE
+        if found.error == NONE and not self.is_led(found):
+            return LEADER_NOT_AVAILABLE
+        return found.error
+
+    def read_row(self, partition: Partition) -> Row | None:
+        """Its row, None when it was given to another."""
+        assigned = partition.assigned
+        if assigned is None:
+            return None
+        row = self._table.read(assigned.row)
+        return row if row[ROW_GENERATION] == assigned.row_generation else None
+
+    def reader_of(self, partition: Partition) -> LogReader:
+        """Reads its log by descriptors."""
+        if partition.reader is None:
+            path = f"{self._data_dir}/{partition.name}-{partition.partition}"
+            partition.reader = LogReader(RealDirectory(path))
+        return partition.reader
+
+    def hold(self, partition: Partition, send: Callable[[], bool]) -> bool:
+        """Keep an entry until its worker can take it, in order. False when too many are kept already."""
+        if self.held_count >= HELD_MAX:
+            return False
+        partition.held.append(send)
+        self.held_count += 1
+        self.waiting.add(partition)
+        return True
+
+    def send_held(self) -> None:
+        """Send what can be sent now."""
+        for partition in list(self.waiting):
+            while partition.held and partition.held[0]():
+                partition.held.popleft()
+                self.held_count -= 1
+            if not partition.held:
+                self.waiting.discard(partition)

@@ -1,0 +1,35 @@
+"""Which handler answers which request; no rules."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tailrace.core.protocol import apis
+from tailrace.workers.gateway.handlers import (
+    api_versions,
+    create_topics,
+    delete_topics,
+    describe_cluster,
+    describe_topic_partitions,
+    fetch,
+    init_producer_id,
+    list_offsets,
+    metadata,
+    produce,
+)
+from tailrace.workers.gateway.request import Request
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+
+HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
+    apis.PRODUCE: produce.handle,
+    apis.FETCH: fetch.handle,
+    apis.LIST_OFFSETS: list_offsets.handle,
+    apis.METADATA: metadata.handle,
+    apis.API_VERSIONS: api_versions.handle,
+    apis.CREATE_TOPICS: create_topics.handle,
+    apis.DELETE_TOPICS: delete_topics.handle,
+    apis.INIT_PRODUCER_ID: init_producer_id.handle,
+    apis.DESCRIBE_CLUSTER: describe_cluster.handle,
+    apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
+}
