@@ -1,5 +1,6 @@
 """`tailrace status`: every process of the broker that holds a data directory."""
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.ids import uuid_text
 
 ASK_TIMEOUT_S = 2.0
+METADATA_ID = uuid_text(bytes(15) + b"\1")  # Kafka's own id of that topic, which Metadata never lists
 
 
 @click.command("status")
@@ -49,13 +51,14 @@ def _row(process: dict[str, Any]) -> tuple[object, ...]:
 
 def _name_topics(status: dict[str, Any]) -> None:
     """Shared memory knows topics by id; the gateway, if it answers, knows their names."""
-    names: dict[str, str] = {}
-    try:
-        with Cluster(status["bootstrap"], timeout_s=ASK_TIMEOUT_S) as cluster:
-            for topic in Admin(cluster).list_topics():
-                names[uuid_text(topic.topic_id)] = topic.name or ""
-    except (UnreachableError, KafkaError, ProtocolError):
-        names.clear()  # the processes are shown all the same, with ids for names
+    names: dict[str, str] = {METADATA_ID: "__cluster_metadata"}
+    # Without an answer the processes are shown all the same, with ids for names.
+    with (
+        suppress(UnreachableError, KafkaError, ProtocolError),
+        Cluster(status["bootstrap"], timeout_s=ASK_TIMEOUT_S) as cluster,
+    ):
+        for topic in Admin(cluster).list_topics():
+            names[uuid_text(topic.topic_id)] = topic.name or ""
     for process in status["processes"]:
         for owned in process["partitions"]:
             owned["topic"] = names.get(owned["topic_id"], owned["topic_id"])

@@ -254,12 +254,13 @@ def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
 
 
 def test_status_shows_processes_while_the_gateway_is_away(run: Run) -> None:
-    owned = [{"topic_id": "AAAAAAAAAAAAAAAAAAAAAQ", "partition": 0}]
+    owned = [{"topic_id": "BBBBBBBBBBBBBBBBBBBBBQ", "partition": 0}]
+    owned.append({"topic_id": "AAAAAAAAAAAAAAAAAAAAAQ", "partition": 0})
     worker = {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned}
     shown: dict[str, Any] = {"data": "/d", "bootstrap": "127.0.0.1:1", "unix": "", "processes": [worker]}
     result = run("status", hooks=showing(shown))
     assert result.code == 0
-    assert "AAAAAAAAAAAAAAAAAAAAAQ-0" in result.out
+    assert "BBBBBBBBBBBBBBBBBBBBBQ-0,__cluster_metadata-0" in result.out
 
 
 def test_stop_ends_the_supervisor_and_waits_for_it(run: Run) -> None:
