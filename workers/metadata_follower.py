@@ -22,8 +22,8 @@ class MetadataReader:
 
     def __init__(self, data_dir: str) -> None:
         self._path = os.path.join(data_dir, METADATA_LOG)
-        self._segment_base = 0
-        self._position = 0
+        self._segment_base: int = 0
+        self._position: int = 0
 
     def advance(self, image: MetadataImage, end_offset: int) -> None:
         """Replay every batch below `end_offset` that the image lacks; FileNotFoundError when a segment is

@@ -9,10 +9,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from tailrace.core.log.log import Log
-
 from tailrace.core.ids import METADATA_TOPIC_ID
 from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.metadata.batches import batch_of
 from tailrace.core.metadata.image import MetadataImage
@@ -36,7 +35,7 @@ class MetadataLog:
         self._row = row
         self._owner = owner
         MetadataReader(data_dir).advance(self.image, log.log_end_offset)
-        self._epoch = log.latest_epoch + 1  # one leader an epoch: each controller takes its own (R)
+        self._epoch = log.leader_epochs.latest + 1  # one leader an epoch: each controller takes its own (R)
         self._dirty = True
 
     def stage(self, records: Sequence[Record], now_ms: int) -> None:
@@ -51,6 +50,7 @@ class MetadataLog:
         """Everything staged is on disk, then everybody may see it."""
         if self._dirty:
             self._log.flush(self._log.log_end_offset)
+            self._log.high_watermark = self._log.log_end_offset
             self._publish()
             self._dirty = False
 
@@ -80,18 +80,18 @@ class MetadataLog:
 def open_metadata_log(context: ProcessContext) -> MetadataLog:
     """Open or make it in the data directory; it is recovered from its recovery point, as any log."""
     directory = RealDirectory(os.path.join(context.data_dir, METADATA_LOG))
+    row = RowWriter(context.state_table, METADATA_ROW)
     log = Log.open(
         directory,
-        config=LogConfig(segment_bytes=SEGMENT_BYTES, max_message_bytes=BATCH_BYTES_MAX),
+        METADATA_LOG,
+        LogConfig(segment_bytes=SEGMENT_BYTES, max_message_bytes=BATCH_BYTES_MAX),
         now_ms=time.time_ns() // 1_000_000,
-        clean_shutdown=False,
-        recovery_point=0,
-        same_boot=False,
-        high_watermark=0,
+        high_watermark=row.values[rows.HIGH_WATERMARK],  # committed by a dead predecessor of this run
+        topic_id=METADATA_TOPIC_ID,
     )
     return MetadataLog(
         log,
         context.data_dir,
-        RowWriter(context.state_table, METADATA_ROW),
+        row,
         owner=context.slot << 32 | context.incarnation,
     )

@@ -134,10 +134,11 @@ class Supervisor:
         )  # deaths from now on are no failures: nobody reassigns
         self._context.bells.ring(CONTROLLER_SLOT)
         signals_before = self._stop_signals
+        for watched in self._watched:
+            watched.wanted = False
         for role, limit_s in STOP_LIMITS_S:
             group = [watched for watched in self._watched if watched.role == role]
             for watched in group:
-                watched.wanted = False
                 self._signal(watched, signal.SIGTERM)
             deadline_s = time.monotonic() + limit_s
             while any(watched.pid for watched in group):
@@ -185,7 +186,16 @@ class Supervisor:
         # A signal that comes between the fork and the child's own handlers waits: it would be taken by ours,
         # in the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        pid = os.fork()  # in the main thread: PR_SET_PDEATHSIG follows the thread that forks
+        try:
+            pid = os.fork()  # in the main thread: PR_SET_PDEATHSIG follows the thread that forks
+        except (
+            OSError
+        ) as error:  # no memory or no process left on this machine: as a death, tried again later
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+            self._slots.mark_dead(watched.slot, watched.incarnation)
+            watched.restart_at_s = watched.backoff.on_death(now_s)
+            _say(f"tailrace: cannot start {role_name(watched.role)} {watched.index}: {error.strerror}\n")
+            return
         if pid == 0:
             self._leave_to_child()
             become(self._shared, watched.slot, watched.incarnation, self._roles[watched.role])

@@ -15,6 +15,7 @@ def test_the_first_restart_is_immediate_and_pauses_double() -> None:
 
 def test_pauses_have_a_limit() -> None:
     backoff = Backoff(0.05)
+    due = 0.0
     for _ in range(100):
         backoff.on_start(0.0)
         due = backoff.on_death(0.0)
