@@ -144,9 +144,10 @@ class Assignments:
         *,
         is_new: bool = False,
         offline_code: int = 0,
+        former_row: int = 0,
     ) -> None:
-        """Choose a row and a worker for a replica that nobody serves."""
-        row = heapq.heappop(self._free_rows)
+        """Choose a worker and a row, the one it had before if free, for a replica that nobody serves."""
+        row = self._take_row(former_row)
         loads = {slot: len(rows) for slot, rows in self._by_slot.items()}
         slot = pick_worker(loads, FIRST_WORKER_SLOT, self._workers_max, frozenset(self._retiring))
         replica = Replica(
@@ -166,6 +167,13 @@ class Assignments:
             self._held_back[topic, partition] = replica  # its directory still belongs to the deleted topic
         if not offline_code:
             self._want(slot)
+
+    def _take_row(self, former_row: int) -> int:
+        if former_row and former_row not in self.by_row:
+            self._free_rows.remove(former_row)
+            heapq.heapify(self._free_rows)
+            return former_row
+        return heapq.heappop(self._free_rows)
 
     def _enter(self, replica: Replica) -> None:
         self.by_key[replica.key] = replica

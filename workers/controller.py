@@ -21,7 +21,7 @@ from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import STOPPING
 from tailrace.shm.state_table import RowWriter, topic_id_words
-from tailrace.workers.assignments import Assignments, Replica
+from tailrace.workers.assignments import Assignments, Key, Replica
 from tailrace.workers.blame import Blame
 from tailrace.workers.control import (
     AllocateProducerIds,
@@ -87,17 +87,32 @@ class Controller:
                     )
         if records:
             self._log.stage(records, _now_ms())
-        for topic in image.topics_by_name.values():
-            configs = image.topic_configs(topic.name)
-            for partition in topic.partitions:
-                key = (topic.topic_id, partition.partition)
-                if key not in held:
-                    code = errors.KAFKA_STORAGE_ERROR if key in take_over.quarantined else 0
-                    assignments.assign(topic.name, *key, partition.leader_epoch, configs, offline_code=code)
+        self._assign_unheld(take_over, held)
         take_over.retire_idle(assignments)
         assignments.tell_gateway(GATEWAY_SLOT)
         for slot, incarnation, message in take_over.early:
             self._take(slot, incarnation, message)
+
+    def _assign_unheld(self, take_over: TakeOver, held: set[Key]) -> None:
+        image = self._log.image
+        unheld = [
+            (topic, partition)
+            for topic in image.topics_by_name.values()
+            for partition in topic.partitions
+            if (topic.topic_id, partition.partition) not in held
+        ]
+        # Those that had a row come first, before it is given to another.
+        unheld.sort(key=lambda pair: (pair[0].topic_id, pair[1].partition) not in take_over.rows)
+        for topic, partition in unheld:
+            key = (topic.topic_id, partition.partition)
+            self.assignments.assign(
+                topic.name,
+                *key,
+                partition.leader_epoch,
+                image.topic_configs(topic.name),
+                offline_code=errors.KAFKA_STORAGE_ERROR if key in take_over.quarantined else 0,
+                former_row=take_over.rows.get(key, 0),
+            )
 
     def turn(self) -> None:
         """Everything that has come in, one sync, then everything that follows from it."""

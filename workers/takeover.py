@@ -31,8 +31,27 @@ class TakeOver:
         live = {slot: context.slots.live_incarnation(slot) for slot in range(FIRST_WORKER_SLOT, last_slot)}
         self.incarnations = {slot: incarnation for slot, incarnation in live.items() if incarnation}
         self.early: list[tuple[int, int, Message]] = []
-        self.quarantined: set[Key] = set() if first_of_run else _offline_rows(context)
+        self.quarantined: set[Key] = set()
+        self.rows: dict[Key, int] = {}
+        if not first_of_run:
+            self._read_rows()
         self._answers: dict[int, list[HeldReplica]] = {}
+
+    def _read_rows(self) -> None:
+        """Which row each partition had: its next leader goes on from the high watermark there (R)."""
+        table = self._context.state_table
+        epochs: dict[Key, int] = {}
+        for row in range(1, table.rows):
+            if table.read_word(row, rows.ROLE) == rows.ROLE_NONE:
+                continue
+            values = table.read(row)
+            topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
+            key = (topic_id, values[rows.PARTITION])
+            if values[rows.LEADER_EPOCH] >= epochs.get(key, -1):
+                epochs[key] = values[rows.LEADER_EPOCH]
+                self.rows[key] = row
+            if values[rows.ROLE] == rows.ROLE_OFFLINE:
+                self.quarantined.add(key)
 
     def ask_workers(self) -> None:
         """Wait until every worker that lived when we began has said what it holds, or is dead."""
@@ -117,18 +136,6 @@ def _stop(held: HeldReplica) -> StopReplica:
         row_generation=held.row_generation,
         delete=False,
     )
-
-
-def _offline_rows(context: ProcessContext) -> set[Key]:
-    """The partitions that an earlier controller of this run quarantined."""
-    table = context.state_table
-    quarantined: set[Key] = set()
-    for row in range(1, table.rows):
-        if table.read_word(row, rows.ROLE) == rows.ROLE_OFFLINE:
-            values = table.read(row)
-            topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
-            quarantined.add((topic_id, values[rows.PARTITION]))
-    return quarantined
 
 
 def set_strays_aside(data_dir: str, image: MetadataImage, held_topics: set[bytes]) -> list[str]:

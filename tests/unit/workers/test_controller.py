@@ -15,7 +15,17 @@ from tailrace.shm.links import HeadTable
 from tailrace.shm.names import RunDir
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER, SlotTable
-from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, ROLE_OFFLINE, StateTable
+from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
+    ROLE,
+    ROLE_LEADER,
+    ROLE_OFFLINE,
+    TOPIC_ID_HI,
+    TOPIC_ID_LO,
+    RowWriter,
+    StateTable,
+    topic_id_words,
+)
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.control import (
     AllocateProducerIds,
@@ -247,6 +257,23 @@ def test_a_new_controller_leaves_alone_what_live_workers_serve(run: Run) -> None
     (assigned,) = heard(run.gateway)
     assert isinstance(assigned, Assigned)
     assert assigned.worker_incarnation == worker.incarnation
+
+
+def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: Run) -> None:
+    """Its next leader goes on from the high watermark in that row (R)."""
+    run.create("first")
+    run.create("second")  # on the other worker slot
+    _, (order,) = run.serve()
+    held_row = run.controller.assignments.by_key[order.topic_id, 0].row
+    other = next(row for row in run.controller.assignments.by_row if row != held_row)
+    topic_id = run.controller.assignments.by_row[other].topic_id
+    writer = RowWriter(run.shared.state_table, 9)
+    writer.values[TOPIC_ID_HI], writer.values[TOPIC_ID_LO] = topic_id_words(topic_id)
+    writer.values[ROLE] = ROLE_LEADER
+    writer.publish()
+    run.die(CONTROLLER_AT)
+    run.die(WORKER_AT)
+    assert run.new_controller().assignments.by_key[topic_id, 0].row == 9
 
 
 def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:
