@@ -9,6 +9,7 @@ import pytest
 
 from tailrace.core import errors
 from tailrace.core.config import load
+from tailrace.core.log.log import Log
 from tailrace.core.metadata.requests import NewTopic, TopicToDelete
 from tailrace.shm.doorbell import make_eventfd
 from tailrace.shm.links import HeadTable
@@ -180,6 +181,24 @@ def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_ser
     (assigned,) = heard(run.gateway)
     assert isinstance(assigned, Assigned)
     assert (assigned.worker_slot, assigned.worker_incarnation) == (WORKER_AT, worker.incarnation)
+
+
+def test_nobody_hears_of_what_could_not_be_synced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row moves, and answers leave, only after the sync (R)."""
+
+    def fail(_log: Log, _up_to: int | None = None) -> None:
+        raise OSError
+
+    run.create("t")
+    before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
+    heard(run.supervisor)
+    monkeypatch.setattr(Log, "flush", fail)
+    say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
+    with pytest.raises(OSError, match=r"^$"):
+        run.controller.turn()
+    assert heard(run.gateway) == []
+    assert heard(run.supervisor) == []
+    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
 
 
 def test_a_dead_leaders_partitions_get_new_epochs_in_one_batch(run: Run) -> None:
