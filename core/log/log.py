@@ -10,6 +10,8 @@ Rules (R), each kept where it is marked and held by a test:
 - a file shrinks only at roll and close, to its end.
 """
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from tailrace.core.errors import (
@@ -19,11 +21,10 @@ from tailrace.core.errors import (
     INVALID_TXN_STATE,
     MESSAGE_TOO_LARGE,
     NOT_LEADER_OR_FOLLOWER,
-    OFFSET_OUT_OF_RANGE,
     RECORD_LIST_TOO_LARGE,
     KafkaError,
 )
-from tailrace.core.log import checkpoints, lookups, offset_index, recovery, time_index
+from tailrace.core.log import checkpoints, recovery, time_search
 from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
@@ -93,6 +94,7 @@ class Log:
         self._segments: list[Segment] = []  # the inactive ones
         self._unsynced: list[str] = []
         self._closed = False
+        self.on_prefault: Callable[[str, int, int], object] | None = None  # file, position, length stored to next
         self._active: ActiveSegment
         self._producers = ProducerState()
         self._epochs = LeaderEpochs(directory)
@@ -143,7 +145,7 @@ class Log:
         self.log_end_offset = found.end_offset
         self.log_start_offset = min(max(log_start_offset, found.segments[0].base_offset), found.end_offset)
         self._epochs.truncate_from_end(found.end_offset)
-        self._producers, start = recovery.restore_producers(directory, found.segments, found.end_offset, self._epochs)
+        self._producers, _ = recovery.restore_producers(directory, found.segments, found.end_offset, self._epochs)
         self._snapshot_due = self._config.snapshot_interval_bytes
         self._epoch = self._epochs.latest
         self.recovery_point = found.end_offset if clean else min(max(recovery_point, 0), found.end_offset)
@@ -151,7 +153,6 @@ class Log:
         if not clean:
             self._unsynced = [s.log_name for s in self._segments if s.base_offset >= self.recovery_point]
         self._activate(last, now_ms, found)
-        del start
 
     def _activate(self, segment: Segment, now_ms: int, found: recovery.Recovered | None = None) -> None:
         """Maps a segment as the active one; its files are cut to what they hold, so growth reads as zeros."""
@@ -238,7 +239,7 @@ class Log:
         data = source if type(source) is memoryview else memoryview(source)
         file, view = active.file, active.view
         # (R) copy first and check the copy: the source may be a client's memory, and change after a check
-        offset_given, length = PREFIX.unpack(data[:LENGTH_PREFIX])
+        length = PREFIX.unpack(data[:LENGTH_PREFIX])[1]  # any base offset is replaced, as in Kafka
         file.store(start + LENGTH_PREFIX, data[LENGTH_PREFIX:])
         _, magic, crc, attributes, delta, _, timestamp, producer_id, producer_epoch, sequence, count = AFTER_PREFIX.unpack_from(
             view, start + LENGTH_PREFIX
@@ -246,8 +247,8 @@ class Log:
         base_offset = self.log_end_offset
         last_offset = base_offset + delta
         try:
-            if length != size - LENGTH_PREFIX or (offset_given and from_client):
-                raise KafkaError(INVALID_RECORD, "exactly one whole record batch with base offset 0 is allowed")
+            if length != size - LENGTH_PREFIX:
+                raise KafkaError(INVALID_RECORD, "exactly one whole record batch per partition is allowed")
             if crc32c(view[start + ATTRIBUTES_AT : end]) != crc:
                 raise KafkaError(CORRUPT_MESSAGE, "record batch CRC does not match")
             if magic != 2 or delta < 0 or count != delta + 1 or not 0 <= attributes <= 4:
@@ -315,8 +316,34 @@ class Log:
             self._activate(Segment(base_offset=self.log_end_offset), now_ms)
         if self._snapshot_due <= 0:
             self._take_snapshot()
-        self._active.reserve(self._active.end + size)
+        self._reserve(self._active.end + size)
         return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
+
+    def _reserve(self, end: int) -> None:
+        """More of the active file on disk; the housekeeper hears what will be stored to next."""
+        file = self._active.file
+        before = file.reserved
+        self._active.reserve(end)
+        if self.on_prefault is not None and file.reserved > before:
+            self.on_prefault(file.name, before, file.reserved - before)
+
+    def tick(self, now_ms: int) -> None:
+        """Now and then: forgets silent producers, bounds what a recovery replays."""
+        self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
+        if self._snapshot_due <= 0:
+            self._take_snapshot()
+
+    def offset_for_timestamp(self, timestamp: int) -> time_search.Found | None:
+        """(offset, timestamp, leader epoch) of the first record that is not older; None if all are."""
+        return time_search.first_at_or_after(self.directory, self.segments, timestamp)
+
+    def max_timestamp(self) -> time_search.Found | None:
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None in an empty log."""
+        return time_search.largest(self.directory, self.segments)
+
+    def epoch_end_offset(self, epoch: int) -> tuple[int, int]:
+        """(epoch, end offset), as OffsetForLeaderEpoch answers."""
+        return self._epochs.end_offset_for(epoch, self.log_end_offset)
 
     def _check_rare(self, magic: int, attributes: int, delta: int, count: int, from_client: bool) -> None:
         fault = header_fault(magic, attributes, delta, count)
@@ -428,3 +455,31 @@ class Log:
         """Closes the log and removes its directory."""
         self.close(clean=False)
         self.directory.destroy()
+
+    def truncate_to(self, offset: int, *, now_ms: int) -> None:
+        """Drops every batch that reaches `offset` or beyond; below the high watermark in a new inode (R)."""
+        if offset >= self.log_end_offset:
+            return
+        high_watermark = self.high_watermark
+        bases = [segment.base_offset for segment in self.segments]
+        self._active.close(cut=False)
+        kept = max((base for base in bases if base <= offset), default=bases[0])
+        for base in bases:
+            if base > kept:
+                recovery.remove_segment(self.directory, base)
+        lookups.cut_at(self.directory, kept, offset, new_inode=offset < high_watermark)
+        self._epoch = -1
+        self._recover(False, min(self.recovery_point, offset), False, 0, self.log_start_offset, now_ms)
+        self.high_watermark = min(high_watermark, self.log_end_offset)
+
+    def expire_producers(self, now_ms: int) -> None:
+        """Forgets producers that were silent for producer.id.expiration.ms."""
+        self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
+
+    def offset_for_timestamp(self, timestamp: int) -> lookups.Found | None:
+        """(offset, timestamp, leader epoch) of the first record not older than `timestamp`, None if there is none."""
+        return lookups.first_at_or_after(self.directory, self.segments, timestamp)
+
+    def max_timestamp(self) -> lookups.Found | None:
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp, None in an empty log."""
+        return lookups.largest(self.directory, self.segments)

@@ -69,12 +69,16 @@ class IndexWriter:
         """One entry is kept for the roll itself."""
         return self._count >= self.capacity - 1
 
+    def reserve_next(self) -> None:
+        """Has the disk hold one more entry."""
+        if (self._count + 1) * self._entry_size > self._file.reserved:
+            self._file.reserve(self._file.reserved * 2)
+
     def append(self, entry: bytes) -> None:
         """One more entry; the caller rolls before there is no room."""
         end = (self._count + 1) * self._entry_size
         assert self._count < self.capacity, "the segment rolls before its index is full"
-        if end > self._file.reserved:
-            self._file.reserve(self._file.reserved * 2)
+        self.reserve_next()
         self._file.store(end - self._entry_size, entry)
         self._count += 1
 

@@ -114,6 +114,11 @@ class ActiveSegment:
         reserved = self.file.reserved
         self.limit = reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
 
+    def reserve_index(self) -> None:
+        """Room for the next entries, before the batch is published: a full disk must not fail after that."""
+        self._offsets.reserve_next()
+        self._times.reserve_next()
+
     def index(self, last_offset: int, position: int) -> None:
         """Enters a batch that is stored and counted in `max_timestamp` already."""
         relative = last_offset - self.base_offset

@@ -1,0 +1,153 @@
+"""A log: what is appended is there after a close, a crash, a truncation; what is refused is not."""
+
+from pathlib import Path
+
+import pytest
+
+from tailrace.core import errors
+from tailrace.core.errors import KafkaError
+from tailrace.core.log.scan import scan
+from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, open_log
+
+
+def offsets_on_disk(path: Path, base: int = 0) -> list[int]:
+    from tailrace.core.log.directory import RealDirectory
+
+    file = RealDirectory(str(path)).open_read(f"{base:020d}.log")
+    try:
+        return [header.base_offset for _, header in scan(file, 0, file.size(), check=True)]
+    finally:
+        file.release()
+
+
+def test_appended_batches_get_dense_offsets_and_the_epoch(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    first = log.append_as_leader(batch("a", records=3), 5, NOW)
+    second = log.append_as_leader(batch("b"), 5, NOW)
+    assert (first.base_offset, first.last_offset, second.base_offset, log.log_end_offset) == (0, 2, 3, 4)
+    assert log.leader_epochs.entries == [(5, 0)]
+    log.close()
+
+
+def test_files_are_cut_to_what_they_hold_at_close(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    fill(log, 50)
+    end = log.active_position
+    assert (tmp_path / f"{0:020d}.log").stat().st_size == SMALL.segment_bytes
+    log.close()
+    assert len(log_bytes(tmp_path)) == end
+    assert 0 < (tmp_path / f"{0:020d}.index").stat().st_size < 4096
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("same_boot", [True, False])
+def test_everything_is_there_after_a_close_or_the_death_of_the_process(tmp_path: Path, clean: bool, same_boot: bool) -> None:
+    log = open_log(tmp_path)
+    fill(log, 1000)
+    end, segments = log.log_end_offset, [s.base_offset for s in log.segments]
+    assert len(segments) > 2
+    log.close(clean)
+    log = open_log(tmp_path, same_boot=same_boot)
+    assert (log.log_end_offset, [s.base_offset for s in log.segments]) == (end, segments)
+    fill(log, 10, start=1000)
+    log.close()
+    assert offsets_on_disk(tmp_path, segments[-1])[-1] == end + 9
+
+
+@pytest.mark.parametrize("fault", ["crc", "magic", "count", "length", "base offset", "short"])
+def test_the_bytes_of_a_refused_batch_are_zeroed(tmp_path: Path, fault: str) -> None:
+    log = open_log(tmp_path)
+    fill(log, 3)
+    bad = bytearray(batch("refused"))
+    if fault == "short":
+        bad = bad[:40]
+    else:
+        bad[{"crc": -1, "magic": 16, "count": 60, "length": 11, "base offset": 7}[fault]] ^= 1
+    end = log.active_position
+    with pytest.raises(KafkaError) as caught:
+        log.append_as_leader(bytes(bad), 0, NOW)
+    assert caught.value.code in (errors.CORRUPT_MESSAGE, errors.INVALID_RECORD)
+    assert not any(log_bytes(tmp_path)[end:])
+    assert log.log_end_offset == 3
+    log.close()
+
+
+def test_a_torn_or_flipped_tail_is_cut_at_the_first_bad_batch_and_leaves_zeros(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    fill(log, 20)
+    end = log.active_position
+    log.close(clean=False)
+    path = tmp_path / f"{0:020d}.log"
+    data = bytearray(path.read_bytes())
+    size = end // 20
+    data[size * 15 + 70] ^= 1
+    path.write_bytes(data)
+    log = open_log(tmp_path, same_boot=False)
+    assert log.log_end_offset == 15
+    assert not any(log_bytes(tmp_path)[log.active_position :])
+    log.append_as_leader(batch("x" * 100), 0, NOW)
+    log.close(clean=False)
+    assert offsets_on_disk(tmp_path) == list(range(16))  # the old batches 16.. did not come back
+
+
+def test_recovery_below_the_high_watermark_writes_a_new_inode(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    fill(log, 20)
+    end = log.active_position
+    log.close(clean=False)
+    path = tmp_path / f"{0:020d}.log"
+    with path.open("r+b") as file:
+        file.seek(end // 20 * 15 + 70)
+        file.write(b"\xff\xff")
+    before = path.stat().st_ino
+    with path.open("rb") as sending:
+        log = open_log(tmp_path, same_boot=False, high_watermark=18)
+        assert path.stat().st_ino != before
+        assert len(sending.read()) == SMALL.segment_bytes  # whoever sends from it is not cut short
+    log.close()
+
+
+def test_a_repeated_batch_is_answered_with_its_first_offsets_also_after_recovery(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for sequence in range(7):
+        log.append_as_leader(batch("p", producer=9, sequence=sequence), 0, NOW)
+    assert log.append_as_leader(batch("p", producer=9, sequence=4), 0, NOW).base_offset == 4
+    for gap in (1, 9):  # older than the five that are kept; one too far
+        with pytest.raises(KafkaError) as caught:
+            log.append_as_leader(batch("p", producer=9, sequence=gap), 0, NOW)
+        assert caught.value.code == errors.OUT_OF_ORDER_SEQUENCE_NUMBER
+    for clean in (False, True):
+        log.close(clean)
+        log = open_log(tmp_path)
+        again = log.append_as_leader(batch("p", producer=9, sequence=6), 0, NOW)
+        assert (again.base_offset, again.duplicate, log.log_end_offset) == (6, True, 7)
+    log.append_as_leader(batch("p", producer=9, sequence=0, epoch=1), 0, NOW)
+    with pytest.raises(KafkaError) as caught:
+        log.append_as_leader(batch("p", producer=9, sequence=7), 0, NOW)
+    assert caught.value.code == errors.INVALID_PRODUCER_EPOCH
+    log.close()
+
+
+def test_a_snapshot_above_the_end_is_removed(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for sequence in range(3):
+        log.append_as_leader(batch("p", producer=9, sequence=sequence), 0, NOW)
+    end = log.active_position
+    log.close()
+    with (tmp_path / f"{0:020d}.log").open("r+b") as file:
+        file.truncate(end - 1)
+    log = open_log(tmp_path, same_boot=False, clean_shutdown=False)
+    assert log.log_end_offset == 2
+    assert not (tmp_path / f"{3:020d}.snapshot").exists()
+    assert log.append_as_leader(batch("p", producer=9, sequence=2), 0, NOW).duplicate is False
+    log.close()
+
+
+def test_records_are_found_by_time(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    fill(log, 1000)
+    for wanted in (0, 1, 500, 999):
+        assert log.offset_for_timestamp(NOW + wanted) == (wanted, NOW + wanted, 0)
+    assert log.offset_for_timestamp(NOW + 1000) is None
+    assert log.max_timestamp() == (999, NOW + 999, 0)
+    log.close()
