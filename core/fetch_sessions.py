@@ -8,8 +8,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from tailrace.core.errors import FETCH_SESSION_ID_NOT_FOUND, FETCH_SESSION_TOPIC_ID_ERROR
-from tailrace.core.errors import INVALID_FETCH_SESSION_EPOCH, NONE
+from tailrace.core.errors import (
+    FETCH_SESSION_ID_NOT_FOUND,
+    FETCH_SESSION_TOPIC_ID_ERROR,
+    INVALID_FETCH_SESSION_EPOCH,
+    NONE,
+)
 from tailrace.core.protocol.messages.fetch import FetchRequest
 
 EVICTION_MS: Final = 120_000
@@ -61,7 +65,9 @@ class FetchContext(Struct):
         """What the answer names."""
         return self.session.session_id if self.session else NO_SESSION
 
-    def is_told(self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int) -> bool:
+    def is_told(
+        self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int
+    ) -> bool:
         """Whether an answer of this context has to hold the partition."""
         return (
             not self.is_incremental
@@ -71,7 +77,9 @@ class FetchContext(Struct):
             or part.told_log_start_offset != log_start_offset
         )
 
-    def told(self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int) -> None:
+    def told(
+        self, part: FetchPartition, error: int, high_watermark: int, log_start_offset: int, size: int
+    ) -> None:
         """The answer holds the partition."""
         if self.session is None:
             return

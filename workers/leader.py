@@ -44,7 +44,15 @@ from tailrace.shm.state_table import (
 )
 from tailrace.shm.words import fence
 from tailrace.workers import control
-from tailrace.workers.descriptors import COMPLETIONS_MAX, LOOK_UP, MAX_TIMESTAMP, PRODUCE, ROW_ADVANCED, arena_name, pack
+from tailrace.workers.descriptors import (
+    COMPLETIONS_MAX,
+    LOOK_UP,
+    MAX_TIMESTAMP,
+    PRODUCE,
+    ROW_ADVANCED,
+    arena_name,
+    pack,
+)
 from tailrace.workers.process import CONTROLLER_SLOT, HOUSEKEEPER_SLOT, ProcessContext
 
 TICK_S = 1.0
@@ -173,7 +181,9 @@ class Leader:
                 return self._look_up(replica, token, source)
             assert kind == PRODUCE
             if source:
-                return self._append_large(replica, token, (slot, incarnation, source), position, length, now_ms)
+                return self._append_large(
+                    replica, token, (slot, incarnation, source), position, length, now_ms
+                )
             return self._append(replica, token, arena.view[position : position + length], now_ms)
         except KafkaError as error:
             return pack(kind, token, error.code, -1, -1, -1, -1, 0)
@@ -189,7 +199,13 @@ class Leader:
         return pack(PRODUCE, token, NONE, done.base_offset, done.log_append_time_ms, start, epoch, 0)
 
     def _append_large(
-        self, replica: Replica, token: int, source: tuple[int, int, int], position: int, length: int, now_ms: int
+        self,
+        replica: Replica,
+        token: int,
+        source: tuple[int, int, int],
+        position: int,
+        length: int,
+        now_ms: int,
     ) -> bytes:
         large = LargeFile.attach(self._context.run_dir, *source)
         try:
@@ -298,9 +314,12 @@ class Leader:
         row = RowWriter(context.state_table, order.row)
         values = row.values
         topic_id = topic_id_words(order.topic_id)
-        was_here = topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
+        was_here = (
+            topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
+        )
         log = Log.open(
             RealDirectory(path),
+            f"{order.topic}-{order.partition}",
             self._log_config(order.configs),
             now_ms=time.time_ns() // 1_000_000,
             high_watermark=values[HIGH_WATERMARK] if was_here else 0,  # of its dead predecessor (R)

@@ -455,31 +455,3 @@ class Log:
         """Closes the log and removes its directory."""
         self.close(clean=False)
         self.directory.destroy()
-
-    def truncate_to(self, offset: int, *, now_ms: int) -> None:
-        """Drops every batch that reaches `offset` or beyond; below the high watermark in a new inode (R)."""
-        if offset >= self.log_end_offset:
-            return
-        high_watermark = self.high_watermark
-        bases = [segment.base_offset for segment in self.segments]
-        self._active.close(cut=False)
-        kept = max((base for base in bases if base <= offset), default=bases[0])
-        for base in bases:
-            if base > kept:
-                recovery.remove_segment(self.directory, base)
-        lookups.cut_at(self.directory, kept, offset, new_inode=offset < high_watermark)
-        self._epoch = -1
-        self._recover(False, min(self.recovery_point, offset), False, 0, self.log_start_offset, now_ms)
-        self.high_watermark = min(high_watermark, self.log_end_offset)
-
-    def expire_producers(self, now_ms: int) -> None:
-        """Forgets producers that were silent for producer.id.expiration.ms."""
-        self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
-
-    def offset_for_timestamp(self, timestamp: int) -> lookups.Found | None:
-        """(offset, timestamp, leader epoch) of the first record not older than `timestamp`, None if there is none."""
-        return lookups.first_at_or_after(self.directory, self.segments, timestamp)
-
-    def max_timestamp(self) -> lookups.Found | None:
-        """(offset, timestamp, leader epoch) of the first record with the largest timestamp, None in an empty log."""
-        return lookups.largest(self.directory, self.segments)

@@ -81,7 +81,9 @@ class LogReader:
             length = first
         next_hint = None
         if position + length == end:
-            next_base = base if base == hw_segment_base_offset else self._next_base(base, active_segment_base_offset)
+            next_base = (
+                base if base == hw_segment_base_offset else self._next_base(base, active_segment_base_offset)
+            )
             next_hint = (
                 Hint(segment_generation, base, high_watermark, end)
                 if base == hw_segment_base_offset

@@ -1,4 +1,7 @@
-"""Finds records by time: the segment by its largest timestamp, the batch by the indexes, the record by decoding one batch."""
+"""Looks into segments by descriptor: records by time, and where a log is to be cut.
+
+By time: the segment by its largest timestamp, the batch by the indexes, the record by decoding one batch.
+"""
 
 from tailrace.core.log import offset_index, time_index
 from tailrace.core.log.directory import Directory

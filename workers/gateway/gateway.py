@@ -282,6 +282,3 @@ class Gateway:
 def _reachable(host: str) -> str:
     """An address at which this machine reaches a listener on `host`."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-

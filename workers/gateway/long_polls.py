@@ -53,7 +53,9 @@ class LongPolls:
     def _enter(self, wait: _Wait) -> None:
         gateway = self._gateway
         for part in wait.fetch.context.partitions.values():
-            topics = gateway.image.topics_by_name if isinstance(part.topic, str) else gateway.image.topics_by_id
+            topics = (
+                gateway.image.topics_by_name if isinstance(part.topic, str) else gateway.image.topics_by_id
+            )
             topic = topics.get(part.topic)  # type: ignore[call-overload]  # str and bytes keys, as chosen above
             if topic is None:
                 continue

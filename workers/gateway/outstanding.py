@@ -23,7 +23,13 @@ class Outstanding:
         self._touched: dict[int, DescriptorProducer] = {}
 
     def send(
-        self, assigned: Assigned, kind: int, source: int, position: int, length: int, on_completion: OnCompletion
+        self,
+        assigned: Assigned,
+        kind: int,
+        source: int,
+        position: int,
+        length: int,
+        on_completion: OnCompletion,
     ) -> bool:
         """Push one entry to the worker of `assigned`; False when its ring is full. `publish` shows it."""
         slot = assigned.worker_slot
@@ -38,7 +44,14 @@ class Outstanding:
             return False
         self._next = token = self._next + 1
         entry = pack(
-            kind, token, assigned.row, assigned.row_generation, source, position, length, assigned.leader_epoch
+            kind,
+            token,
+            assigned.row,
+            assigned.row_generation,
+            source,
+            position,
+            length,
+            assigned.leader_epoch,
         )
         if not ring.try_push(entry):
             return False

@@ -81,10 +81,10 @@ def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, ans
 
 
 def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfig) -> list[CreateTopicsResponseConfig]:
-    """Every topic key as it now holds, by name."""
+    """Every topic key as it now holds, by name; internal ones are told only to who sets them, as in Kafka."""
     given = {config.name: config.value for config in topic.configs}
     configs: list[CreateTopicsResponseConfig] = []
-    for name in sorted(TOPIC_KEYS):
+    for name in sorted(name for name in TOPIC_KEYS if name in given or not name.startswith("internal.")):
         if name in given:
             value, source = given[name], TOPIC_SOURCE
         else:

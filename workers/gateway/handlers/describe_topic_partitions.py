@@ -50,7 +50,7 @@ def _is_valid(asked: DescribeTopicPartitionsRequest) -> bool:
     if cursor.partition_index < 0:
         return False
     named = {topic.name for topic in asked.topics}
-    return not named or not cursor.topic_name or cursor.topic_name in named
+    return not named or cursor.topic_name in named
 
 
 def _page(

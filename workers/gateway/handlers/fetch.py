@@ -49,7 +49,9 @@ class Fetch:
 
     __slots__ = ("context", "deadline_ms", "gateway", "message", "request")
 
-    def __init__(self, gateway: "Gateway", request: Request, message: FetchRequest, context: FetchContext) -> None:
+    def __init__(
+        self, gateway: "Gateway", request: Request, message: FetchRequest, context: FetchContext
+    ) -> None:
         self.gateway = gateway
         self.request = request
         self.message = message

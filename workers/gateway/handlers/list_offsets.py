@@ -36,6 +36,7 @@ from tailrace.workers.gateway.request import Request
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
+LEADER_EPOCH_SINCE = 4
 _SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 
 
@@ -51,8 +52,13 @@ class _Pending:
     def done(self) -> None:
         """One part is answered; with the last the request is."""
         self.remaining -= 1
-        if not self.remaining:
-            self.request.respond(self.response)
+        if self.remaining:
+            return
+        if self.request.version < LEADER_EPOCH_SINCE:
+            for topic in self.response.topics:
+                for answer in topic.partitions:
+                    answer.leader_epoch = -1
+        self.request.respond(self.response)
 
 
 def handle(gateway: "Gateway", request: Request) -> None:

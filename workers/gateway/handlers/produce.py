@@ -75,7 +75,12 @@ class _Part:
     __slots__ = ("deadline_ms", "length", "partition", "pending", "position", "response")
 
     def __init__(
-        self, pending: _Pending, partition: Partition, response: ProduceResponsePartition, position: int, length: int
+        self,
+        pending: _Pending,
+        partition: Partition,
+        response: ProduceResponsePartition,
+        position: int,
+        length: int,
     ) -> None:
         self.pending = pending
         self.partition = partition
