@@ -1,0 +1,188 @@
+"""A gateway without sockets: real image, timers and controller requests; a controller that decides at once or
+when told.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+from tailrace.core.config import BrokerConfig, load
+from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE
+from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
+from tailrace.core.metadata.records import BrokerRegistered, Record
+from tailrace.core.metadata.requests import NewTopic
+from tailrace.core.metadata.topics import Decision, TopicDefaults, create_topics, delete_topics
+from tailrace.core.protocol.apis import APIS, Api
+from tailrace.core.protocol.compile import decoder, encoder
+from tailrace.core.timers import Timers
+from tailrace.workers import control
+from tailrace.workers.gateway.controller_requests import ControllerRequests
+from tailrace.workers.process import CONTROLLER_SLOT
+
+NODE_ID = 1
+DEFAULTS = TopicDefaults(num_partitions=1, replication_factor=1, partitions_free=1000)
+
+
+class FakeConnection:
+    """Its address is known only while it is open."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+
+class FakeRequest:
+    """A request whose message and answers pass through the wire's form."""
+
+    def __init__(self, key: int, version: int, message: Any) -> None:
+        self.api: Api = APIS[key]
+        self.version = version
+        self.connection = FakeConnection()
+        self.answers: list[Any] = []
+        known = self.api.serves(version)
+        self._body = _encoded(message, version) if known else b"\xff"
+
+    def decode(self) -> Any:
+        body = self._body
+        return decoder(self.api.request, self.version)(body, 0, len(body), memoryview(body))
+
+    def respond(self, message: Any) -> None:
+        self.respond_at(message, self.version)
+
+    def respond_at(self, message: Any, version: int) -> None:
+        assert not self.answers, "a request is answered once"
+        body = _encoded(message, version)
+        self.answers.append(decoder(self.api.response, version)(body, 0, len(body), memoryview(body)))
+
+    @property
+    def answer(self) -> Any:
+        """The only answer."""
+        (answer,) = self.answers
+        return answer
+
+
+def _encoded(message: Any, version: int) -> bytes:
+    return b"".join(encoder(type(message), version)(message))
+
+
+class FakeController:
+    """Slot table, outbox and controller at once."""
+
+    def __init__(self, gateway: "FakeGateway") -> None:
+        self._gateway = gateway
+        self.incarnation = 1
+        self.is_full = False
+        self.is_prompt = True  # answers at once
+        self.sent: list[Any] = []
+        self._topic_count = 0
+
+    def live_incarnation(self, slot: int) -> int:
+        assert slot == CONTROLLER_SLOT
+        return self.incarnation
+
+    def send(self, slot: int, message: Any) -> bool:
+        assert slot == CONTROLLER_SLOT
+        if not self.incarnation or self.is_full:
+            return False
+        self.sent.append(message)
+        if self.is_prompt:
+            self._gateway.later.append(lambda: self.answer(message))
+        return True
+
+    def answer(self, message: Any) -> None:
+        """Decide, commit, and tell the gateway, whose image is moved already."""
+        gateway = self._gateway
+        if isinstance(message, control.AllocateProducerIds):
+            allocated = allocate_block(gateway.image)
+            assert allocated is not None
+            gateway.commit([allocated[1]])
+            gateway.controller.on_message(
+                control.ProducerIds(
+                    request_id=message.request_id,
+                    first_producer_id=allocated[0],
+                    count=BLOCK_SIZE,
+                    error_code=NONE,
+                )
+            )
+            return
+        decision = self._decide(message)
+        if not getattr(message, "validate_only", False):
+            gateway.commit(decision.records)
+        gateway.controller.on_message(
+            control.TopicResults(
+                request_id=message.request_id,
+                metadata_offset=gateway.image.metadata_offset,
+                results=decision.results,
+            )
+        )
+
+    def _decide(self, message: Any) -> Decision:
+        if isinstance(message, control.DeleteTopics):
+            return delete_topics(self._gateway.image, message.topics, DEFAULTS)
+        return create_topics(self._gateway.image, message.topics, DEFAULTS, self.new_topic_id)
+
+    def new_topic_id(self) -> bytes:
+        self._topic_count += 1
+        return self._topic_count.to_bytes(16, "big")
+
+
+class FakeGateway:
+    """What handlers use of a gateway."""
+
+    def __init__(self, **properties: str) -> None:
+        given = {name.replace("_", "."): value for name, value in properties.items()}
+        self.config: BrokerConfig = load(given)[0]
+        self.image = MetadataImage()
+        self.commit([BrokerRegistered(broker_id=NODE_ID, broker_epoch=0)])
+        self.timers = Timers()
+        self.time_ms = 1000
+        self.later: list[Any] = []
+        self.leaderless: dict[int, int] = {}  # partition index -> error
+        self.has_leaders = True
+        self.peer = FakeController(self)
+        self.context = SimpleNamespace(
+            config=self.config, cluster_id="a-cluster", node_id=NODE_ID, slots=self.peer, outbox=self.peer
+        )
+        self.partitions = SimpleNamespace(error_of=self._error_of)
+        self.controller = ControllerRequests(self)  # type: ignore[arg-type]
+
+    def now_ms(self) -> int:
+        return self.time_ms
+
+    def advertised(self, connection: FakeConnection) -> tuple[str, int]:
+        assert connection.is_open
+        return "127.0.0.1", 9092
+
+    def commit(self, records: list[Record]) -> None:
+        """Have the image take records in."""
+        self.image.replay(records, self.image.metadata_offset + len(records))
+
+    def create(self, name: str, partitions: int = 1) -> bytes:
+        """A topic in the image."""
+        topics = [NewTopic(name=name, num_partitions=partitions)]
+        self.commit(create_topics(self.image, topics, DEFAULTS, self.peer.new_topic_id).records)
+        return self.image.topics_by_name[name].topic_id
+
+    def ask(self, handle: Any, key: int, version: int, message: Any) -> FakeRequest:
+        """Have a handler take a request, and the controller answer what it was asked meanwhile."""
+        request = FakeRequest(key, version, message)
+        handle(self, request)
+        self.run()
+        return request
+
+    def run(self) -> None:
+        """Whatever has come for the gateway."""
+        while self.later:
+            self.later.pop(0)()
+
+    def advance(self, milliseconds: int) -> None:
+        """Let time go by in small steps."""
+        end_ms = self.time_ms + milliseconds
+        while self.time_ms < end_ms:
+            self.time_ms = min(end_ms, self.time_ms + 1)
+            self.timers.run_due(self.time_ms)
+            self.run()
+
+    def _error_of(self, _topic_id: bytes, partition: int) -> int:
+        if not self.has_leaders:
+            return LEADER_NOT_AVAILABLE
+        return self.leaderless.get(partition, NONE)

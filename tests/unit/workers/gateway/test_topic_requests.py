@@ -1,0 +1,163 @@
+"""CreateTopics and DeleteTopics between the wire and the controller."""
+
+from typing import Any
+
+import pytest
+
+from tailrace.core.errors import (
+    INVALID_REQUEST,
+    NONE,
+    REQUEST_TIMED_OUT,
+    TOPIC_ALREADY_EXISTS,
+    TOPIC_DELETION_DISABLED,
+    UNKNOWN_TOPIC_ID,
+    UNKNOWN_TOPIC_OR_PARTITION,
+)
+from tailrace.core.metadata.requests import TopicResult
+from tailrace.core.protocol.apis import CREATE_TOPICS, DELETE_TOPICS
+from tailrace.core.protocol.messages.create_topics import (
+    CreateTopicsRequest,
+    CreateTopicsRequestConfig,
+    CreateTopicsRequestTopic,
+)
+from tailrace.core.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsRequestTopic
+from tailrace.core.protocol.schema import NO_ID
+from tailrace.workers.control import TopicResults
+from tailrace.workers.gateway.handlers import create_topics, delete_topics
+from tests.unit.workers.gateway.fakes import FakeGateway, FakeRequest
+
+UNKNOWN_ID = b"u" * 16
+
+
+def _create(
+    gateway: FakeGateway, *topics: CreateTopicsRequestTopic, version: int = 7, only: bool = False
+) -> FakeRequest:
+    message = CreateTopicsRequest(list(topics), 1000, only)
+    return gateway.ask(create_topics.handle, CREATE_TOPICS, version, message)
+
+
+def _topic(name: str, partitions: int = 1, **configs: str) -> CreateTopicsRequestTopic:
+    given = [CreateTopicsRequestConfig(key.replace("_", "."), value) for key, value in configs.items()]
+    return CreateTopicsRequestTopic(name, partitions, 1, [], given)
+
+
+@pytest.mark.parametrize("version", range(2, 8))
+def test_every_version_creates(version: int) -> None:
+    gateway = FakeGateway()
+    (made,) = _create(gateway, _topic("one", 3), version=version).answer.topics
+    image = gateway.image.topics_by_name["one"]
+    assert len(image.partitions) == 3
+    assert (made.name, made.error_code) == ("one", NONE)
+    assert (made.num_partitions, made.replication_factor) == ((3, 1) if version >= 5 else (-1, -1))
+    assert made.topic_id == (image.topic_id if version >= 7 else NO_ID)
+    assert bool(made.configs) == (version >= 5)
+
+
+def test_configs_and_where_they_come_from() -> None:
+    gateway = FakeGateway(log_retention_hours="2", log_cleanup_policy="compact")
+    (made,) = _create(gateway, _topic("one", retention_bytes="77", preallocate="TRUE")).answer.topics
+    told = {config.name: (config.value, config.config_source) for config in made.configs}
+    assert list(told) == sorted(told)
+    assert told["retention.bytes"] == ("77", create_topics.TOPIC_SOURCE)
+    assert told["preallocate"] == ("TRUE", create_topics.TOPIC_SOURCE)
+    assert told["retention.ms"] == ("7200000", create_topics.BROKER_SOURCE)
+    assert told["cleanup.policy"] == ("compact", create_topics.BROKER_SOURCE)
+    assert told["min.cleanable.dirty.ratio"] == ("0.5", create_topics.DEFAULT_SOURCE)
+    assert told["unclean.leader.election.enable"] == ("false", create_topics.DEFAULT_SOURCE)
+    assert "internal.segment.bytes" not in told
+
+
+def test_refusals_come_with_their_sentence() -> None:
+    gateway = FakeGateway()
+    gateway.create("old")
+    answer = _create(gateway, _topic("old"), _topic("twice"), _topic("new"), _topic("twice")).answer
+    assert {topic.name: topic.error_code for topic in answer.topics} == {
+        "old": TOPIC_ALREADY_EXISTS,
+        "twice": INVALID_REQUEST,
+        "new": NONE,
+    }
+    old = answer.topics[0]
+    assert (old.error_message, old.topic_id) == ("Topic 'old' already exists.", NO_ID)
+    assert (old.num_partitions, old.configs) == (-1, [])
+
+
+def test_a_check_makes_nothing() -> None:
+    gateway = FakeGateway()
+    (checked,) = _create(gateway, _topic("one", 3), only=True).answer.topics
+    assert (checked.error_code, checked.num_partitions) == (NONE, 3)
+    assert gateway.image.topics_by_name == {}
+
+
+def test_no_controller_in_time() -> None:
+    gateway = FakeGateway()
+    gateway.create("old")
+    gateway.peer.incarnation = 0
+    creation = _create(gateway, _topic("a"), _topic("b"))
+    deletion = _delete(gateway, DeleteTopicsRequestTopic("old"))
+    gateway.advance(1000)
+    assert [topic.error_code for topic in creation.answer.topics] == [REQUEST_TIMED_OUT] * 2
+    assert [topic.error_code for topic in deletion.answer.responses] == [REQUEST_TIMED_OUT]
+
+
+def _delete(
+    gateway: FakeGateway, *topics: DeleteTopicsRequestTopic, names: tuple[str, ...] = (), version: int = 6
+) -> FakeRequest:
+    message = DeleteTopicsRequest(list(topics), list(names), 1000)
+    return gateway.ask(delete_topics.handle, DELETE_TOPICS, version, message)
+
+
+def _codes(request: FakeRequest) -> list[tuple[Any, int]]:
+    return [(topic.name, topic.error_code) for topic in request.answer.responses]
+
+
+@pytest.mark.parametrize("version", range(1, 6))
+def test_older_versions_delete_by_name(version: int) -> None:
+    gateway = FakeGateway()
+    gateway.create("one")
+    request = _delete(gateway, names=("one", "absent"), version=version)
+    assert _codes(request) == [("one", NONE), ("absent", UNKNOWN_TOPIC_OR_PARTITION)]
+    assert gateway.image.topics_by_name == {}
+    assert (request.answer.responses[1].error_message is None) == (version < 5)
+
+
+def test_by_name_and_by_id() -> None:
+    gateway = FakeGateway()
+    gateway.create("one")
+    topic_id = gateway.create("two")
+    request = _delete(
+        gateway,
+        DeleteTopicsRequestTopic("one"),
+        DeleteTopicsRequestTopic(None, topic_id),
+        DeleteTopicsRequestTopic(None, UNKNOWN_ID),
+        DeleteTopicsRequestTopic(None, NO_ID),
+    )
+    assert _codes(request) == [
+        ("one", NONE),
+        ("two", NONE),
+        (None, UNKNOWN_TOPIC_ID),
+        (None, INVALID_REQUEST),
+    ]
+    assert request.answer.responses[1].topic_id == topic_id
+
+
+def test_what_is_named_twice_is_refused_once() -> None:
+    gateway = FakeGateway()
+    gateway.create("one")
+    assert _codes(_delete(gateway, names=("one", "one"), version=5)) == [("one", INVALID_REQUEST)]
+
+
+@pytest.mark.parametrize(
+    ("version", "code"), [(2, INVALID_REQUEST), (3, TOPIC_DELETION_DISABLED), (6, TOPIC_DELETION_DISABLED)]
+)
+def test_deletion_disabled_as_each_version_can_say_it(version: int, code: int) -> None:
+    gateway = FakeGateway()
+    gateway.peer.is_prompt = False
+    if version < 6:
+        request = _delete(gateway, names=("a",), version=version)
+    else:
+        request = _delete(gateway, DeleteTopicsRequestTopic("a"))
+    refusal = TopicResult(name="a", error_code=TOPIC_DELETION_DISABLED)
+    gateway.controller.on_message(
+        TopicResults(request_id=gateway.peer.sent[0].request_id, metadata_offset=0, results=[refusal])
+    )
+    assert _codes(request) == [("a", code)]
