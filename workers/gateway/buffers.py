@@ -14,7 +14,7 @@ LARGE_BYTES_MAX = 256 << 20  # all large requests together, unless queued.max.re
 
 
 class Block:
-    """Memory to receive into: `view[start:limit]` of one mapping, whose large file serial is 0 for the arena."""
+    """Memory to receive into: `view[start:limit]` of one mapping; large file serial 0: the arena."""
 
     __slots__ = ("large", "limit", "map", "pins", "serial", "start", "view")
 

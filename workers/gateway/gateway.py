@@ -9,6 +9,7 @@ from select import EPOLLIN, epoll
 
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.fetch_sessions import FetchSessions
+from tailrace.core.metadata.image import TopicImage
 from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.frames import parse_request_header
 from tailrace.core.timers import Timers
@@ -261,6 +262,12 @@ class Gateway:
             HANDLERS[key](self, request)
         except (ProtocolError, KafkaError):
             connection.close()
+
+    def topic(self, name_or_id: str | bytes) -> TopicImage | None:
+        """The topic of this name or id, None if there is none."""
+        if isinstance(name_or_id, str):
+            return self.image.topics_by_name.get(name_or_id)
+        return self.image.topics_by_id.get(name_or_id)
 
     def advertised(self, connection: Connection) -> tuple[str, int]:
         """Where clients that came this way find this broker."""

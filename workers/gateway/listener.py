@@ -39,7 +39,7 @@ class ListeningSocket:
                     return  # epoll says so again once a descriptor is free
                 raise
             sock.setblocking(False)
-            self._on_accept(sock, address[0] if isinstance(address, tuple) else "unix")
+            self._on_accept(sock, "unix" if self.sock.family == socket.AF_UNIX else str(address[0]))
 
 
 def listen_tcp(listener: Listener, port: int, backlog: int) -> socket.socket:

@@ -23,7 +23,7 @@ class _Wait:
 
 
 class LongPolls:
-    """Fetches by row. A row's word names the lowest high watermark at which one of them was last looked at."""
+    """Fetches by row. A row's word names the lowest high watermark at which one of them was last seen."""
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
@@ -53,10 +53,7 @@ class LongPolls:
     def _enter(self, wait: _Wait) -> None:
         gateway = self._gateway
         for part in wait.fetch.context.partitions.values():
-            topics = (
-                gateway.image.topics_by_name if isinstance(part.topic, str) else gateway.image.topics_by_id
-            )
-            topic = topics.get(part.topic)  # type: ignore[call-overload]  # str and bytes keys, as chosen above
+            topic = gateway.topic(part.topic)
             if topic is None:
                 continue
             partition = gateway.partitions.get(topic.name, topic.topic_id, part.partition)

@@ -97,13 +97,8 @@ class Fetch:
         return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records
 
     def _find(self, part: FetchPartition) -> tuple[Partition | None, int]:
-        image = self.gateway.image
-        if isinstance(part.topic, str):
-            topic = image.topics_by_name.get(part.topic)
-            unknown = UNKNOWN_TOPIC_OR_PARTITION
-        else:
-            topic = image.topics_by_id.get(part.topic)
-            unknown = UNKNOWN_TOPIC_ID
+        topic = self.gateway.topic(part.topic)
+        unknown = UNKNOWN_TOPIC_OR_PARTITION if isinstance(part.topic, str) else UNKNOWN_TOPIC_ID
         if topic is None:
             return None, unknown
         if not 0 <= part.partition < len(topic.partitions):
