@@ -1,6 +1,7 @@
 """The same administrative requests for any broker, and their answers with what differs by nature left out."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 
@@ -31,7 +32,7 @@ from tailrace.core.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsRequestTopic,
 )
 from tailrace.core.protocol.messages.init_producer_id import InitProducerIdRequest
-from tailrace.core.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from tailrace.core.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from tailrace.core.protocol.schema import NO_ID
 
 UNKNOWN_ID = bytes(range(16))
@@ -59,9 +60,7 @@ class Asker:
         """A topic's id, NO_ID when it does not exist."""
         with Connection(self._address, timeout_s=20) as connection:
             connection.send(METADATA, MetadataRequest(topics=[topic(name)], allow_auto_topic_creation=False))
-            answer = connection.receive(APIS[METADATA].response)
-        topic_id: bytes = answer.topics[0].topic_id  # type: ignore[attr-defined]
-        return topic_id
+            return connection.receive(MetadataResponse).topics[0].topic_id
 
 
 def plain(answer: Any) -> Any:
@@ -69,18 +68,21 @@ def plain(answer: Any) -> Any:
     return _without_ids(msgspec.to_builtins(answer, builtin_types=(bytes,)))
 
 
-def _without_ids(value: Any) -> Any:
+def _without_ids(value: object) -> object:
     if isinstance(value, dict):
-        found = {name: _without_ids(part) for name, part in value.items()}
-        found.update((name, "*") for name in ("port", "cluster_id") if found.get(name))
-        if found.get("producer_id", -1) >= 0:
-            found["producer_id"] = "*"
-        return found
+        fields = cast("dict[str, object]", value)
+        return {name: _without_id(name, _without_ids(part)) for name, part in fields.items()}
     if isinstance(value, list):
-        return sorted((_without_ids(part) for part in value), key=repr)
+        return sorted(map(_without_ids, cast("list[object]", value)), key=repr)
     if isinstance(value, bytes):
         return {NO_ID: "none", UNKNOWN_ID: "unknown"}.get(value, "some id")
     return value
+
+
+def _without_id(name: str, value: object) -> object:
+    """Kept is whether there is one."""
+    own = (name in ("port", "cluster_id") and value) or (name == "producer_id" and value != -1)
+    return "*" if own else value
 
 
 def topic(name: str | None = None, topic_id: bytes = NO_ID) -> MetadataRequestTopic:
@@ -135,7 +137,7 @@ def creations() -> list[Case]:
     ]  # fmt: skip
 
 
-def metadata(id_of: Any) -> list[Case]:
+def metadata(id_of: Callable[[str], bytes]) -> list[Case]:
     def ask(what: str, version: int, topics: Any, auto: bool = False, **more: Any) -> Case:
         return what, METADATA, version, MetadataRequest(topics, auto, **more)
 
@@ -222,7 +224,7 @@ def described() -> list[Case]:
     ]
 
 
-def deletions(id_of: Any) -> list[Case]:
+def deletions(id_of: Callable[[str], bytes]) -> list[Case]:
     def ask(what: str, version: int, *topics: DeleteTopicsRequestTopic, names: str = "") -> Case:
         return what, DELETE_TOPICS, version, DeleteTopicsRequest(list(topics), names.split(), 10_000)
 

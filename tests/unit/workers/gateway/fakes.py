@@ -5,6 +5,8 @@ when told.
 from types import SimpleNamespace
 from typing import Any
 
+from msgspec import Struct
+
 from tailrace.core.config import BrokerConfig, load
 from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE
 from tailrace.core.metadata.image import MetadataImage
@@ -60,7 +62,7 @@ class FakeRequest:
         return answer
 
 
-def _encoded(message: Any, version: int) -> bytes:
+def _encoded(message: Struct, version: int) -> bytes:
     return b"".join(encoder(type(message), version)(message))
 
 

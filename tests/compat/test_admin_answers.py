@@ -1,0 +1,62 @@
+"""Topics, metadata, producer ids and descriptions: every field as Apache Kafka answers it, but for what is
+listed here with its reason.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from perf import lifecycle
+from perf.peers import jars
+from perf.peers.kafka import Kafka
+from perf.peers.peer import Peer
+from perf.peers.tailrace import Tailrace
+from tests.support.admin_cases import answers
+from tests.support.peers import require
+
+# Kafka's JVM fails on these with an exception of its own; we say whose mistake it is.
+BETTER_CODES = {"Metadata v13: neither"}
+# We advertise what we serve, no more.
+ADVERTISED = {"ApiVersions v3: software 'a' '1.0-x'"}
+
+DYNAMIC_DEFAULT_SOURCE = 3
+DEFAULT_SOURCE = 5
+
+
+def _answers(broker: Peer, address: Callable[[], str]) -> dict[str, Any]:
+    broker.start()
+    try:
+        lifecycle.wait_until_served(broker)
+        return answers(address())
+    finally:
+        broker.stop()
+
+
+def _without_elr_default(answer: object) -> object:
+    """Kafka's eligible-leader-replicas feature sets min.insync.replicas for the cluster; we have no such
+    feature.
+    """
+    if isinstance(answer, list):
+        return [_without_elr_default(part) for part in cast("list[object]", answer)]
+    if not isinstance(answer, dict):
+        return answer
+    fields = cast("dict[str, object]", answer)
+    if fields.get("name") == "min.insync.replicas" and fields.get("config_source") == DYNAMIC_DEFAULT_SOURCE:
+        return fields | {"config_source": DEFAULT_SOURCE}
+    return {name: _without_elr_default(part) for name, part in fields.items()}
+
+
+def test_every_field_is_as_kafka_answers(tmp_path: Path) -> None:
+    require(None if jars.available() else jars.MISSING)
+    settings = {"num.partitions": "1", "log.segment.delete.delay.ms": "500"}
+    kafka = Kafka(tmp_path / "kafka", settings)
+    expected = _answers(kafka, lambda: f"{kafka.address.host}:{kafka.address.port}")
+    tailrace = Tailrace(tmp_path / "tailrace", settings | {"node.id": "1"})
+    found = _answers(tailrace, lambda: tailrace.bootstrap)
+    assert found.keys() == expected.keys()
+    different = {
+        what: (answer, expected[what])
+        for what, answer in found.items()
+        if answer != _without_elr_default(expected[what]) and what not in BETTER_CODES | ADVERTISED
+    }
+    assert different == {}
