@@ -58,7 +58,9 @@ def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, i
     directory.replace(name, _text(lines))
 
 
-def update_offsets(directory: RealDirectory, name: str, changes: Mapping[tuple[str, int], int | None]) -> bool:
+def update_offsets(
+    directory: RealDirectory, name: str, changes: Mapping[tuple[str, int], int | None]
+) -> bool:
     """Changes some entries (None removes one); False if another process is at it: try again at the next round."""
     with directory.locked(CHECKPOINT_LOCK) as got:
         if not got:
@@ -120,7 +122,9 @@ def read_trust_mark(directory: Directory) -> TrustMark | None:
     fields = (directory.read(TRUST_MARK) or b"").decode("ascii", "replace").split()
     if len(fields) != 4 or not all(field.isdigit() for field in fields[1:]):
         return None
-    return TrustMark(boot_id=fields[0], device=int(fields[1]), inode=int(fields[2]), base_offset=int(fields[3]))
+    return TrustMark(
+        boot_id=fields[0], device=int(fields[1]), inode=int(fields[2]), base_offset=int(fields[3])
+    )
 
 
 def write_trust_mark(directory: Directory, mark: TrustMark) -> None:

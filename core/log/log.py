@@ -29,7 +29,14 @@ from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
-from tailrace.core.log.segment import RELATIVE_OFFSET_MAX, SNAPSHOT_SUFFIX, ActiveSegment, Segment, file_name, offset_of
+from tailrace.core.log.segment import (
+    RELATIVE_OFFSET_MAX,
+    SNAPSHOT_SUFFIX,
+    ActiveSegment,
+    Segment,
+    file_name,
+    offset_of,
+)
 from tailrace.core.records.batch import (
     AFTER_PREFIX,
     ATTRIBUTES,
@@ -94,7 +101,9 @@ class Log:
         self._segments: list[Segment] = []  # the inactive ones
         self._unsynced: list[str] = []
         self._closed = False
-        self.on_prefault: Callable[[str, int, int], object] | None = None  # file, position, length stored to next
+        self.on_prefault: Callable[[str, int, int], object] | None = (
+            None  # file, position, length stored to next
+        )
         self._active: ActiveSegment
         self._producers = ProducerState()
         self._epochs = LeaderEpochs(directory)
@@ -119,7 +128,9 @@ class Log:
             checkpoints.write_partition_metadata(directory, topic_id)
         try:
             if recovery.segment_bases(directory):
-                log._recover(clean_shutdown, recovery_point, same_boot, high_watermark, log_start_offset, now_ms)
+                log._recover(
+                    clean_shutdown, recovery_point, same_boot, high_watermark, log_start_offset, now_ms
+                )
             else:
                 log.log_start_offset = log.log_end_offset = log.recovery_point = log_start_offset
                 log._activate(Segment(base_offset=log_start_offset), now_ms)
@@ -130,7 +141,13 @@ class Log:
         return log
 
     def _recover(
-        self, clean: bool | None, recovery_point: int, same_boot: bool, high_watermark: int, log_start_offset: int, now_ms: int
+        self,
+        clean: bool | None,
+        recovery_point: int,
+        same_boot: bool,
+        high_watermark: int,
+        log_start_offset: int,
+        now_ms: int,
     ) -> None:
         directory = self.directory
         if clean is None:
@@ -139,13 +156,20 @@ class Log:
             clean = mark is not None and mark == (base, recovery.describe_segment(directory, base).size)
         directory.remove(checkpoints.CLEAN_MARK)
         found = recovery.recover_segments(
-            directory, self._config, clean=clean, recovery_point=recovery_point, high_watermark=high_watermark, same_boot=same_boot
+            directory,
+            self._config,
+            clean=clean,
+            recovery_point=recovery_point,
+            high_watermark=high_watermark,
+            same_boot=same_boot,
         )
         self.cut_bytes = found.cut_bytes
         self.log_end_offset = found.end_offset
         self.log_start_offset = min(max(log_start_offset, found.segments[0].base_offset), found.end_offset)
         self._epochs.truncate_from_end(found.end_offset)
-        self._producers, _ = recovery.restore_producers(directory, found.segments, found.end_offset, self._epochs)
+        self._producers, _ = recovery.restore_producers(
+            directory, found.segments, found.end_offset, self._epochs
+        )
         self._snapshot_due = self._config.snapshot_interval_bytes
         self._epoch = self._epochs.latest
         self.recovery_point = found.end_offset if clean else min(max(recovery_point, 0), found.end_offset)
@@ -158,12 +182,19 @@ class Log:
         """Maps a segment as the active one; its files are cut to what they hold, so growth reads as zeros."""
         offset_entries, time_entries = (found.offset_entries, found.time_entries) if found else (0, 0)
         active = ActiveSegment(
-            self.directory, self._config, segment, offset_entries=offset_entries, time_entries=time_entries, now_ms=now_ms
+            self.directory,
+            self._config,
+            segment,
+            offset_entries=offset_entries,
+            time_entries=time_entries,
+            now_ms=now_ms,
         )
         active.since_index = found.since_index if found else 0
         self._active = active
         device, inode = active.file.identity()
-        mark = checkpoints.TrustMark(boot_id=self._boot_id, device=device, inode=inode, base_offset=segment.base_offset)
+        mark = checkpoints.TrustMark(
+            boot_id=self._boot_id, device=device, inode=inode, base_offset=segment.base_offset
+        )
         checkpoints.write_trust_mark(self.directory, mark)
         self.segment_generation += 1
         self._set_limits()
@@ -171,7 +202,11 @@ class Log:
     def _set_limits(self) -> None:
         active, config = self._active, self._config
         self._last_offset_max = active.base_offset + RELATIVE_OFFSET_MAX
-        self._roll_at = active.first_timestamp + config.segment_ms if active.end and active.first_timestamp >= 0 else FOREVER
+        self._roll_at = (
+            active.first_timestamp + config.segment_ms
+            if active.end and active.first_timestamp >= 0
+            else FOREVER
+        )
 
     @property
     def config(self) -> LogConfig:
@@ -184,7 +219,10 @@ class Log:
         self._max_message_bytes = config.max_message_bytes
         self._interval = config.index_interval_bytes
         self._after_max_ms = min(config.message_timestamp_after_max_ms, FOREVER)
-        self._rare = config.message_timestamp_type == "LogAppendTime" or config.message_timestamp_before_max_ms < FOREVER
+        self._rare = (
+            config.message_timestamp_type == "LogAppendTime"
+            or config.message_timestamp_before_max_ms < FOREVER
+        )
         if hasattr(self, "_active"):
             self._set_limits()
 
@@ -229,7 +267,9 @@ class Log:
         """All segments, the active one last."""
         return [*self._segments, self._active.as_segment()]
 
-    def append_as_leader(self, source: Buffer, leader_epoch: int, now_ms: int, *, from_client: bool = True) -> Appended:
+    def append_as_leader(
+        self, source: Buffer, leader_epoch: int, now_ms: int, *, from_client: bool = True
+    ) -> Appended:
         """Appends one batch; KafkaError with Kafka's code if it is refused. `source` may change while it is read."""
         active = self._active
         size, start = len(source), active.end
@@ -241,8 +281,8 @@ class Log:
         # (R) copy first and check the copy: the source may be a client's memory, and change after a check
         length = PREFIX.unpack(data[:LENGTH_PREFIX])[1]  # any base offset is replaced, as in Kafka
         file.store(start + LENGTH_PREFIX, data[LENGTH_PREFIX:])
-        _, magic, crc, attributes, delta, _, timestamp, producer_id, producer_epoch, sequence, count = AFTER_PREFIX.unpack_from(
-            view, start + LENGTH_PREFIX
+        _, magic, crc, attributes, delta, _, timestamp, producer_id, producer_epoch, sequence, count = (
+            AFTER_PREFIX.unpack_from(view, start + LENGTH_PREFIX)
         )
         base_offset = self.log_end_offset
         last_offset = base_offset + delta
@@ -254,7 +294,9 @@ class Log:
             if magic != 2 or delta < 0 or count != delta + 1 or not 0 <= attributes <= 4:
                 self._check_rare(magic, attributes, delta, count, from_client)
             if attributes & 7 == 0 and count * RECORD_SIZE_MIN > size - HEADER_SIZE:
-                raise KafkaError(INVALID_RECORD, f"{count} records cannot fit into {size - HEADER_SIZE} bytes")
+                raise KafkaError(
+                    INVALID_RECORD, f"{count} records cannot fit into {size - HEADER_SIZE} bytes"
+                )
             if leader_epoch != self._epoch:
                 self._begin_epoch(leader_epoch)
             if timestamp > now_ms + self._after_max_ms and from_client and not self._rare:
@@ -266,14 +308,18 @@ class Log:
                     return self._answer_duplicate(original)
             if self._rare or attributes & LOG_APPEND_TIME:
                 timestamp = self._stamp_time(start, end, attributes, timestamp, now_ms, from_client)
-            if start and (timestamp > self._roll_at or last_offset > self._last_offset_max or active.is_index_full):
+            if start and (
+                timestamp > self._roll_at or last_offset > self._last_offset_max or active.is_index_full
+            ):
                 file.zero(start, size)
                 self.roll(now_ms)
                 return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
             if active.since_index > self._interval:
                 active.reserve_index()
         except KafkaError:
-            file.zero(start, size)  # (R) or recovery would take in what was refused, should its first 12 bytes come true
+            file.zero(
+                start, size
+            )  # (R) or recovery would take in what was refused, should its first 12 bytes come true
             raise
         file.store(start + LENGTH_PREFIX, INT32.pack(leader_epoch))
         file.store(start, PREFIX.pack(base_offset, length))  # (R) last: now the batch is there
@@ -288,30 +334,47 @@ class Log:
             active.first_timestamp = timestamp
             self._set_limits()
         if producer_id >= 0:
-            self._producers.update(producer_id, producer_epoch, sequence, base_offset, last_offset, timestamp, attributes)
+            self._producers.update(
+                producer_id, producer_epoch, sequence, base_offset, last_offset, timestamp, attributes
+            )
         self._snapshot_due -= size
         return Appended(
-            base_offset=base_offset, last_offset=last_offset, log_append_time_ms=timestamp if self._stamps_time else -1, end_position=end
+            base_offset=base_offset,
+            last_offset=last_offset,
+            log_append_time_ms=timestamp if self._stamps_time else -1,
+            end_position=end,
         )
 
     @property
     def _stamps_time(self) -> bool:
         return self._rare and self._config.message_timestamp_type == "LogAppendTime"
 
-    def _append_after_room(self, source: Buffer, leader_epoch: int, now_ms: int, from_client: bool) -> Appended:
+    def _append_after_room(
+        self, source: Buffer, leader_epoch: int, now_ms: int, from_client: bool
+    ) -> Appended:
         """The batch does not fit below the limit of the active segment: reserve more, roll, or refuse it."""
         size, active = len(source), self._active
         if size < HEADER_SIZE:
             raise KafkaError(CORRUPT_MESSAGE, f"a record batch of {size} bytes has no whole header")
         if size > self._max_message_bytes:
-            raise KafkaError(MESSAGE_TOO_LARGE, f"a record batch of {size} bytes exceeds max.message.bytes {self._max_message_bytes}")
+            raise KafkaError(
+                MESSAGE_TOO_LARGE,
+                f"a record batch of {size} bytes exceeds max.message.bytes {self._max_message_bytes}",
+            )
         if size > self._config.segment_bytes:
-            raise KafkaError(RECORD_LIST_TOO_LARGE, f"a record batch of {size} bytes exceeds segment.bytes {self._config.segment_bytes}")
-        if active.end and active.end + size > min(active.size_max, max(self._config.segment_bytes, active.end)):
+            raise KafkaError(
+                RECORD_LIST_TOO_LARGE,
+                f"a record batch of {size} bytes exceeds segment.bytes {self._config.segment_bytes}",
+            )
+        if active.end and active.end + size > min(
+            active.size_max, max(self._config.segment_bytes, active.end)
+        ):
             source = bytes(source)
             check_batch(source)  # only a sound batch may cost a roll
             self.roll(now_ms)
-        elif not active.end and size > active.size_max:  # segment.bytes was raised since this empty segment was made
+        elif (
+            not active.end and size > active.size_max
+        ):  # segment.bytes was raised since this empty segment was made
             self._active.close(cut=True)
             self._activate(Segment(base_offset=self.log_end_offset), now_ms)
         if self._snapshot_due <= 0:
@@ -356,15 +419,21 @@ class Log:
 
     def _begin_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self._epoch:
-            raise KafkaError(NOT_LEADER_OR_FOLLOWER, f"leader epoch {leader_epoch} is older than {self._epoch}")
+            raise KafkaError(
+                NOT_LEADER_OR_FOLLOWER, f"leader epoch {leader_epoch} is older than {self._epoch}"
+            )
         self._epochs.assign(leader_epoch, self.log_end_offset)
         self._epoch = leader_epoch
 
-    def _check_producer(self, producer_id: int, epoch: int, sequence: int, delta: int, attributes: int) -> KeptBatch | None:
+    def _check_producer(
+        self, producer_id: int, epoch: int, sequence: int, delta: int, attributes: int
+    ) -> KeptBatch | None:
         if attributes & CONTROL:
             return None
         if sequence < 0 or epoch < 0:
-            raise KafkaError(INVALID_RECORD, f"producer {producer_id} with epoch {epoch} and sequence {sequence}")
+            raise KafkaError(
+                INVALID_RECORD, f"producer {producer_id} with epoch {epoch} and sequence {sequence}"
+            )
         return self._producers.check(producer_id, epoch, sequence, next_sequence(sequence, delta))
 
     def _answer_duplicate(self, original: KeptBatch) -> Appended:
@@ -373,15 +442,24 @@ class Log:
             log_append_time_ms=original.timestamp if self._stamps_time else -1,
         )  # fmt: skip
 
-    def _stamp_time(self, start: int, end: int, attributes: int, timestamp: int, now_ms: int, from_client: bool) -> int:
+    def _stamp_time(
+        self, start: int, end: int, attributes: int, timestamp: int, now_ms: int, from_client: bool
+    ) -> int:
         """LogAppendTime: the batch takes the broker's time; CreateTime: it must not claim to have it. Both are in the CRC."""
         file, config = self._active.file, self._config
         if config.message_timestamp_type == "LogAppendTime":
             wanted, timestamp = attributes | LOG_APPEND_TIME, now_ms
             file.store(start + MAX_TIMESTAMP_AT, TIMESTAMP.pack(timestamp))
         else:
-            if from_client and not now_ms - config.message_timestamp_before_max_ms <= timestamp <= now_ms + self._after_max_ms:
-                raise KafkaError(INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}")
+            if (
+                from_client
+                and not now_ms - config.message_timestamp_before_max_ms
+                <= timestamp
+                <= now_ms + self._after_max_ms
+            ):
+                raise KafkaError(
+                    INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}"
+                )
             wanted = attributes & ~LOG_APPEND_TIME
             if wanted == attributes:
                 return timestamp
@@ -405,7 +483,9 @@ class Log:
     def _take_snapshot(self) -> None:
         """Producer state as of the end, so that a replay is bounded; replaces the last one taken inside this segment."""
         bases = {segment.base_offset for segment in self._segments} | {self._active.base_offset}
-        self.directory.replace(file_name(self.log_end_offset, SNAPSHOT_SUFFIX), self._producers.encode(), durable=False)
+        self.directory.replace(
+            file_name(self.log_end_offset, SNAPSHOT_SUFFIX), self._producers.encode(), durable=False
+        )
         for name in self.directory.names():
             offset = offset_of(name, SNAPSHOT_SUFFIX)
             if offset is not None and offset < self.log_end_offset and offset not in bases:
@@ -428,7 +508,9 @@ class Log:
             return
         flush = self.begin_flush()
         try:
-            self._epochs.write(durable=True)  # before the recovery point passes where an epoch began: it would not be replayed
+            self._epochs.write(
+                durable=True
+            )  # before the recovery point passes where an epoch began: it would not be replayed
             flush.run()
         except OSError as error:
             raise storage_error(error, f"cannot sync {self.name}") from error

@@ -56,7 +56,9 @@ class IndexWriter:
     __slots__ = ("_count", "_entry_size", "_file", "capacity")
 
     def __init__(self, directory: Directory, name: str, size: int, entry_size: int, count: int) -> None:
-        self.capacity = max(size // entry_size, count + 2)  # a smaller segment.index.bytes must not cut entries
+        self.capacity = max(
+            size // entry_size, count + 2
+        )  # a smaller segment.index.bytes must not cut entries
         self._file: MappedFile = directory.open_mapped(name, self.capacity * entry_size)
         self._entry_size, self._count = entry_size, count
         self._file.reserve(max(FIRST_RESERVE, count * entry_size))

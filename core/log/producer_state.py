@@ -57,7 +57,9 @@ class ProducerState:
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
 
-    def check(self, producer_id: int, epoch: int, first_sequence: int, last_sequence: int) -> KeptBatch | None:
+    def check(
+        self, producer_id: int, epoch: int, first_sequence: int, last_sequence: int
+    ) -> KeptBatch | None:
         """The batch this one repeats, or None if it may be appended; KafkaError if neither. Kafka's order of checks."""
         producer = self.producers.get(producer_id)
         if producer is None:  # any sequence is fine: retention may have removed what came before
@@ -67,27 +69,42 @@ class ProducerState:
                 if batch.first_sequence == first_sequence and batch.last_sequence == last_sequence:
                     return batch
         if epoch < producer.epoch:
-            raise KafkaError(INVALID_PRODUCER_EPOCH, f"epoch {epoch} of producer {producer_id} is older than {producer.epoch}")
+            raise KafkaError(
+                INVALID_PRODUCER_EPOCH,
+                f"epoch {epoch} of producer {producer_id} is older than {producer.epoch}",
+            )
         if epoch != producer.epoch:
             if first_sequence != 0 and producer.epoch != NO_PRODUCER_EPOCH:
-                raise KafkaError(OUT_OF_ORDER_SEQUENCE_NUMBER, f"a new epoch starts with sequence 0, not {first_sequence}")
+                raise KafkaError(
+                    OUT_OF_ORDER_SEQUENCE_NUMBER, f"a new epoch starts with sequence 0, not {first_sequence}"
+                )
             return None
         last = producer.last_sequence
         if first_sequence != last + 1 and not (first_sequence == 0 and last == SEQUENCE_MAX):
             raise KafkaError(
-                OUT_OF_ORDER_SEQUENCE_NUMBER, f"producer {producer_id}: sequence {first_sequence} does not follow {last}"
+                OUT_OF_ORDER_SEQUENCE_NUMBER,
+                f"producer {producer_id}: sequence {first_sequence} does not follow {last}",
             )
         return None
 
     def update(
-        self, producer_id: int, epoch: int, base_sequence: int, base_offset: int, last_offset: int, timestamp: int, attributes: int
+        self,
+        producer_id: int,
+        epoch: int,
+        base_sequence: int,
+        base_offset: int,
+        last_offset: int,
+        timestamp: int,
+        attributes: int,
     ) -> None:
         """A batch is in the log, whether appended or replayed."""
         if producer_id == NO_PRODUCER_ID:
             return
         producer = self.producers.get(producer_id)
         if producer is None:
-            producer = self.producers[producer_id] = Producer(epoch=epoch, batches=deque(maxlen=BATCHES_KEPT), last_timestamp=timestamp)
+            producer = self.producers[producer_id] = Producer(
+                epoch=epoch, batches=deque(maxlen=BATCHES_KEPT), last_timestamp=timestamp
+            )
         if attributes & CONTROL:  # a marker ends the transaction and carries no sequence
             if epoch > producer.epoch:
                 producer.epoch = epoch
@@ -109,7 +126,11 @@ class ProducerState:
 
     def first_unstable_offset(self) -> int | None:
         """Where the oldest open transaction began, None if none is open."""
-        starts = [producer.transaction_start for producer in self.producers.values() if producer.transaction_start >= 0]
+        starts = [
+            producer.transaction_start
+            for producer in self.producers.values()
+            if producer.transaction_start >= 0
+        ]
         return min(starts, default=None)
 
     def expire(self, now_ms: int, expiration_ms: int) -> None:
@@ -142,12 +163,25 @@ def decode_snapshot(data: bytes) -> ProducerState | None:
     state = ProducerState()
     try:
         version, crc, count = SNAPSHOT_HEAD.unpack_from(data)
-        if version != VERSION or crc32c(data[CRC_END:]) != crc or len(data) != SNAPSHOT_HEAD.size + count * SNAPSHOT_ENTRY.size:
+        if (
+            version != VERSION
+            or crc32c(data[CRC_END:]) != crc
+            or len(data) != SNAPSHOT_HEAD.size + count * SNAPSHOT_ENTRY.size
+        ):
             return None
     except StructError:
         return None
     for entry in SNAPSHOT_ENTRY.iter_unpack(data[SNAPSHOT_HEAD.size :]):
-        producer_id, epoch, last_sequence, last_offset, delta, timestamp, coordinator_epoch, transaction_start = entry
+        (
+            producer_id,
+            epoch,
+            last_sequence,
+            last_offset,
+            delta,
+            timestamp,
+            coordinator_epoch,
+            transaction_start,
+        ) = entry
         batches: deque[KeptBatch] = deque(maxlen=BATCHES_KEPT)
         if last_offset >= 0:
             batches.append(
@@ -157,6 +191,10 @@ def decode_snapshot(data: bytes) -> ProducerState | None:
                 )
             )  # fmt: skip
         state.producers[producer_id] = Producer(
-            epoch=epoch, batches=batches, last_timestamp=timestamp, coordinator_epoch=coordinator_epoch, transaction_start=transaction_start
+            epoch=epoch,
+            batches=batches,
+            last_timestamp=timestamp,
+            coordinator_epoch=coordinator_epoch,
+            transaction_start=transaction_start,
         )
     return state

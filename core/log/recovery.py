@@ -71,7 +71,9 @@ class Rebuilt:
 
     def index_time(self) -> None:
         """The largest timestamp so far, if it is new."""
-        last = time_index.ENTRY.unpack(self.times[-time_index.ENTRY_SIZE :])[0] if self.times else NO_TIMESTAMP
+        last = (
+            time_index.ENTRY.unpack(self.times[-time_index.ENTRY_SIZE :])[0] if self.times else NO_TIMESTAMP
+        )
         if self.segment.max_timestamp > last:
             relative = self.segment.max_timestamp_offset - self.segment.base_offset
             self.times += time_index.ENTRY.pack(self.segment.max_timestamp, relative)
@@ -116,7 +118,10 @@ def describe_segment(directory: Directory, base: int) -> Segment:
 def _trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, bytes]:
     """The entries of both indexes as far as they may be followed; empty if they contradict themselves."""
     found: list[bytes] = []
-    for suffix, entry_size in ((INDEX_SUFFIX, offset_index.ENTRY_SIZE), (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE)):
+    for suffix, entry_size in (
+        (INDEX_SUFFIX, offset_index.ENTRY_SIZE),
+        (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE),
+    ):
         data = directory.read(file_name(base, suffix)) or b""
 
         def read(position: int, length: int, data: bytes = data) -> bytes:
@@ -135,7 +140,9 @@ def _trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes,
     return offsets, times
 
 
-def scan_segment(directory: Directory, base: int, config: LogConfig, *, tail_only: bool, check: bool) -> tuple[Rebuilt, int, int]:
+def scan_segment(
+    directory: Directory, base: int, config: LogConfig, *, tail_only: bool, check: bool
+) -> tuple[Rebuilt, int, int]:
     """Reads a segment until its first unsound batch: (what it holds, its next offset, bytes read)."""
     segment = Segment(base_offset=base)
     file = directory.open_read(segment.log_name)
@@ -189,7 +196,13 @@ def cut_log_file(directory: Directory, name: str, size: int, *, new_inode: bool)
 
 
 def recover_segments(
-    directory: Directory, config: LogConfig, *, clean: bool, recovery_point: int, high_watermark: int, same_boot: bool
+    directory: Directory,
+    config: LogConfig,
+    *,
+    clean: bool,
+    recovery_point: int,
+    high_watermark: int,
+    same_boot: bool,
 ) -> Recovered:
     """Repairs the segments of a directory that holds at least one."""
     bases = segment_bases(directory)
@@ -201,12 +214,16 @@ def recover_segments(
     result = Recovered(segments=segments, end_offset=bases[first])
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
-        rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=clean or trust_cache, check=not clean)
+        rebuilt, end_offset, read = scan_segment(
+            directory, base, config, tail_only=clean or trust_cache, check=not clean
+        )
         result.scanned_bytes += read
         file = directory.open_read(file_name(base, LOG_SUFFIX))
         whole = file.size()
         file.release()
-        if clean and whole != rebuilt.segment.size:  # it does not agree with itself after all: believe nothing unread
+        if (
+            clean and whole != rebuilt.segment.size
+        ):  # it does not agree with itself after all: believe nothing unread
             rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
             result.scanned_bytes += read
         result.end_offset = end_offset
@@ -248,7 +265,9 @@ def restore_producers(
     state, start = ProducerState(), segments[0].base_offset
     snapshots = sorted(o for name in directory.names() if (o := offset_of(name, SNAPSHOT_SUFFIX)) is not None)
     for offset in reversed(snapshots):
-        if offset > end_offset:  # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
+        if (
+            offset > end_offset
+        ):  # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
             directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
             continue
         found = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
@@ -264,7 +283,9 @@ def restore_producers(
     return state, start
 
 
-def _replay(directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs) -> None:
+def _replay(
+    directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs
+) -> None:
     index = directory.read(file_name(segment.base_offset, INDEX_SUFFIX)) or b""
 
     def read(position: int, length: int) -> bytes:

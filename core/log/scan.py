@@ -18,11 +18,20 @@ def scan(file: ReadFile, start: int, end: int, *, check: bool) -> Iterator[tuple
             if len(chunk) < HEADER_SIZE:
                 return
         header = parse_header(chunk, at)
-        if header.magic != MAGIC or header.size < HEADER_SIZE or header.size > end - position or header.base_offset < 0:
+        if (
+            header.magic != MAGIC
+            or header.size < HEADER_SIZE
+            or header.size > end - position
+            or header.base_offset < 0
+        ):
             return
         if check:
             if len(chunk) - at < header.size:
-                chunk, chunk_at, at = file.read(position, max(header.size, min(CHUNK, end - position))), position, 0
+                chunk, chunk_at, at = (
+                    file.read(position, max(header.size, min(CHUNK, end - position))),
+                    position,
+                    0,
+                )
             if check_stored(memoryview(chunk)[at : at + header.size], header):
                 return
         yield position, header

@@ -64,7 +64,14 @@ class ActiveSegment:
     )  # fmt: skip
 
     def __init__(
-        self, directory: Directory, config: LogConfig, segment: Segment, *, offset_entries: int = 0, time_entries: int = 0, now_ms: int
+        self,
+        directory: Directory,
+        config: LogConfig,
+        segment: Segment,
+        *,
+        offset_entries: int = 0,
+        time_entries: int = 0,
+        now_ms: int,
     ) -> None:
         self._directory = directory
         self.base_offset, self.end = segment.base_offset, segment.size
@@ -77,10 +84,18 @@ class ActiveSegment:
         self.file: MappedFile = directory.open_mapped(segment.log_name, self._size)
         self.view = self.file.view
         self._offsets = IndexWriter(
-            directory, file_name(self.base_offset, INDEX_SUFFIX), config.segment_index_bytes, offset_index.ENTRY_SIZE, offset_entries
+            directory,
+            file_name(self.base_offset, INDEX_SUFFIX),
+            config.segment_index_bytes,
+            offset_index.ENTRY_SIZE,
+            offset_entries,
         )
         self._times = IndexWriter(
-            directory, file_name(self.base_offset, TIME_INDEX_SUFFIX), config.segment_index_bytes, time_index.ENTRY_SIZE, time_entries
+            directory,
+            file_name(self.base_offset, TIME_INDEX_SUFFIX),
+            config.segment_index_bytes,
+            time_index.ENTRY_SIZE,
+            time_entries,
         )
         self._times_last = NO_TIMESTAMP
         if time_entries:
@@ -112,7 +127,9 @@ class ActiveSegment:
                 if end > reserved:
                     raise
         reserved = self.file.reserved
-        self.limit = reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
+        self.limit = (
+            reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
+        )
 
     def reserve_index(self) -> None:
         """Room for the next entries, before the batch is published: a full disk must not fail after that."""
@@ -128,7 +145,9 @@ class ActiveSegment:
 
     def _index_time(self) -> None:
         if self.max_timestamp > self._times_last:
-            self._times.append(time_index.ENTRY.pack(self.max_timestamp, self.max_timestamp_offset - self.base_offset))
+            self._times.append(
+                time_index.ENTRY.pack(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+            )
             self._times_last = self.max_timestamp
 
     def truncate(self, segment: Segment, offset_entries: int, time_entries: int) -> None:

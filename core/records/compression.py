@@ -44,7 +44,9 @@ def _unsnap_block(data: bytes, limit: int) -> bytes:
     from cramjam import snappy as module
 
     snappy = cast("Any", module)
-    size = int(snappy.decompress_raw_len(data))  # asked first: the library allocates whatever the header claims
+    size = int(
+        snappy.decompress_raw_len(data)
+    )  # asked first: the library allocates whatever the header claims
     if size > limit:
         raise _too_large(limit)
     if size > len(data) * SNAPPY_RATIO_MAX:
@@ -89,7 +91,9 @@ def _unzstd(data: bytes, limit: int) -> bytes:
     zstandard = cast("Any", module)
     if zstandard.get_frame_parameters(data).window_size > max(ZSTD_WINDOW_MAX, limit):
         raise _too_large(limit)
-    reader = zstandard.ZstdDecompressor(max_window_size=128 * 1024 * 1024).stream_reader(data, read_across_frames=True)
+    reader = zstandard.ZstdDecompressor(max_window_size=128 * 1024 * 1024).stream_reader(
+        data, read_across_frames=True
+    )
     pieces: list[bytes] = []
     left = limit
     while piece := reader.read(min(left + 1, 1024 * 1024)):  # a stream: the claimed content size buys nothing
@@ -100,7 +104,12 @@ def _unzstd(data: bytes, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-_DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {GZIP: _gunzip, SNAPPY: _unsnap, LZ4: _unlz4, ZSTD: _unzstd}
+_DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
+    GZIP: _gunzip,
+    SNAPPY: _unsnap,
+    LZ4: _unlz4,
+    ZSTD: _unzstd,
+}
 
 
 def decompress(codec: int, data: bytes, limit: int) -> bytes:

@@ -132,7 +132,9 @@ def iterate_batch(batch: Buffer, *, limit: int = DECOMPRESSED_BYTES_MAX) -> Iter
     return decode_records(decompress(header.codec, body, limit), header)
 
 
-def iterate_batches(data: Buffer, *, limit: int = DECOMPRESSED_BYTES_MAX) -> Iterator[tuple[BatchHeader, Iterator[DecodedRecord]]]:
+def iterate_batches(
+    data: Buffer, *, limit: int = DECOMPRESSED_BYTES_MAX
+) -> Iterator[tuple[BatchHeader, Iterator[DecodedRecord]]]:
     """Each whole batch of a fetched range; a batch cut short at the end is left out, as every client does."""
     position, size = 0, len(data)
     view = memoryview(data)

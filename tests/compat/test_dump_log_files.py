@@ -18,9 +18,21 @@ pytestmark = pytest.mark.skipif(
 
 def dump(files: list[Path], *options: str) -> str:
     """What the tool prints of the files; it must not fail."""
-    command = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*", "org.apache.kafka.tools.DumpLogSegments", *options]
+    command = [
+        "java",
+        "-Xmx256m",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        f"{JARS}/*",
+        "org.apache.kafka.tools.DumpLogSegments",
+        *options,
+    ]
     done = subprocess.run(
-        [*command, "--files", ",".join(map(str, files))], capture_output=True, text=True, timeout=120, check=False
+        [*command, "--files", ",".join(map(str, files))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -31,7 +43,9 @@ def test_dump_log_segments_reads_logs_indexes_and_snapshots(tmp_path: Path, cras
     log = open_log(tmp_path)
     fill(log, 800)
     for sequence in range(5):
-        log.append_as_leader(batch("p", producer=77, sequence=sequence, timestamp=NOW + 900 + sequence), 1, NOW)
+        log.append_as_leader(
+            batch("p", producer=77, sequence=sequence, timestamp=NOW + 900 + sequence), 1, NOW
+        )
     log.close(clean=not crash)
     if crash:
         log = open_log(tmp_path, same_boot=False)

@@ -16,11 +16,21 @@ def open_log(path: Path, config: LogConfig = SMALL, **options: int | bool) -> Lo
     return Log.open(RealDirectory(str(path)), "t-0", config, now_ms=NOW, **options)  # type: ignore[arg-type]
 
 
-def batch(text: str, *, producer: int = -1, sequence: int = -1, records: int = 1, epoch: int = 0, timestamp: int = NOW) -> bytes:
+def batch(
+    text: str,
+    *,
+    producer: int = -1,
+    sequence: int = -1,
+    records: int = 1,
+    epoch: int = 0,
+    timestamp: int = NOW,
+) -> bytes:
     """A batch of equal records."""
     items = [NewRecord(value=text.encode(), timestamp=timestamp + i) for i in range(records)]
     return bytes(
-        build_batch(items, producer_id=producer, producer_epoch=epoch if producer >= 0 else -1, base_sequence=sequence)
+        build_batch(
+            items, producer_id=producer, producer_epoch=epoch if producer >= 0 else -1, base_sequence=sequence
+        )
     )
 
 

@@ -41,7 +41,9 @@ def test_files_are_cut_to_what_they_hold_at_close(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 @pytest.mark.parametrize("same_boot", [True, False])
-def test_everything_is_there_after_a_close_or_the_death_of_the_process(tmp_path: Path, clean: bool, same_boot: bool) -> None:
+def test_everything_is_there_after_a_close_or_the_death_of_the_process(
+    tmp_path: Path, clean: bool, same_boot: bool
+) -> None:
     log = open_log(tmp_path)
     fill(log, 1000)
     end, segments = log.log_end_offset, [s.base_offset for s in log.segments]
