@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from tailrace.core.errors import NONE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.core.metadata.requests import NewTopic
 from tailrace.workers.control import CreateTopics, TopicResults
+from tailrace.workers.gateway.leaders import LEADERS_TIMEOUT_MS, await_leaders
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer
     from tailrace.workers.gateway.gateway import Gateway
 
 CREATION_TIMEOUT_MS = 5_000
-LEADERS_TIMEOUT_MS = 1_000
-LEADERS_POLL_MS = 5
 
 OnMade = Callable[[dict[str, int]], None]  # name -> error code; NONE: the image has it
 
@@ -68,25 +67,11 @@ class AutoCreation:
                 made.append(name)
             else:
                 self._end(name, result.error_code)
-        self._await_leaders(made, self._gateway.now_ms() + LEADERS_TIMEOUT_MS)
+        await_leaders(self._gateway, made, LEADERS_TIMEOUT_MS, lambda: self._end_all(made))
 
-    def _await_leaders(self, names: list[str], deadline_ms: int) -> None:
-        now_ms = self._gateway.now_ms()
-        leaderless = [name for name in names if now_ms < deadline_ms and not self._is_led(name)]
+    def _end_all(self, names: list[str]) -> None:
         for name in names:
-            if name not in leaderless:
-                self._end(name, NONE)
-        if leaderless:
-            self._gateway.timers.schedule(
-                now_ms + LEADERS_POLL_MS, lambda: self._await_leaders(leaderless, deadline_ms)
-            )
-
-    def _is_led(self, name: str) -> bool:
-        topic = self._gateway.image.topics_by_name.get(name)
-        if topic is None:
-            return True  # deleted meanwhile: nothing to wait for
-        error_of = self._gateway.partitions.error_of
-        return all(error_of(topic.topic_id, index) == NONE for index in range(len(topic.partitions)))
+            self._end(name, NONE)
 
     def _end(self, name: str, code: int) -> None:
         for end_one in self._making.pop(name, ()):

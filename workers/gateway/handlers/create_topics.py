@@ -15,6 +15,7 @@ from tailrace.core.protocol.messages.create_topics import (
     CreateTopicsResponseTopic,
 )
 from tailrace.workers.control import CreateTopics, TopicResults
+from tailrace.workers.gateway.leaders import await_leaders
 
 if TYPE_CHECKING:
     from tailrace.core.config import BrokerConfig
@@ -30,8 +31,18 @@ TIMED_OUT = "The request timed out."
 
 
 def handle(gateway: Gateway, request: Request) -> None:
-    """Ask the controller; the topic need not be led yet when the client hears of it, as in Kafka."""
+    """Ask the controller; then wait, within the client's time, for leaders of what was made."""
     asked: CreateTopicsRequest = request.decode()
+    deadline_ms = gateway.now_ms() + asked.timeout_ms
+
+    def on_answer(answer: Answer) -> None:
+        made: list[str] = []
+        if isinstance(answer, TopicResults) and not asked.validate_only:
+            results = zip(asked.topics, answer.results, strict=True)
+            made = [topic.name for topic, result in results if result.error_code == NONE]
+        left_ms = deadline_ms - gateway.now_ms()
+        await_leaders(gateway, made, left_ms, lambda: _respond(gateway, request, asked, answer))
+
     gateway.controller.ask(
         lambda request_id: CreateTopics(
             request_id=request_id,
@@ -39,7 +50,7 @@ def handle(gateway: Gateway, request: Request) -> None:
             validate_only=asked.validate_only,
             timeout_ms=asked.timeout_ms,
         ),
-        lambda answer: _respond(gateway, request, asked, answer),
+        on_answer,
         asked.timeout_ms,
     )
 

@@ -16,8 +16,9 @@ from tailrace.core.errors import (
 from tailrace.core.protocol.apis import METADATA
 from tailrace.core.protocol.messages.metadata import NO_OPERATIONS, MetadataRequest, MetadataRequestTopic
 from tailrace.core.protocol.schema import NO_ID
-from tailrace.workers.gateway.auto_creation import CREATION_TIMEOUT_MS, LEADERS_TIMEOUT_MS
+from tailrace.workers.gateway.auto_creation import CREATION_TIMEOUT_MS
 from tailrace.workers.gateway.handlers.metadata import handle
+from tailrace.workers.gateway.leaders import LEADERS_TIMEOUT_MS
 from tests.unit.workers.gateway.fakes import NODE_ID, FakeGateway, FakeRequest
 
 UNKNOWN_ID = b"u" * 16

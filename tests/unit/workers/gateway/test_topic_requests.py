@@ -6,6 +6,7 @@ import pytest
 
 from tailrace.core.errors import (
     INVALID_REQUEST,
+    KAFKA_STORAGE_ERROR,
     NONE,
     REQUEST_TIMED_OUT,
     TOPIC_ALREADY_EXISTS,
@@ -86,6 +87,28 @@ def test_a_check_makes_nothing() -> None:
     (checked,) = _create(gateway, _topic("one", 3), only=True).answer.topics
     assert (checked.error_code, checked.num_partitions) == (NONE, 3)
     assert gateway.image.topics_by_name == {}
+
+
+def test_the_answer_waits_for_leaders_within_the_clients_time() -> None:
+    gateway = FakeGateway()
+    gateway.has_leaders = False
+    patient = _create(gateway, _topic("one", 3))
+    hasty = gateway.ask(
+        create_topics.handle, CREATE_TOPICS, 7, CreateTopicsRequest([_topic("two")], timeout_ms=20)
+    )
+    gateway.advance(30)
+    assert hasty.answer.topics[0].error_code == NONE
+    assert patient.answers == []
+    gateway.has_leaders = True
+    gateway.advance(10)
+    assert patient.answer.topics[0].error_code == NONE
+    assert gateway.timers.next_deadline_ms() is None
+
+
+def test_a_partition_that_failed_is_not_waited_for() -> None:
+    gateway = FakeGateway()
+    gateway.leaderless = {0: KAFKA_STORAGE_ERROR}
+    assert _create(gateway, _topic("one", 3)).answer.topics[0].error_code == NONE
 
 
 def test_no_controller_in_time() -> None:
