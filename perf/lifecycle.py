@@ -23,7 +23,7 @@ def connect(endpoint: Endpoint, give_up: float) -> wire.Connection:
 
 
 def start_up(peer: Peer, batch: Batch) -> Figures:
-    """Seconds from spawning the broker to the first acknowledged record; requests answered in its first 3 s.
+    """Seconds from spawning the broker to the first acknowledged record; requests in the 3 s after that.
 
     The broker's storage is made; its first topic is not.
     """
@@ -37,7 +37,7 @@ def start_up(peer: Peer, batch: Batch) -> Figures:
         pipeline = Pipeline(connection, topic, batch, acks=-1, in_flight=5)
         pipeline.run(0, 0)
         first = time.perf_counter() - begin
-        requests, _ = pipeline.run(begin + FIRST_SECONDS - time.perf_counter(), 1 << 40)
+        requests, _ = pipeline.run(FIRST_SECONDS, 1 << 40)
     return {"first produce s": first, "requests in 3 s": float(requests)}
 
 

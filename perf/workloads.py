@@ -91,7 +91,7 @@ WORKLOADS = [
     _fetch("1 MiB", 1 << 20),
 ]
 
-START_UP, REQUESTS, MEMORY, IDLE = "start to first produce", "requests in the first 3 s", "memory", "idle"
+START_UP, REQUESTS, MEMORY, IDLE = "start to first produce", "requests in the 3 s after it", "memory", "idle"
 
 TARGETS = [
     *(Target(row.name, "tcp", None, 0.8) for row in ROUND_TRIP),
