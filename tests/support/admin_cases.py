@@ -86,22 +86,28 @@ def _without_id(name: str, value: object) -> object:
 
 
 def topic(name: str | None = None, topic_id: bytes = NO_ID) -> MetadataRequestTopic:
+    """A topic of a Metadata request."""
     return MetadataRequestTopic(topic_id=topic_id, name=name)
 
 
 def new(name: str, partitions: int = 1, replicas: int = 1, **more: Any) -> CreateTopicsRequestTopic:
+    """A topic of a CreateTopics request."""
     return CreateTopicsRequestTopic(name, partitions, replicas, **more)
 
 
 def config(name: str, value: str | None) -> CreateTopicsRequestConfig:
+    """A config of one."""
     return CreateTopicsRequestConfig(name, value)
 
 
 def placed(partition: int, *brokers: int) -> CreateTopicsRequestAssignment:
+    """A partition of one, placed by hand."""
     return CreateTopicsRequestAssignment(partition, list(brokers))
 
 
 def creations() -> list[Case]:
+    """CreateTopics: shapes, names, placements and configs, good and bad."""
+
     def ask(what: str, version: int, *topics: CreateTopicsRequestTopic, only: bool = False) -> Case:
         return what, CREATE_TOPICS, version, CreateTopicsRequest(list(topics), 10_000, only)
 
@@ -138,6 +144,8 @@ def creations() -> list[Case]:
 
 
 def metadata(id_of: Callable[[str], bytes]) -> list[Case]:
+    """Metadata: every version, names and ids."""
+
     def ask(what: str, version: int, topics: Any, auto: bool = False, **more: Any) -> Case:
         return what, METADATA, version, MetadataRequest(topics, auto, **more)
 
@@ -167,6 +175,7 @@ def metadata(id_of: Callable[[str], bytes]) -> list[Case]:
 
 
 def others() -> list[Case]:
+    """DescribeCluster, InitProducerId, ApiVersions."""
     cases: list[Case] = []
     for version in range(3):
         for operations in (False, True):
@@ -198,6 +207,8 @@ def others() -> list[Case]:
 
 
 def described() -> list[Case]:
+    """DescribeTopicPartitions: pages and cursors."""
+
     def ask(what: str, names: str, limit: int = 2000, cursor: tuple[str, int] | None = None) -> Case:
         at = None if cursor is None else DescribeTopicPartitionsRequestCursor(*cursor)
         topics = [DescribeTopicPartitionsRequestTopic(name) for name in names.split()]
@@ -225,6 +236,8 @@ def described() -> list[Case]:
 
 
 def deletions(id_of: Callable[[str], bytes]) -> list[Case]:
+    """DeleteTopics: names, ids and both."""
+
     def ask(what: str, version: int, *topics: DeleteTopicsRequestTopic, names: str = "") -> Case:
         return what, DELETE_TOPICS, version, DeleteTopicsRequest(list(topics), names.split(), 10_000)
 
