@@ -6,7 +6,7 @@ import re
 from tests.tidy.sources import LAYERS, ROOT, committed, sources
 
 FOLDERS = "core|shm|workers|clients|tailrace|tests|perf"
-NAMED = re.compile(r"(?<![\w/])(?:" + FOLDERS + r")/[\w./*-]*\w+\.(?:py|md|xml|java)")
+NAMED = re.compile(r"(?<![\w/])(?:" + FOLDERS + r")/[\w./*-]+\.(?:py|md|xml|java)")
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "HACKING.md", "LIMITS.md", "CHANGELOG.md")
 
 
