@@ -111,13 +111,13 @@ class ProcessContext:
         self.index = self.slots.index(slot)
         self.eventfd = shared.eventfds[slot]
         self.stopping = False
-        self.doorbell = Doorbell(self.slots, slot, self.eventfd)
+        self.doorbell = Doorbell(self.slots, slot, self.eventfd, edge_triggered=True)
         self.bells = Bells(self.slots, shared.eventfds)
         self.links = Links(self.run_dir, self.slots, shared.heads, slot, incarnation)
         self.outbox = Outbox(self.links, self.bells, self.slots)
         self.inbox = Inbox()
-        self._poll = select.poll()
-        self._poll.register(self.eventfd, select.POLLIN)
+        self._poll = select.epoll()
+        self._poll.register(self.eventfd, select.EPOLLIN | select.EPOLLET)
 
     def ready(self) -> None:
         """Tell the supervisor that this process serves."""
@@ -136,7 +136,7 @@ class ProcessContext:
         return self.stopping or self.links.has_work()
 
     def park(self, poll: Callable[[float], T], timeout_s: float | None) -> T:
-        """Sleep in `poll` (which must watch `context.eventfd`) until something happens; returns what it
+        """Sleep in `poll` (which must watch `context.eventfd`, edge-triggered) until something happens; returns what it
         returned.
         """
         return self.doorbell.park(poll, self.has_work, timeout_s)
@@ -148,7 +148,7 @@ class ProcessContext:
         self.doorbell.park(self._wait_eventfd, self.has_work, timeout_s)
 
     def _wait_eventfd(self, timeout_s: float) -> object:
-        return self._poll.poll(timeout_s * 1000)
+        return self._poll.poll(timeout_s)
 
     def on_stop_signal(self, _signum: int, _frame: FrameType | None) -> None:
         """SIGTERM: the loop sees `stopping` as soon as it is awake."""

@@ -5,7 +5,7 @@ One turn: read sockets and push entries to the workers; publish and ring; take c
 
 import socket
 import time
-from select import EPOLLIN, epoll
+from select import EPOLLET, EPOLLIN, epoll
 
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.fetch_sessions import FetchSessions
@@ -71,7 +71,7 @@ class Gateway:
         """Bind the listeners; Refusal when one cannot be."""
         self.buffers = Buffers(self.context)
         self.context.waiters.clear_waiter(self.waiter)
-        self.epoll.register(self.context.eventfd, EPOLLIN)
+        self.epoll.register(self.context.eventfd, EPOLLIN | EPOLLET)  # never read: each ring is an edge
         backlog = self.config.socket_listen_backlog_size
         run_dir, broker = self.context.run_dir, self.context.broker
         addresses: list[tuple[str, int]] = []
