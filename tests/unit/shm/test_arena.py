@@ -9,7 +9,7 @@ from tailrace.shm.arena import BLOCK_MAX, BLOCK_SIZES, Arena, LargeFile
 
 
 def test_block_has_the_smallest_class_that_fits(tmp_path: Path) -> None:
-    arena = Arena.create(str(tmp_path / "arena"), 8 << 20)
+    arena = Arena.create(str(tmp_path / "arena"), 16 << 20)
     for size, expected in (
         (1, 4096),
         (4096, 4096),
@@ -25,7 +25,7 @@ def test_block_has_the_smallest_class_that_fits(tmp_path: Path) -> None:
 
 def test_bytes_received_here_are_read_by_another_mapping_at_the_same_position(tmp_path: Path) -> None:
     path = str(tmp_path / "arena")
-    arena = Arena.create(path, 1 << 20, owner=5)
+    arena = Arena.create(path, 2 << 20, owner=5)
     worker = Arena.attach(path)
     position = arena.allocate(9)
     assert position is not None
@@ -59,7 +59,7 @@ def test_full_arena_says_none_and_emptied_chunks_change_their_class(tmp_path: Pa
 
 
 def test_block_freed_twice_is_a_broken_owner(tmp_path: Path) -> None:
-    arena = Arena.create(str(tmp_path / "arena"), 1 << 20)
+    arena = Arena.create(str(tmp_path / "arena"), 2 << 20)
     position = arena.allocate(1)
     assert position is not None
     arena.free(position)
