@@ -53,7 +53,7 @@ def check_topic_name(name: str) -> None:
     if not name:
         why = "the empty string is not allowed"
     elif name in (".", ".."):
-        why = "'.' or '..' is not allowed"
+        why = f"'{name}' is not allowed"
     elif len(name) > NAME_LENGTH_MAX:
         why = f"the length of '{name}' is longer than the max allowed length {NAME_LENGTH_MAX}"
     elif not _LEGAL.issuperset(name):
@@ -109,9 +109,12 @@ def create_topics(
 
 def delete_topics(image: MetadataImage, topics: Sequence[TopicToDelete], defaults: TopicDefaults) -> Decision:
     """Topics by name or by id; asking twice for the same one is refused, as in Kafka."""
-    names = Counter(topic.name for topic in topics if topic.name is not None)
-    ids = Counter(topic.topic_id for topic in topics if topic.topic_id != NO_TOPIC_ID)
-    removed: set[bytes] = set()
+    names = Counter(
+        topic.name for topic in topics if topic.name is not None and topic.topic_id == NO_TOPIC_ID
+    )
+    ids = Counter(topic.topic_id for topic in topics if topic.name is None and topic.topic_id != NO_TOPIC_ID)
+    named = {topic.topic_id for name in names if (topic := image.topics_by_name.get(name)) is not None}
+    by_name_and_id = named & ids.keys()
     records: list[Record] = []
     results: list[TopicResult] = []
     for asked in topics:
@@ -119,10 +122,6 @@ def delete_topics(image: MetadataImage, topics: Sequence[TopicToDelete], default
             if not defaults.delete_enabled:
                 raise KafkaError(errors.TOPIC_DELETION_DISABLED, "Topic deletion is disabled.")
             name, topic_id = _find_topic(image, asked, names, ids)
-            if topic_id in removed:
-                raise KafkaError(
-                    errors.INVALID_REQUEST, "The provided topic name maps to an ID that was already supplied."
-                )
         except KafkaError as error:
             results.append(
                 TopicResult(
@@ -133,7 +132,16 @@ def delete_topics(image: MetadataImage, topics: Sequence[TopicToDelete], default
                 )
             )
             continue
-        removed.add(topic_id)
+        if topic_id in by_name_and_id:
+            results.append(
+                TopicResult(
+                    name=name,
+                    topic_id=topic_id,
+                    error_code=errors.INVALID_REQUEST,
+                    error_message="The provided topic name maps to an ID that was already supplied.",
+                )
+            )
+            continue
         records.append(TopicRemoved(topic_id=topic_id))
         results.append(TopicResult(name=name, topic_id=topic_id))
     return Decision(records=records, results=results)
@@ -179,7 +187,7 @@ def _placement(image: MetadataImage, topic: NewTopic, defaults: TopicDefaults) -
             errors.INVALID_REPLICATION_FACTOR,
             f"Unable to replicate the partition {replication_factor} time(s): The target replication factor "
             f"of {replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are "
-            "registered.",
+            "registered or some brokers have all their log directories cordoned.",
         )
     if partition_count > defaults.partitions_free:  # before a list of 2^31 entries is made
         raise KafkaError(

@@ -69,8 +69,8 @@ def test_legal_names_pass(name: str) -> None:
     ("name", "sentence"),
     [
         ("", "Topic name is invalid: the empty string is not allowed"),
-        (".", "Topic name is invalid: '.' or '..' is not allowed"),
-        ("..", "Topic name is invalid: '.' or '..' is not allowed"),
+        (".", "Topic name is invalid: '.' is not allowed"),
+        ("..", "Topic name is invalid: '..' is not allowed"),
         (
             "x" * 250,
             f"Topic name is invalid: the length of '{'x' * 250}' is longer than the max allowed length 249",
@@ -175,6 +175,19 @@ def test_deletions_that_kafka_refuses() -> None:
         errors.INVALID_REQUEST,
         errors.INVALID_REQUEST,
     ]
+
+
+def test_a_topic_named_and_identified_is_not_deleted() -> None:
+    image = one_broker("a", "b")
+    topic_id = image.topics_by_name["a"].topic_id
+    asked = [TopicToDelete(name="a"), TopicToDelete(name="b"), TopicToDelete(topic_id=topic_id)]
+    decision = delete_topics(image, asked, DEFAULTS)
+    assert [(result.name, result.error_code) for result in decision.results] == [
+        ("a", errors.INVALID_REQUEST),
+        ("b", 0),
+        ("a", errors.INVALID_REQUEST),
+    ]
+    assert len(decision.records) == 1
 
 
 def test_deletion_can_be_disabled() -> None:
