@@ -1,5 +1,6 @@
 """kill -9 of every kind of process, again and again, under producers that must not lose anything."""
 
+import contextlib
 import os
 import signal
 from itertools import cycle, islice
@@ -22,23 +23,29 @@ FULL_KILLS = 60
 
 
 def victims(broker: Tailrace, target: str) -> list[int]:
-    """The processes to kill, the supervisor first: what it could still start would not be the test's."""
+    """The processes to kill, the supervisor first; none while the one that is meant is being started."""
     if target == "supervisor":
         return [broker.pid]
     if target == "all":
         return tree(broker.pid)
     status = read_status(str(broker.data))
-    assert status is not None
-    return [process.pid for process in status.processes if process.role == target][:1]
+    processes = status.processes if status is not None else []
+    return [process.pid for process in processes if process.role == target and process.pid > 0][:1]
 
 
 def kill(broker: Tailrace, target: str) -> None:
     """SIGKILL; where the supervisor is gone, wait until its children are too, then start as systemd would."""
+    chosen: list[int] = []
+
+    def choose() -> bool:
+        chosen[:] = victims(broker, target)
+        return bool(chosen)
+
+    wait_until(choose, f"a running {target}")
     everyone = tree(broker.pid)
-    chosen = victims(broker, target)
-    assert chosen, f"no {target} runs"
     for pid in chosen:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it followed its supervisor
+            os.kill(pid, signal.SIGKILL)
     if target in ("supervisor", "all"):
         broker.kill()
         wait_until(
