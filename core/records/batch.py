@@ -6,7 +6,8 @@
       12   partition leader epoch   i32    no     stored by the log
       16   magic (2)                i8     no
       17   CRC-32C of the rest      u32    no
-      21   attributes               i16    yes    0-2 codec, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon
+      21   attributes               i16    yes    0-2 codec, 3 timestamp type, 4 transactional,
+                                                 5 control, 6 delete horizon
       23   last offset delta        i32    yes
       27   base timestamp           i64    yes
       35   max timestamp            i64    yes
@@ -106,8 +107,10 @@ def next_sequence(base: int, delta: int) -> int:
 
 def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     """The header at `position`; nothing is checked but that 61 bytes are there (struct.error otherwise)."""
-    (base_offset, length, leader_epoch, magic, crc, attributes, last_offset_delta, base_timestamp, max_timestamp,
-     producer_id, producer_epoch, base_sequence, record_count) = HEADER.unpack_from(buffer, position)  # fmt: skip
+    (
+        base_offset, length, leader_epoch, magic, crc, attributes, last_offset_delta, base_timestamp,
+        max_timestamp, producer_id, producer_epoch, base_sequence, record_count,
+    ) = HEADER.unpack_from(buffer, position)  # fmt: skip
     return BatchHeader(
         base_offset=base_offset, size=length + LENGTH_PREFIX, leader_epoch=leader_epoch, magic=magic, crc=crc,
         attributes=attributes, last_offset_delta=last_offset_delta, base_timestamp=base_timestamp,
@@ -132,7 +135,7 @@ def check_stored(buffer: memoryview, header: BatchHeader) -> str:
 
 
 def check_batch(source: Buffer) -> BatchHeader:
-    """Checks a whole batch as a leader does before it appends: KafkaError with Kafka's code if it is not sound."""
+    """Checks a whole batch as a leader does before it appends: KafkaError with Kafka's code if unsound."""
     if len(source) < HEADER_SIZE:
         raise KafkaError(CORRUPT_MESSAGE, f"a record batch of {len(source)} bytes has no whole header")
     header = parse_header(source)
@@ -147,7 +150,7 @@ def check_batch(source: Buffer) -> BatchHeader:
 
 
 def header_fault(magic: int, attributes: int, last_offset_delta: int, record_count: int) -> str:
-    """Why Kafka's LogValidator refuses such a header from a client or a leader's own code; "" if it does not."""
+    """Why Kafka's LogValidator refuses such a header from a client or a leader; "" if it does not."""
     if magic != MAGIC:
         return f"record batch magic {magic}: only version 2 is served"
     if last_offset_delta < 0:

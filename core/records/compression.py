@@ -1,7 +1,8 @@
 """The four codecs of Kafka behind one table, with bounded output.
 
-Rule: no input makes `decompress` allocate more than the given limit (plus what the library holds for a window): what a
-frame claims about itself is checked before it is believed. Libraries are imported when the codec is first used.
+Rule: no input makes `decompress` allocate more than the given limit (plus what the library holds for a
+window): what a frame claims about itself is checked before it is believed. Libraries are imported when the
+codec is first used.
 """
 
 import zlib
@@ -41,12 +42,10 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 
 
 def _unsnap_block(data: bytes, limit: int) -> bytes:
-    from cramjam import snappy as module
+    from cramjam import snappy as module  # pyright: ignore[reportMissingModuleSource]  # inside the extension
 
     snappy = cast("Any", module)
-    size = int(
-        snappy.decompress_raw_len(data)
-    )  # asked first: the library allocates whatever the header claims
+    size = int(snappy.decompress_raw_len(data))  # asked first: the library allocates what the header claims
     if size > limit:
         raise _too_large(limit)
     if size > len(data) * SNAPPY_RATIO_MAX:
@@ -74,7 +73,7 @@ def _unsnap(data: bytes, limit: int) -> bytes:
 
 
 def _unlz4(data: bytes, limit: int) -> bytes:
-    from lz4 import frame as module
+    from lz4 import frame as module  # pyright: ignore[reportMissingTypeStubs]  # lz4 ships none
 
     stream = cast("Any", module).LZ4FrameDecompressor()
     out = cast("bytes", stream.decompress(data, max_length=limit + 1))
@@ -113,7 +112,7 @@ _DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
 
 
 def decompress(codec: int, data: bytes, limit: int) -> bytes:
-    """The plain bytes, at most `limit` of them; KafkaError if there are more or `data` is not of that codec."""
+    """The plain bytes, at most `limit` of them; KafkaError if there are more or `data` is not sound."""
     if codec == NONE:
         return data
     decompressor = _DECOMPRESS.get(codec)
@@ -128,7 +127,7 @@ def decompress(codec: int, data: bytes, limit: int) -> bytes:
 
 
 def _snap(data: bytes) -> bytes:
-    from cramjam import snappy as module
+    from cramjam import snappy as module  # pyright: ignore[reportMissingModuleSource]  # inside the extension
 
     snappy = cast("Any", module)
     out = bytearray(XERIAL_HEADER)
@@ -148,7 +147,7 @@ def compress(codec: int, data: bytes) -> bytes:
     if codec == SNAPPY:
         return _snap(data)
     if codec == LZ4:
-        from lz4 import frame
+        from lz4 import frame  # pyright: ignore[reportMissingTypeStubs]  # lz4 ships none
 
         return cast("bytes", cast("Any", frame).compress(data))
     assert codec == ZSTD, f"no such codec: {codec}"

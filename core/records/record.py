@@ -1,8 +1,11 @@
 """Records inside a batch: varints, keys, values, headers, both ways.
 
-    record = length varint, then: attributes i8, timestamp delta varlong, offset delta varint, key and value each a varint
-    length (-1: none) with bytes, header count varint, headers each a key (varint length, UTF-8) and a value
-Varints are zigzag coded. Everything that is read is checked against the end of the batch: records come from clients.
+    record = length varint, then: attributes i8, timestamp delta varlong, offset delta varint, key and value
+    each a varint length (-1: none) with bytes, header count varint, headers each a key (varint length, UTF-8)
+    and a value
+
+Varints are zigzag coded. Everything that is read is checked against the end of the batch: records come from
+clients.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -100,7 +103,7 @@ def _read_headers(data: bytes, position: int, end: int) -> tuple[tuple[tuple[str
 
 
 def decode_records(data: bytes, header: BatchHeader) -> Iterator[DecodedRecord]:
-    """The records in the uncompressed bytes after a header; KafkaError where they are not what the header says."""
+    """The records in the plain bytes after a header; KafkaError where they are not what the header says."""
     position, size = 0, len(data)
     append_time = header.max_timestamp if header.attributes & LOG_APPEND_TIME else None
     for _ in range(header.record_count):
@@ -168,8 +171,9 @@ def encode_record(out: bytearray, offset_delta: int, timestamp_delta: int, recor
 
 
 def build_batch(
-    records: Iterable[NewRecord], *, base_offset: int = 0, leader_epoch: int = -1, codec: int = 0, producer_id: int = NO_PRODUCER_ID,
-    producer_epoch: int = NO_PRODUCER_EPOCH, base_sequence: int = NO_SEQUENCE, transactional: bool = False, control: bool = False,
+    records: Iterable[NewRecord], *, base_offset: int = 0, leader_epoch: int = -1, codec: int = 0,
+    producer_id: int = NO_PRODUCER_ID, producer_epoch: int = NO_PRODUCER_EPOCH,
+    base_sequence: int = NO_SEQUENCE, transactional: bool = False, control: bool = False,
 ) -> bytearray:  # fmt: skip
     """A whole batch, CRC included; at least one record."""
     items = list(records)
@@ -181,21 +185,24 @@ def build_batch(
     attributes = codec & CODEC_MASK | (TRANSACTIONAL if transactional else 0) | (CONTROL if control else 0)
     payload = compress(codec, bytes(body)) if codec else bytes(body)
     return assemble(
-        payload, base_offset=base_offset, leader_epoch=leader_epoch, attributes=attributes, last_offset_delta=len(items) - 1,
-        base_timestamp=base_timestamp, max_timestamp=max(record.timestamp for record in items), producer_id=producer_id,
+        payload, base_offset=base_offset, leader_epoch=leader_epoch, attributes=attributes,
+        last_offset_delta=len(items) - 1, base_timestamp=base_timestamp,
+        max_timestamp=max(record.timestamp for record in items), producer_id=producer_id,
         producer_epoch=producer_epoch, base_sequence=base_sequence,
     )  # fmt: skip
 
 
 def assemble(
-    payload: bytes, *, base_offset: int, leader_epoch: int, attributes: int, last_offset_delta: int, base_timestamp: int,
-    max_timestamp: int, producer_id: int = NO_PRODUCER_ID, producer_epoch: int = NO_PRODUCER_EPOCH, base_sequence: int = NO_SEQUENCE,
+    payload: bytes, *, base_offset: int, leader_epoch: int, attributes: int, last_offset_delta: int,
+    base_timestamp: int, max_timestamp: int, producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH, base_sequence: int = NO_SEQUENCE,
 ) -> bytearray:  # fmt: skip
     """A batch around record bytes that are encoded (and compressed) already."""
     batch = bytearray(
         HEADER.pack(
-            base_offset, HEADER_SIZE - LENGTH_PREFIX + len(payload), leader_epoch, MAGIC, 0, attributes, last_offset_delta,
-            base_timestamp, max_timestamp, producer_id, producer_epoch, base_sequence, last_offset_delta + 1,
+            base_offset, HEADER_SIZE - LENGTH_PREFIX + len(payload), leader_epoch, MAGIC, 0, attributes,
+            last_offset_delta, base_timestamp, max_timestamp, producer_id, producer_epoch, base_sequence,
+            last_offset_delta + 1,
         )
     )  # fmt: skip
     batch += payload
