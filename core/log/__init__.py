@@ -1,1 +1,3 @@
-"""The log of one partition: segments, indexes, checkpoints, producer state, recovery; files only through a Directory."""
+"""The log of one partition: segments, indexes, checkpoints, producer state, recovery; files only through a
+Directory.
+"""

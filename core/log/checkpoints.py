@@ -1,7 +1,8 @@
 """The small text files of a log directory and of a partition's directory, in Kafka's formats.
 
-Of a log directory (version, count, then `topic partition offset` lines): how far logs are on disk, high watermarks, and where
-logs start. Several processes own logs in one log directory, so a change is made under a lock that dies with its holder.
+Of a log directory (version, count, then `topic partition offset` lines): how far logs are on disk, high
+watermarks, and where logs start. Several processes own logs in one log directory, so a change is made under a
+lock that dies with its holder.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +43,9 @@ def _text(lines: Iterable[str]) -> bytes:
 
 
 def read_offsets(directory: Directory, name: str) -> Offsets:
-    """(topic, partition) -> offset; empty if the file is missing or damaged: every user then trusts less, not more."""
+    """(topic, partition) -> offset; empty if the file is missing or damaged: every user then trusts less, not
+    more.
+    """
     offsets: Offsets = {}
     for line in _lines(directory.read(name)) or ():
         fields = line.split()
@@ -61,7 +64,9 @@ def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, i
 def update_offsets(
     directory: RealDirectory, name: str, changes: Mapping[tuple[str, int], int | None]
 ) -> bool:
-    """Changes some entries (None removes one); False if another process is at it: try again at the next round."""
+    """Changes some entries (None removes one); False if another process is at it: try again at the next
+    round.
+    """
     with directory.locked(CHECKPOINT_LOCK) as got:
         if not got:
             return False
@@ -93,8 +98,10 @@ def write_leader_epochs(directory: Directory, entries: Iterable[tuple[int, int]]
 
 def read_partition_metadata(directory: Directory) -> bytes | None:
     """The topic id in partition.metadata, None if there is none."""
-    lines = (directory.read(PARTITION_METADATA) or b"").decode("utf-8", "replace").splitlines()
-    fields = dict(line.partition(": ")[::2] for line in lines)
+    fields: dict[str, str] = {}
+    for line in (directory.read(PARTITION_METADATA) or b"").decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition(": ")
+        fields[key] = value
     if fields.get("version") != VERSION or "topic_id" not in fields:
         return None
     try:

@@ -1,12 +1,13 @@
 """The only door to files: one directory on disk, files in it by name, mapped or read.
 
-Rules: every store to a mapped file goes through `MappedFile.store`, so that a simulated disk sees each; a file is never
-grown past what is reserved on disk by `reserve`, so that a full disk is an answer in words and not a SIGBUS.
+Rules: every store to a mapped file goes through `MappedFile.store`, so that a simulated disk sees each; a
+file is never grown past what is reserved on disk by `reserve`, so that a full disk is an answer in words and
+not a SIGBUS.
 """
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, LOCK_NB, flock
@@ -251,7 +252,8 @@ class RealDirectory:
         os.makedirs(path, mode=0o700, exist_ok=True)
 
     def _full(self, name: str) -> str:
-        assert "/" not in name and name not in ("", ".", ".."), f"not a file name: {name!r}"
+        assert "/" not in name, f"not a file name: {name!r}"
+        assert name not in ("", ".", ".."), f"not a file name: {name!r}"
         return os.path.join(self.path, name)
 
     def names(self) -> list[str]:
@@ -336,8 +338,9 @@ class RealDirectory:
         os.rmdir(self.path)
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[bool]:
-        """Holds a lock among processes if nobody else does; yields whether it was got. Death gives it back."""
+    def locked(self, name: str) -> Generator[bool, None, None]:
+        """Holds a lock among processes if nobody else does; yields whether it was got. Death gives it back.
+        """
         fd = os.open(self._full(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -10,8 +10,8 @@ UNDEFINED_OFFSET = -1
 class LeaderEpochs:
     """The epochs in memory and in leader-epoch-checkpoint.
 
-    The file is written at every change but synced only with the log: recovery assigns again what batches above the
-    recovery point say.
+    The file is written at every change but synced only with the log: recovery assigns again what batches
+    above the recovery point say.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -32,7 +32,9 @@ class LeaderEpochs:
         return self._entries[-1][0] if self._entries else UNDEFINED_EPOCH
 
     def assign(self, epoch: int, start_offset: int) -> None:
-        """The next batch, at `start_offset`, is of `epoch`. An epoch that was there before or is older changes nothing."""
+        """The next batch, at `start_offset`, is of `epoch`. An epoch that was there before or is older
+        changes nothing.
+        """
         if epoch <= self.latest:
             return
         while self._entries and self._entries[-1][1] >= start_offset:  # an epoch in which nothing was written
@@ -60,7 +62,9 @@ class LeaderEpochs:
         self.write(durable=True)
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
-        """(epoch, end offset) of the largest epoch not above `epoch`; (-1, -1) if unknown. As OffsetForLeaderEpoch."""
+        """(epoch, end offset) of the largest epoch not above `epoch`; (-1, -1) if unknown. As
+        OffsetForLeaderEpoch.
+        """
         if not self._entries or epoch == UNDEFINED_EPOCH:
             return UNDEFINED_EPOCH, UNDEFINED_OFFSET
         if epoch == self.latest:

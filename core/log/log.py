@@ -1,6 +1,7 @@
 """The log of one partition: ordered segments, of which the last is mapped and appended to.
 
-One owner: only the process that opened a Log appends, rolls, truncates or deletes; others read its files by descriptor.
+One owner: only the process that opened a Log appends, rolls, truncates or deletes; others read its files by
+descriptor.
 
 Rules (R), each kept where it is marked and held by a test:
 - a batch is copied first, the copy is checked, and what publishes it, its first 12 bytes, is stored last;
@@ -91,7 +92,9 @@ class Flush(Struct, kw_only=True):
 
 
 class Log:
-    """See the module. Attributes are read by the owner and published in its row; it alone moves `high_watermark` up."""
+    """See the module. Attributes are read by the owner and published in its row; it alone moves
+    `high_watermark` up.
+    """
 
     def __init__(self, directory: Directory, name: str, config: LogConfig) -> None:
         self.directory, self.name = directory, name
@@ -114,13 +117,24 @@ class Log:
 
     @classmethod
     def open(
-        cls, directory: Directory, name: str, config: LogConfig, *, now_ms: int, clean_shutdown: bool | None = None, recovery_point: int = 0,
-        same_boot: bool = True, high_watermark: int = 0, log_start_offset: int = 0, topic_id: bytes | None = None,
-    ) -> "Log":  # fmt: skip
+        cls,
+        directory: Directory,
+        name: str,
+        config: LogConfig,
+        *,
+        now_ms: int,
+        clean_shutdown: bool | None = None,
+        recovery_point: int = 0,
+        same_boot: bool = True,
+        high_watermark: int = 0,
+        log_start_offset: int = 0,
+        topic_id: bytes | None = None,
+    ) -> "Log":
         """Opens or makes the log, repaired if it was not closed.
 
-        clean_shutdown None: by the log's own mark; True: somebody who knows says so (a Kafka that was stopped). same_boot only
-        allows the page cache to be trusted: whether it can be, the log finds out itself.
+        clean_shutdown None: by the log's own mark; True: somebody who knows says so (a Kafka that was
+        stopped). same_boot only allows the page cache to be trusted: whether it can be, the log finds out
+        itself.
         """
         log = cls(directory, name, config)
         recovery.remove_leftovers(directory)
@@ -270,7 +284,9 @@ class Log:
     def append_as_leader(
         self, source: Buffer, leader_epoch: int, now_ms: int, *, from_client: bool = True
     ) -> Appended:
-        """Appends one batch; KafkaError with Kafka's code if it is refused. `source` may change while it is read."""
+        """Appends one batch; KafkaError with Kafka's code if it is refused. `source` may change while it is
+        read.
+        """
         active = self._active
         size, start = len(source), active.end
         end = start + size
@@ -401,7 +417,9 @@ class Log:
         return time_search.first_at_or_after(self.directory, self.segments, timestamp)
 
     def max_timestamp(self) -> time_search.Found | None:
-        """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None in an empty log."""
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None in an empty
+        log.
+        """
         return time_search.largest(self.directory, self.segments)
 
     def epoch_end_offset(self, epoch: int) -> tuple[int, int]:
@@ -438,14 +456,19 @@ class Log:
 
     def _answer_duplicate(self, original: KeptBatch) -> Appended:
         return Appended(
-            base_offset=original.base_offset, last_offset=original.last_offset, end_position=self._active.end, duplicate=True,
+            base_offset=original.base_offset,
+            last_offset=original.last_offset,
+            end_position=self._active.end,
+            duplicate=True,
             log_append_time_ms=original.timestamp if self._stamps_time else -1,
-        )  # fmt: skip
+        )
 
     def _stamp_time(
         self, start: int, end: int, attributes: int, timestamp: int, now_ms: int, from_client: bool
     ) -> int:
-        """LogAppendTime: the batch takes the broker's time; CreateTime: it must not claim to have it. Both are in the CRC."""
+        """LogAppendTime: the batch takes the broker's time; CreateTime: it must not claim to have it. Both
+        are in the CRC.
+        """
         file, config = self._active.file, self._config
         if config.message_timestamp_type == "LogAppendTime":
             wanted, timestamp = attributes | LOG_APPEND_TIME, now_ms
@@ -481,7 +504,9 @@ class Log:
             raise storage_error(error, f"cannot roll {self.name}") from error
 
     def _take_snapshot(self) -> None:
-        """Producer state as of the end, so that a replay is bounded; replaces the last one taken inside this segment."""
+        """Producer state as of the end, so that a replay is bounded; replaces the last one taken inside this
+        segment.
+        """
         bases = {segment.base_offset for segment in self._segments} | {self._active.base_offset}
         self.directory.replace(
             file_name(self.log_end_offset, SNAPSHOT_SUFFIX), self._producers.encode(), durable=False
@@ -493,7 +518,9 @@ class Log:
         self._snapshot_due = self._config.snapshot_interval_bytes
 
     def begin_flush(self) -> Flush:
-        """What must be synced for all that is in the log now to last; `run` it in any thread, then call `flushed`."""
+        """What must be synced for all that is in the log now to last; `run` it in any thread, then call
+        `flushed`.
+        """
         names = [*self._unsynced, self._active.file.name]
         return Flush(directory=self.directory, names=names, end_offset=self.log_end_offset)
 
@@ -517,7 +544,9 @@ class Log:
         self.flushed(flush)
 
     def close(self, clean: bool = True) -> None:
-        """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise as a crash leaves it."""
+        """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise as
+        a crash leaves it.
+        """
         if self._closed:
             return
         self._closed = True

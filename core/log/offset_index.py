@@ -3,8 +3,9 @@
     entry   field             type
       0     relative offset   i32   last offset of a batch, minus the segment's base offset
       4     position          i32   where that batch starts in the .log file
-Entries ascend in both fields. The first batch of a segment never has one, so no entry has position 0: the zero tail of a
-preallocated file ends the entries. The file is full length while it is written to and cut to its entries at roll and close.
+Entries ascend in both fields. The first batch of a segment never has one, so no entry has position 0: the
+zero tail of a preallocated file ends the entries. The file is full length while it is written to and cut to
+its entries at roll and close.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,9 @@ Read = Callable[[int, int], bytes]
 
 
 def count_entries(read: Read, size: int, entry_size: int, key_at: int) -> int:
-    """Entries before the zero tail, by bisection; `key_at` is where in an entry a number stands that is never 0."""
+    """Entries before the zero tail, by bisection; `key_at` is where in an entry a number stands that is never
+    0.
+    """
     low, high = 0, size // entry_size
     while low < high:
         middle = (low + high) // 2
@@ -33,7 +36,9 @@ def count_entries(read: Read, size: int, entry_size: int, key_at: int) -> int:
 
 
 def look_up(read: Read, size: int, relative_offset: int) -> tuple[int, int]:
-    """The last entry (relative offset, position) at or below an offset; (0, 0) if none is. Reads single entries."""
+    """The last entry (relative offset, position) at or below an offset; (0, 0) if none is. Reads single
+    entries.
+    """
     low, high = 0, size // ENTRY_SIZE
     found = (0, 0)
     while low < high:

@@ -1,10 +1,12 @@
-"""What a log knows of its idempotent producers: epochs, sequences, the last five batches of each; Kafka's `.snapshot` files.
+"""What a log knows of its idempotent producers: epochs, sequences, the last five batches of each; Kafka's
+`.snapshot` files.
 
     snapshot = version i16 (1), CRC-32C u32 of what follows, count i32, then per producer:
         producer id i64, epoch i16, last sequence i32, last offset i64, offset delta i32, timestamp i64,
         coordinator epoch i32, first offset of the open transaction i64 (-1: none)
 
-Rule: the state at an offset equals a replay of all batches below it (of which a snapshot keeps the last of each producer).
+Rule: the state at an offset equals a replay of all batches below it (of which a snapshot keeps the last of
+each producer).
 """
 
 from collections import deque
@@ -60,7 +62,9 @@ class ProducerState:
     def check(
         self, producer_id: int, epoch: int, first_sequence: int, last_sequence: int
     ) -> KeptBatch | None:
-        """The batch this one repeats, or None if it may be appended; KafkaError if neither. Kafka's order of checks."""
+        """The batch this one repeats, or None if it may be appended; KafkaError if neither. Kafka's order of
+        checks.
+        """
         producer = self.producers.get(producer_id)
         if producer is None:  # any sequence is fine: retention may have removed what came before
             return None
@@ -116,10 +120,13 @@ class ProducerState:
             producer.batches.clear()
         producer.batches.append(
             KeptBatch(
-                first_sequence=base_sequence, last_sequence=next_sequence(base_sequence, last_offset - base_offset),
-                base_offset=base_offset, last_offset=last_offset, timestamp=timestamp,
+                first_sequence=base_sequence,
+                last_sequence=next_sequence(base_sequence, last_offset - base_offset),
+                base_offset=base_offset,
+                last_offset=last_offset,
+                timestamp=timestamp,
             )
-        )  # fmt: skip
+        )
         producer.last_timestamp = timestamp
         if attributes & 0x10 and producer.transaction_start < 0:
             producer.transaction_start = base_offset

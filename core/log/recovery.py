@@ -1,15 +1,18 @@
 """What to trust of a log's files when it is opened, and the repair of the rest.
 
-After a clean stop everything is trusted that agrees with itself. Otherwise batches are read from the recovery point on, checked,
-and the log is cut at the first bad one, indexes are rebuilt, and producers are replayed from the last snapshot. While the machine
-has not gone down since (boot id) and the active file is the one its dead writer had (device, inode), the page cache holds all
-that was stored, in order: then only the batches past the last index entry are read.
+After a clean stop everything is trusted that agrees with itself. Otherwise batches are read from the recovery
+point on, checked, and the log is cut at the first bad one, indexes are rebuilt, and producers are replayed
+from the last snapshot. While the machine has not gone down since (boot id) and the active file is the one its
+dead writer had (device, inode), the page cache holds all that was stored, in order: then only the batches
+past the last index entry are read.
 
 Rules (R), each with a test:
 - what is cut leaves zeros behind, or the next crash would bring the cut batches back;
 - a log cut below its high watermark gets a new inode: a gateway may still be sending from the old one;
 - a snapshot above the end of the log is removed: it tells of batches that no longer are.
 """
+
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -98,7 +101,9 @@ def remove_segment(directory: Directory, base: int) -> None:
 
 
 def describe_segment(directory: Directory, base: int) -> Segment:
-    """A segment that is trusted as it lies there: size of the file, timestamps by its time index and first batch."""
+    """A segment that is trusted as it lies there: size of the file, timestamps by its time index and first
+    batch.
+    """
     segment = Segment(base_offset=base)
     file = directory.open_read(segment.log_name)
     try:
@@ -130,12 +135,12 @@ def _trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes,
         found.append(data[: offset_index.count_entries(read, len(data), entry_size, 0) * entry_size])
     offsets, times = found
     entries = list(offset_index.ENTRY.iter_unpack(offsets))
-    if any(b[0] <= a[0] or b[1] <= a[1] for a, b in zip(entries, entries[1:], strict=False)):
+    if any(b[0] <= a[0] or b[1] <= a[1] for a, b in pairwise(entries)):
         return b"", b""
     if entries and (entries[0][1] <= 0 or entries[-1][1] >= size):
         return b"", b""
     stamps = list(time_index.ENTRY.iter_unpack(times))
-    if any(b[0] <= a[0] or b[1] < a[1] for a, b in zip(stamps, stamps[1:], strict=False)):
+    if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(stamps)):
         return b"", b""
     return offsets, times
 
@@ -183,11 +188,14 @@ def _store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) ->
 
 
 def cut_log_file(directory: Directory, name: str, size: int, *, new_inode: bool) -> None:
-    """Ends a .log file that nobody maps at `size`; what is beyond reads as zeros when the file grows again (R)."""
+    """Ends a .log file that nobody maps at `size`; what is beyond reads as zeros when the file grows again
+    (R).
+    """
     if not new_inode:
         directory.cut(name, size)
         return
-    # (R) bytes below a published high watermark are being sent from this inode: it stays as it is, under no name
+    # (R) bytes below a published high watermark are being sent from this inode: it stays as it is, under no
+    # name
     file = directory.open_read(name)
     try:
         directory.replace(name, file.read(0, size))
@@ -227,7 +235,8 @@ def recover_segments(
             rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
             result.scanned_bytes += read
         result.end_offset = end_offset
-        # at the end of a segment that is not the last, the next one must follow: a hole means that bytes were lost
+        # at the end of a segment that is not the last, the next one must follow: a hole means that bytes were
+        # lost
         broken = not last and whole != rebuilt.segment.size
         if whole != rebuilt.segment.size:
             name = file_name(base, LOG_SUFFIX)
@@ -247,7 +256,9 @@ def recover_segments(
 
 
 def _is_zero_tail_only(end_offset: int, next_base: int) -> bool:
-    """A segment whose owner died in the middle of a roll ends where the next begins, only its tail was not yet cut."""
+    """A segment whose owner died in the middle of a roll ends where the next begins, only its tail was not
+    yet cut.
+    """
     return end_offset == next_base
 
 
@@ -261,7 +272,9 @@ def _is_same_file(directory: Directory, base: int) -> bool:
 def restore_producers(
     directory: Directory, segments: list[Segment], end_offset: int, epochs: LeaderEpochs
 ) -> tuple[ProducerState, int]:
-    """Producers as of `end_offset`: the last sound snapshot, then the headers above it; also epochs the file had not yet."""
+    """Producers as of `end_offset`: the last sound snapshot, then the headers above it; also epochs the file
+    had not yet.
+    """
     state, start = ProducerState(), segments[0].base_offset
     snapshots = sorted(o for name in directory.names() if (o := offset_of(name, SNAPSHOT_SUFFIX)) is not None)
     for offset in reversed(snapshots):
@@ -300,8 +313,13 @@ def _replay(
             if header.leader_epoch >= 0:
                 epochs.assign(header.leader_epoch, header.base_offset)
             state.update(
-                header.producer_id, header.producer_epoch, header.base_sequence, header.base_offset, header.last_offset,
-                header.max_timestamp, header.attributes,
-            )  # fmt: skip
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.base_offset,
+                header.last_offset,
+                header.max_timestamp,
+                header.attributes,
+            )
     finally:
         file.release()

@@ -9,7 +9,9 @@ CHUNK = 64 * 1024
 
 
 def scan(file: ReadFile, start: int, end: int, *, check: bool) -> Iterator[tuple[int, BatchHeader]]:
-    """(position, header) of each sound batch from `start`, until the first that is not; with `check` also its CRC."""
+    """(position, header) of each sound batch from `start`, until the first that is not; with `check` also its
+    CRC.
+    """
     position, chunk, chunk_at = start, b"", start
     while end - position >= HEADER_SIZE:
         at = position - chunk_at

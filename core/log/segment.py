@@ -1,11 +1,12 @@
-"""Segments: one .log file with its offset and time index. The active one is mapped, the others are plain files.
+"""Segments: one .log file with its offset and time index. The active one is mapped, the others are plain
+files.
 
-The active .log file is as long as segment.bytes and reserved on disk in growing chunks ahead of the write position; at roll and
-close it and its indexes are cut to what they hold.
+The active .log file is as long as segment.bytes and reserved on disk in growing chunks ahead of the write
+position; at roll and close it and its indexes are cut to what they hold.
 
-Rules (R): bytes beyond the end are zero before the next append, or recovery would take an old batch with a sound CRC for a
-new one; the first 12 bytes of a batch (offset, length) are stored last, so that a batch is there only when it is whole and
-accepted.
+Rules (R): bytes beyond the end are zero before the next append, or recovery would take an old batch with a
+sound CRC for a new one; the first 12 bytes of a batch (offset, length) are stored last, so that a batch is
+there only when it is whole and accepted.
 """
 
 from msgspec import Struct
@@ -56,12 +57,28 @@ class Segment(Struct, kw_only=True):
 
 
 class ActiveSegment:
-    """The mapped last segment. `end` is the write position; below `limit` a batch may be stored without a further look."""
+    """The mapped last segment. `end` is the write position; below `limit` a batch may be stored without a
+    further look.
+    """
 
     __slots__ = (
-        "_directory", "_interval", "_offsets", "_size", "_times", "_times_last", "base_offset", "created_ms", "end", "file",
-        "first_timestamp", "limit", "max_timestamp", "max_timestamp_offset", "since_index", "view",
-    )  # fmt: skip
+        "_directory",
+        "_interval",
+        "_offsets",
+        "_size",
+        "_times",
+        "_times_last",
+        "base_offset",
+        "created_ms",
+        "end",
+        "file",
+        "first_timestamp",
+        "limit",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "since_index",
+        "view",
+    )
 
     def __init__(
         self,
@@ -114,9 +131,11 @@ class ActiveSegment:
         return self._offsets.is_full or self._times.is_full
 
     def reserve(self, end: int) -> None:
-        """Has the disk hold the bytes below `end` and a chunk more, which doubles up to 16 MiB: idle partitions stay small.
+        """Has the disk hold the bytes below `end` and a chunk more, which doubles up to 16 MiB: idle
+        partitions stay small.
 
-        `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it is needed.
+        `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it
+        is needed.
         """
         reserved = self.file.reserved
         if reserved < self._size:
@@ -170,12 +189,18 @@ class ActiveSegment:
     def as_segment(self) -> Segment:
         """What stays known of it."""
         return Segment(
-            base_offset=self.base_offset, size=self.end, first_timestamp=self.first_timestamp, max_timestamp=self.max_timestamp,
-            max_timestamp_offset=self.max_timestamp_offset, last_modified_ms=self.created_ms,
-        )  # fmt: skip
+            base_offset=self.base_offset,
+            size=self.end,
+            first_timestamp=self.first_timestamp,
+            max_timestamp=self.max_timestamp,
+            max_timestamp_offset=self.max_timestamp_offset,
+            last_modified_ms=self.created_ms,
+        )
 
     def close(self, *, cut: bool) -> Segment:
-        """Unmaps it; with `cut` the files are as Kafka leaves an inactive segment: the last timestamp indexed, no tails."""
+        """Unmaps it; with `cut` the files are as Kafka leaves an inactive segment: the last timestamp
+        indexed, no tails.
+        """
         if cut:
             self._index_time()
         self._offsets.close(cut=cut)

@@ -19,6 +19,9 @@ XERIAL_MAGIC = XERIAL_HEADER[:8]
 XERIAL_BLOCK = 32 * 1024
 SNAPPY_RATIO_MAX = 64  # a snappy copy turns 3 bytes into at most 64: a larger claim is a lie
 ZSTD_WINDOW_MAX = 8 * 1024 * 1024
+ZSTD_WINDOW_LARGEST = 128 * 1024 * 1024  # what Kafka's own decoder takes, however large the limit
+GZIP_STEP = 16 * 1024
+LZ4_STEP = 64 * 1024
 
 
 def _too_large(limit: int) -> KafkaError:
@@ -27,17 +30,21 @@ def _too_large(limit: int) -> KafkaError:
 
 def _gunzip(data: bytes, limit: int) -> bytes:
     pieces: list[bytes] = []
-    left = limit
-    while data:
-        stream = zlib.decompressobj(31)
-        piece = stream.decompress(data, left + 1)
+    view, position, left = memoryview(data), 0, limit
+    stream = zlib.decompressobj(31)
+    while position < len(data):
+        if stream.eof:  # another member follows
+            stream = zlib.decompressobj(31)
+        # in steps: zlib copies what lies behind a member, and a batch may be made of nothing but empty ones
+        step = view[position : position + GZIP_STEP]
+        piece = stream.decompress(step, left + 1)
         if len(piece) > left:
             raise _too_large(limit)
-        if not stream.eof:
-            raise KafkaError(CORRUPT_MESSAGE, "a gzip stream ends early")
         pieces.append(piece)
         left -= len(piece)
-        data = stream.unused_data
+        position += len(step) - len(stream.unused_data)
+    if not stream.eof:
+        raise KafkaError(CORRUPT_MESSAGE, "a gzip stream ends early")
     return b"".join(pieces)
 
 
@@ -60,6 +67,8 @@ def _unsnap(data: bytes, limit: int) -> bytes:
         return _unsnap_block(data, limit)
     pieces: list[bytes] = []
     left, position = limit, len(XERIAL_HEADER)
+    if len(data) < position:
+        raise KafkaError(CORRUPT_MESSAGE, "a snappy stream ends inside its header")
     while position < len(data):
         length = int.from_bytes(data[position : position + 4], "big", signed=True)
         position += 4
@@ -76,23 +85,31 @@ def _unlz4(data: bytes, limit: int) -> bytes:
     from lz4 import frame as module  # pyright: ignore[reportMissingTypeStubs]  # lz4 ships none
 
     stream = cast("Any", module).LZ4FrameDecompressor()
-    out = cast("bytes", stream.decompress(data, max_length=limit + 1))
-    if len(out) > limit:
-        raise _too_large(limit)
-    if not stream.eof:
-        raise KafkaError(CORRUPT_MESSAGE, "an lz4 frame ends early")
-    return out
+    pieces: list[bytes] = []
+    left, step, feed = limit, max(LZ4_STEP, 4 * len(data)), data
+    while not stream.eof:
+        # in steps: the library allocates max_length at once, whatever the frame holds
+        piece = cast("bytes", stream.decompress(feed, max_length=min(left + 1, step)))
+        if len(piece) > left:
+            raise _too_large(limit)
+        if not piece and not stream.eof:
+            raise KafkaError(CORRUPT_MESSAGE, "an lz4 frame ends early")
+        pieces.append(piece)
+        left -= len(piece)
+        feed = b""
+    return b"".join(pieces)
 
 
 def _unzstd(data: bytes, limit: int) -> bytes:
     import zstandard as module
 
     zstandard = cast("Any", module)
-    if zstandard.get_frame_parameters(data).window_size > max(ZSTD_WINDOW_MAX, limit):
+    window_max = max(ZSTD_WINDOW_MAX, limit)
+    if zstandard.get_frame_parameters(data).window_size > window_max:
         raise _too_large(limit)
-    reader = zstandard.ZstdDecompressor(max_window_size=128 * 1024 * 1024).stream_reader(
-        data, read_across_frames=True
-    )
+    # the decoder's own bound holds for the frames after the first, too
+    decoder = zstandard.ZstdDecompressor(max_window_size=min(window_max, ZSTD_WINDOW_LARGEST))
+    reader = decoder.stream_reader(data, read_across_frames=True)
     pieces: list[bytes] = []
     left = limit
     while piece := reader.read(min(left + 1, 1024 * 1024)):  # a stream: the claimed content size buys nothing
@@ -114,7 +131,7 @@ _DECOMPRESS: dict[int, Callable[[bytes, int], bytes]] = {
 def decompress(codec: int, data: bytes, limit: int) -> bytes:
     """The plain bytes, at most `limit` of them; KafkaError if there are more or `data` is not sound."""
     if codec == NONE:
-        return data
+        return data  # nothing grows
     decompressor = _DECOMPRESS.get(codec)
     if decompressor is None:
         raise KafkaError(INVALID_RECORD, f"unknown compression codec {codec}")

@@ -33,6 +33,7 @@ from tailrace.core.records.compression import compress, decompress
 from tailrace.core.records.crc32c import crc32c
 
 DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
+UINT64_MAX = 0xFFFF_FFFF_FFFF_FFFF
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -58,16 +59,18 @@ class NewRecord(Record, kw_only=True, frozen=True):
 
 
 def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """The zigzag number at `position` and the place after it; KafkaError if it does not end before `end`."""
+    """The zigzag number of at most 64 bits at `position` and the place after it; KafkaError if none is there."""
     shift = result = 0
     while position < end and shift < 70:
         byte = data[position]
         position += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if result > UINT64_MAX:
+                break
             return (result >> 1) ^ -(result & 1), position
         shift += 7
-    raise KafkaError(CORRUPT_MESSAGE, "a varint does not end inside its record batch")
+    raise KafkaError(CORRUPT_MESSAGE, "no varint of at most 64 bits ends inside its record batch")
 
 
 def write_varint(out: bytearray, value: int) -> None:
