@@ -99,7 +99,7 @@ class Supervisor:
         self._wake_fd = wake_fd
         self._poll = select.epoll()
         self._poll.register(wake_fd, select.EPOLLIN)
-        self._poll.register(self._context.eventfd, select.EPOLLIN)
+        self._poll.register(self._context.eventfd, select.EPOLLIN | select.EPOLLET)
         first_pause_s = shared.config.supervisor_restart_backoff_ms / 1000
         fixed = ((CONTROLLER_SLOT, CONTROLLER), (GATEWAY_SLOT, GATEWAY), (HOUSEKEEPER_SLOT, HOUSEKEEPER))
         self._watched = [_Watched(slot, role, 0, first_pause_s) for slot, role in fixed]
