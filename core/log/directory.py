@@ -243,13 +243,14 @@ class RealMappedFile:
 
 
 class RealDirectory:
-    """See Directory; made (0700) if it is missing."""
+    """See Directory; made (0700) if it is missing, unless who opens it only reads."""
 
     __slots__ = ("path",)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, make: bool = True) -> None:
         self.path = path
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        if make:
+            os.makedirs(path, mode=0o700, exist_ok=True)
 
     def _full(self, name: str) -> str:
         assert "/" not in name, f"not a file name: {name!r}"
@@ -339,8 +340,7 @@ class RealDirectory:
 
     @contextmanager
     def locked(self, name: str) -> Generator[bool, None, None]:
-        """Holds a lock among processes if nobody else does; yields whether it was got. Death gives it back.
-        """
+        """Holds a lock among processes if nobody else does; yields whether it got it. Death gives it back."""
         fd = os.open(self._full(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

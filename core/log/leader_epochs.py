@@ -16,6 +16,7 @@ class LeaderEpochs:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self.is_written = True  # False after a write that failed
         self._entries: list[tuple[int, int]] = []
         for epoch, start in read_leader_epochs(directory):
             if not self._entries or (epoch > self._entries[-1][0] and start >= self._entries[-1][1]):
@@ -81,4 +82,6 @@ class LeaderEpochs:
 
     def write(self, *, durable: bool) -> None:
         """Writes the file."""
+        self.is_written = False
         write_leader_epochs(self._directory, self._entries, durable=durable)
+        self.is_written = True

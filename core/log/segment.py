@@ -159,10 +159,11 @@ class ActiveSegment:
         """Enters a batch that is stored and counted in `max_timestamp` already."""
         relative = last_offset - self.base_offset
         self._offsets.append(offset_index.ENTRY.pack(relative, position))
-        self._index_time()
+        self.index_last_timestamp()
         self.since_index = 0
 
-    def _index_time(self) -> None:
+    def index_last_timestamp(self) -> None:
+        """The largest timestamp so far, if it is new."""
         if self.max_timestamp > self._times_last:
             self._times.append(
                 time_index.ENTRY.pack(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
@@ -202,7 +203,8 @@ class ActiveSegment:
         indexed, no tails.
         """
         if cut:
-            self._index_time()
+            self.index_last_timestamp()
+        self.limit = 0  # an append looks again, and hears that the log is closed
         self._offsets.close(cut=cut)
         self._times.close(cut=cut)
         if cut:

@@ -59,7 +59,7 @@ class NewRecord(Record, kw_only=True, frozen=True):
 
 
 def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
-    """The zigzag number (64 bits at most) at `position` and the place after it; KafkaError if there is none."""
+    """The zigzag number at `position` and the place after it; KafkaError if none is there."""
     shift = result = 0
     while position < end and shift < 70:
         byte = data[position]

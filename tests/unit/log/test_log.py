@@ -1,18 +1,20 @@
 """A log: what is appended is there after a close, a crash, a truncation; what is refused is not."""
 
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
 
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
+from tailrace.core.log.directory import MappedFile, RealDirectory
+from tailrace.core.log.log import Log
 from tailrace.core.log.scan import scan
+from tailrace.core.records.record import assemble
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, open_log
 
 
 def offsets_on_disk(path: Path, base: int = 0) -> list[int]:
-    from tailrace.core.log.directory import RealDirectory
-
     file = RealDirectory(str(path)).open_read(f"{base:020d}.log")
     try:
         return [header.base_offset for _, header in scan(file, 0, file.size(), check=True)]
@@ -152,4 +154,84 @@ def test_records_are_found_by_time(tmp_path: Path) -> None:
         assert log.offset_for_timestamp(NOW + wanted) == (wanted, NOW + wanted, 0)
     assert log.offset_for_timestamp(NOW + 1000) is None
     assert log.max_timestamp() == (999, NOW + 999, 0)
+    log.close()
+
+
+class NoRoomForNew(RealDirectory):
+    """A disk that is full as soon as a new segment is asked for, at the file with this suffix."""
+
+    __slots__ = ("suffix",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.suffix = ""
+
+    def open_mapped(self, name: str, size: int) -> MappedFile:
+        """As of a full disk."""
+        if self.suffix and name.endswith(self.suffix):
+            raise OSError(ENOSPC, "no space")
+        return super().open_mapped(name, size)
+
+
+@pytest.mark.parametrize("suffix", [".log", ".index", ".timeindex"])
+def test_a_roll_on_a_full_disk_is_refused_and_the_log_goes_on(tmp_path: Path, suffix: str) -> None:
+    directory = NoRoomForNew(str(tmp_path))
+    log = Log.open(directory, "t-0", SMALL, now_ms=NOW)
+    fill(log, 10)
+    directory.suffix = suffix
+    with pytest.raises(KafkaError) as caught:
+        log.roll(NOW)
+    assert caught.value.code == errors.KAFKA_STORAGE_ERROR
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == [f"{0:020d}.log"]
+    fill(log, 1, start=10)
+    directory.suffix = ""
+    log.roll(NOW)
+    fill(log, 1, start=11)
+    log.close(clean=False)
+    log = open_log(tmp_path, same_boot=False)
+    assert ([s.base_offset for s in log.segments], log.log_end_offset) == ([0, 11], 12)
+    log.close()
+
+
+def test_a_closed_log_refuses_appends(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.close()
+    with pytest.raises(KafkaError) as caught:
+        log.append_as_leader(batch("a"), 0, NOW)
+    assert caught.value.code == errors.KAFKA_STORAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("codec", "claim", "refused"), [(1, 30_000, True), (2, 5000, True), (1, 5000, False)]
+)
+def test_a_compressed_batch_may_not_claim_more_records_than_its_bytes_could_hold(
+    tmp_path: Path, codec: int, claim: int, refused: bool
+) -> None:
+    sent = assemble(
+        bytes(100), base_offset=0, leader_epoch=-1, attributes=codec, last_offset_delta=claim - 1,
+        base_timestamp=NOW, max_timestamp=NOW,
+    )  # fmt: skip
+    log = open_log(tmp_path)
+    if refused:
+        with pytest.raises(KafkaError) as caught:
+            log.append_as_leader(sent, 0, NOW)
+        assert caught.value.code == errors.INVALID_RECORD
+    else:
+        assert log.append_as_leader(sent, 0, NOW).last_offset == claim - 1
+    log.close()
+
+
+def test_a_flush_begun_for_another_thread_syncs_where_epochs_began(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    fill(log, 1)
+    synced: list[str] = []
+
+    class Seen(RealDirectory):
+        def sync_file(self, name: str) -> None:
+            synced.append(name)
+
+    flush = log.begin_flush()
+    flush.directory = Seen(str(tmp_path))
+    flush.run()
+    assert "leader-epoch-checkpoint" in synced
     log.close()

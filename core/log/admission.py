@@ -1,0 +1,108 @@
+"""What a log refuses of a batch besides a bad checksum: the checks off the common path of an append."""
+
+from tailrace.core.errors import (
+    CORRUPT_MESSAGE,
+    INVALID_RECORD,
+    INVALID_TIMESTAMP,
+    INVALID_TXN_STATE,
+    MESSAGE_TOO_LARGE,
+    RECORD_LIST_TOO_LARGE,
+    KafkaError,
+)
+from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.segment import ActiveSegment
+from tailrace.core.records.batch import (
+    ATTRIBUTES,
+    ATTRIBUTES_AT,
+    CODEC_MASK,
+    CONTROL,
+    CRC,
+    CRC_AT,
+    HEADER_SIZE,
+    LENGTH_PREFIX,
+    LOG_APPEND_TIME,
+    MAX_TIMESTAMP_AT,
+    TIMESTAMP,
+    TRANSACTIONAL,
+    header_fault,
+)
+from tailrace.core.records.crc32c import crc32c
+
+RECORD_SIZE_MIN = 7  # one byte for each field of a record
+EXPANSION_MAX = (1, 1032, 22, 255, 32768)
+"""How many bytes one byte of a codec can become: gzip 258 from 2 bits, snappy 64 from 3 bytes, lz4 255 from
+each byte of a length, zstd a block of 128 KiB from 4 bytes."""
+
+
+def unsound(length: int, size: int) -> KafkaError:
+    """Of `size` bytes that begin with a batch of this length field, and are not just that batch."""
+    if length != size - LENGTH_PREFIX:
+        return KafkaError(INVALID_RECORD, "exactly one whole record batch per partition is allowed")
+    return KafkaError(CORRUPT_MESSAGE, "record batch CRC does not match")
+
+
+def check_sizes(size: int, config: LogConfig) -> None:
+    """A batch that no log of this configuration takes."""
+    if size < HEADER_SIZE:
+        raise KafkaError(CORRUPT_MESSAGE, f"a record batch of {size} bytes has no whole header")
+    if size > config.max_message_bytes:
+        raise KafkaError(
+            MESSAGE_TOO_LARGE,
+            f"a record batch of {size} bytes exceeds max.message.bytes {config.max_message_bytes}",
+        )
+    if size > config.segment_bytes:
+        raise KafkaError(
+            RECORD_LIST_TOO_LARGE,
+            f"a record batch of {size} bytes exceeds segment.bytes {config.segment_bytes}",
+        )
+
+
+def check_header(
+    magic: int, attributes: int, delta: int, count: int, payload: int, config: LogConfig, from_client: bool
+) -> None:
+    """The header fields of a batch with `payload` bytes of records.
+
+    A batch takes as many offsets as it claims records, so the claim is bounded, without decompressing: each
+    record is at least 7 bytes, and the records together are at most what this codec can make of the payload,
+    and what this broker will ever decompress.
+    """
+    fault = header_fault(magic, attributes, delta, count)
+    if fault:
+        raise KafkaError(INVALID_RECORD, fault)
+    if from_client and attributes & CONTROL:
+        raise KafkaError(INVALID_RECORD, "clients are not allowed to write control records")
+    if from_client and attributes & TRANSACTIONAL:
+        raise KafkaError(INVALID_TXN_STATE, "the record batch is not part of an ongoing transaction")
+    codec = attributes & CODEC_MASK
+    plain = payload * EXPANSION_MAX[codec]
+    if codec:
+        plain = min(plain, config.max_decompressed_bytes)
+    if count * RECORD_SIZE_MIN > plain:
+        raise KafkaError(INVALID_RECORD, f"{count} records cannot fit into {payload} bytes")
+
+
+def stamp_time(
+    active: ActiveSegment, end: int, attributes: int, timestamp: int, now_ms: int, config: LogConfig,
+    from_client: bool,
+) -> int:  # fmt: skip
+    """The time of the batch copied to the end of the segment, checked or replaced.
+
+    LogAppendTime: it takes the broker's time; CreateTime: it must not claim to have it. Both are in the CRC.
+    """
+    file, start = active.file, active.end
+    if config.message_timestamp_type == "LogAppendTime":
+        wanted, timestamp = attributes | LOG_APPEND_TIME, now_ms
+        file.store(start + MAX_TIMESTAMP_AT, TIMESTAMP.pack(timestamp))
+    else:
+        oldest = now_ms - config.message_timestamp_before_max_ms
+        newest = now_ms + config.message_timestamp_after_max_ms
+        if from_client and not oldest <= timestamp <= newest:
+            raise KafkaError(
+                INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}"
+            )
+        wanted = attributes & ~LOG_APPEND_TIME
+        if wanted == attributes:
+            return timestamp
+    file.store(start + ATTRIBUTES_AT, ATTRIBUTES.pack(wanted))
+    file.store(start + CRC_AT, CRC.pack(crc32c(active.view[start + ATTRIBUTES_AT : end])))
+    return timestamp

@@ -1,0 +1,117 @@
+"""What a log knows of itself, and what may be asked of it without changing it; `Log` adds the changes."""
+
+from collections.abc import Callable
+
+from tailrace.core.log import time_search
+from tailrace.core.log.directory import Directory
+from tailrace.core.log.leader_epochs import LeaderEpochs
+from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.producer_state import ProducerState
+from tailrace.core.log.segment import RELATIVE_OFFSET_MAX, ActiveSegment, Segment
+
+FOREVER = 1 << 62
+
+
+class LogView:
+    """Attributes are read by the owner and published in its row; it alone moves `high_watermark` up."""
+
+    def __init__(self, directory: Directory, name: str, config: LogConfig) -> None:
+        self.directory, self.name = directory, name
+        self.log_start_offset = self.log_end_offset = self.high_watermark = self.recovery_point = 0
+        self.segment_generation = 0
+        self.cut_bytes = 0
+        self._segments: list[Segment] = []  # the inactive ones
+        self._unsynced: list[str] = []
+        self._closed = False
+        self.on_prefault: Callable[[str, int, int], object] | None = (
+            None  # file, position, length stored to next
+        )
+        self._active: ActiveSegment
+        self._producers = ProducerState()
+        self._epochs = LeaderEpochs(directory)
+        self._epoch = -1
+        self._snapshot_due = 0
+        self._boot_id = directory.boot_id()
+        self.config = config
+
+    def _set_limits(self) -> None:
+        active, config = self._active, self._config
+        self._last_offset_max = active.base_offset + RELATIVE_OFFSET_MAX
+        self._roll_at = (
+            active.first_timestamp + config.segment_ms
+            if active.end and active.first_timestamp >= 0
+            else FOREVER
+        )
+
+    @property
+    def config(self) -> LogConfig:
+        """May be replaced while the log is open; segment.bytes counts from the next roll."""
+        return self._config
+
+    @config.setter
+    def config(self, config: LogConfig) -> None:
+        self._config = config
+        self._max_message_bytes = config.max_message_bytes
+        self._interval = config.index_interval_bytes
+        self._after_max_ms = min(config.message_timestamp_after_max_ms, FOREVER)
+        self._rare = (
+            config.message_timestamp_type == "LogAppendTime"
+            or config.message_timestamp_before_max_ms < FOREVER
+        )
+        if hasattr(self, "_active"):
+            self._set_limits()
+
+    @property
+    def active_base_offset(self) -> int:
+        """Base offset of the active segment."""
+        return self._active.base_offset
+
+    @property
+    def active_position(self) -> int:
+        """Bytes in the active segment."""
+        return self._active.end
+
+    @property
+    def active_name(self) -> str:
+        """File name of the active segment."""
+        return self._active.file.name
+
+    @property
+    def active_reserved(self) -> int:
+        """Bytes of the active file that the disk holds: what the housekeeper may prefault ends here."""
+        return self._active.file.reserved
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Where read_committed ends: the high watermark, or the first open transaction below it."""
+        first = self._producers.first_unstable_offset()
+        return self.high_watermark if first is None else min(first, self.high_watermark)
+
+    @property
+    def leader_epochs(self) -> LeaderEpochs:
+        """Epochs and where they began."""
+        return self._epochs
+
+    @property
+    def producers(self) -> ProducerState:
+        """Idempotent producers."""
+        return self._producers
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All segments, the active one last."""
+        return [*self._segments, self._active.as_segment()]
+
+    def offset_for_timestamp(self, timestamp: int) -> time_search.Found | None:
+        """(offset, timestamp, leader epoch) of the first record that is not older; None if all are."""
+        return time_search.first_at_or_after(self.directory, self.segments, timestamp)
+
+    def max_timestamp(self) -> time_search.Found | None:
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None in an empty
+        log.
+        """
+        return time_search.largest(self.directory, self.segments)
+
+    def epoch_end_offset(self, epoch: int) -> tuple[int, int]:
+        """(epoch, end offset), as OffsetForLeaderEpoch answers."""
+        return self._epochs.end_offset_for(epoch, self.log_end_offset)
