@@ -14,11 +14,12 @@ from tailrace.core.log.segment import INDEX_SUFFIX, LOG_SUFFIX, file_name, offse
 from tailrace.core.records.batch import HEADER_SIZE, parse_header
 
 SCAN_BYTES = 16 * 1024
+WALK_BATCHES = 16  # headers read one by one from a hint before the index is asked
 FILES_KEPT = 4
 
 
 class Hint(Struct, frozen=True):
-    """The batch that begins at `offset` begins at `position` of this segment."""
+    """The batch of base offset `offset` begins at `position` of this segment: a place to look from."""
 
     generation: int
     segment_base: int
@@ -32,7 +33,7 @@ class Located(Struct):
     file: ReadFile
     position: int
     length: int
-    next_hint: Hint | None
+    next_hint: Hint
 
 
 class LogReader:
@@ -73,22 +74,19 @@ class LogReader:
         found = self._find(file, base, offset, end, hint)
         if found is None:
             return None
-        position, first = found
+        position, first, first_offset = found
         length = min(max_bytes, end - position)
         if length < first:
             if not min_one:
                 return None
             length = first
-        next_hint = None
+        next_hint = Hint(segment_generation, base, first_offset, position)
         if position + length == end:
-            next_base = (
-                base if base == hw_segment_base_offset else self._next_base(base, active_segment_base_offset)
-            )
-            next_hint = (
-                Hint(segment_generation, base, high_watermark, end)
-                if base == hw_segment_base_offset
-                else Hint(segment_generation, next_base, next_base, 0)
-            )
+            if base == hw_segment_base_offset:
+                next_hint = Hint(segment_generation, base, high_watermark, end)
+            else:
+                next_base = self._next_base(base, active_segment_base_offset)
+                next_hint = Hint(segment_generation, next_base, next_base, 0)
         return Located(file, position, length, next_hint)
 
     def _segment_of(self, offset: int, active_base: int) -> int:
@@ -116,17 +114,34 @@ class LogReader:
 
     def _find(
         self, file: ReadFile, base: int, offset: int, end: int, hint: Hint | None
-    ) -> tuple[int, int] | None:
-        """Position and size of the batch that holds `offset`."""
+    ) -> tuple[int, int, int] | None:
+        """Position, size and base offset of the batch that holds `offset`."""
         if (
             hint is not None
-            and hint.offset == offset
+            and hint.offset <= offset
             and hint.segment_base == base
             and hint.generation == self._generation
         ):
-            position = hint.position
-        else:
-            position = self._look_up(base, offset)
+            found = self._walk(file, hint.position, offset, end)
+            if found is not None:
+                return found
+        return self._scan(file, self._look_up(base, offset), offset, end)
+
+    @staticmethod
+    def _walk(file: ReadFile, position: int, offset: int, end: int) -> tuple[int, int, int] | None:
+        """From header to header, a few: where a reader that goes on in order finds its next batch."""
+        for _ in range(WALK_BATCHES):
+            if end - position < HEADER_SIZE:
+                return None
+            header = parse_header(file.read(position, HEADER_SIZE))
+            if header.last_offset >= offset:
+                return position, header.size, header.base_offset
+            position += header.size
+        return None
+
+    @staticmethod
+    def _scan(file: ReadFile, position: int, offset: int, end: int) -> tuple[int, int, int] | None:
+        """From an index entry on: batches are small there, many are read at once."""
         while position < end:
             chunk = file.read(position, min(SCAN_BYTES, end - position))
             at = 0
@@ -135,7 +150,7 @@ class LogReader:
                 if header.size < HEADER_SIZE:
                     return None
                 if header.last_offset >= offset:
-                    return position + at, header.size
+                    return position + at, header.size, header.base_offset
                 at += header.size
             if at == 0:
                 return None
