@@ -18,7 +18,7 @@ class LogView:
     def __init__(self, directory: Directory, name: str, config: LogConfig) -> None:
         self.directory, self.name = directory, name
         self.log_start_offset = self.log_end_offset = self.high_watermark = self.recovery_point = 0
-        self.segment_generation = 0
+        self.segment_generation: int = 0
         self.cut_bytes = 0
         self._segments: list[Segment] = []  # the inactive ones
         self._unsynced: list[str] = []
