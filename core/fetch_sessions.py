@@ -49,7 +49,13 @@ class FetchSession(Struct):
     epoch: int
     uses_topic_ids: bool
     partitions: Partitions
+    created_ms: int
     last_used_ms: int
+
+    @property
+    def is_established(self) -> bool:
+        """Whether it was in use for long enough to make room for a larger one."""
+        return self.last_used_ms - self.created_ms > EVICTION_MS
 
 
 class FetchContext(Struct):
@@ -106,7 +112,7 @@ class FetchSessions:
         """What the request fetches, by FetchManager.newContext of Kafka."""
         if request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             self._sessions.pop(request.session_id, None)
-            partitions = _asked(request)
+            partitions = _asked(request, uses_topic_ids)
             if request.session_epoch == FINAL_EPOCH:
                 return FetchContext(partitions)
             session = self._create(partitions, uses_topic_ids, now_ms)
@@ -121,7 +127,8 @@ class FetchSessions:
         return self._continue(session, request, now_ms)
 
     def _continue(self, session: FetchSession, request: FetchRequest, now_ms: int) -> FetchContext:
-        for key, new in _asked(request).items():
+        asked = _asked(request, session.uses_topic_ids)
+        for key, new in asked.items():
             known = session.partitions.get(key)
             if known is not None:
                 known.fetch_offset, known.max_bytes = new.fetch_offset, new.max_bytes
@@ -132,33 +139,44 @@ class FetchSessions:
             name: Topic = topic.topic_id if session.uses_topic_ids else topic.topic
             for index in topic.partitions:
                 session.partitions.pop((name, index), None)
+        if not session.partitions:  # its client has nothing left to name: Kafka closes it
+            del self._sessions[session.session_id]
+            return FetchContext(asked)
         session.epoch = session.epoch + 1 if session.epoch < EPOCH_MAX else 1
         session.last_used_ms = now_ms
         return FetchContext(dict(session.partitions), session, is_incremental=True)
 
     def _create(self, partitions: Partitions, uses_topic_ids: bool, now_ms: int) -> FetchSession | None:
         """A new session, None when there is no room for it: the client then sends full requests."""
-        if not partitions or (len(self._sessions) >= self._slots and not self._evict(now_ms)):
+        if not partitions or (
+            len(self._sessions) >= self._slots and not self._evict(len(partitions), now_ms)
+        ):
             return None
         self._last_id = self._last_id % EPOCH_MAX + 1
-        session = FetchSession(self._last_id, 1, uses_topic_ids, dict(partitions), now_ms)
+        session = FetchSession(self._last_id, 1, uses_topic_ids, dict(partitions), now_ms, now_ms)
         self._sessions[self._last_id] = session
         return session
 
-    def _evict(self, now_ms: int) -> bool:
+    def _evict(self, size: int, now_ms: int) -> bool:
+        """Make room for `size` partitions: a stale session goes, or a smaller one that is not new."""
         if not self._sessions:
             return False
-        oldest = min(self._sessions.values(), key=lambda session: session.last_used_ms)
-        if now_ms - oldest.last_used_ms < EVICTION_MS:
-            return False
-        del self._sessions[oldest.session_id]
+        victim = min(self._sessions.values(), key=lambda session: session.last_used_ms)
+        if now_ms - victim.last_used_ms <= EVICTION_MS:
+            old = [session for session in self._sessions.values() if session.is_established]
+            if not old:
+                return False
+            victim = min(old, key=lambda session: (len(session.partitions), session.session_id))
+            if len(victim.partitions) >= size:
+                return False
+        del self._sessions[victim.session_id]
         return True
 
 
-def _asked(request: FetchRequest) -> Partitions:
+def _asked(request: FetchRequest, uses_topic_ids: bool) -> Partitions:
     found: Partitions = {}
     for topic in request.topics:
-        name: Topic = topic.topic or topic.topic_id
+        name: Topic = topic.topic_id if uses_topic_ids else topic.topic
         for part in topic.partitions:
             found[name, part.partition] = FetchPartition(
                 name, part.partition, part.fetch_offset, part.partition_max_bytes, part.current_leader_epoch
