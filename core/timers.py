@@ -1,11 +1,14 @@
 """Deadlines: what is due is asked for, time comes in as now_ms."""
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+_SLACK: Final = 64  # cancelled deadlines in the heap that are not worth a clean-up
 
 
 class Timers:
-    """A heap of deadlines with callbacks; a cancelled one stays in the heap until it is due."""
+    """A heap of deadlines with callbacks; those cancelled it keeps only as many as there are others."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int]] = []
@@ -22,6 +25,9 @@ class Timers:
     def cancel(self, token: int) -> None:
         """Forget a deadline; one that has passed is no matter."""
         self._callbacks.pop(token, None)
+        if len(self._heap) > 2 * len(self._callbacks) + _SLACK:
+            self._heap = [entry for entry in self._heap if entry[1] in self._callbacks]
+            heapify(self._heap)
 
     def next_deadline_ms(self) -> int | None:
         """The earliest deadline that still stands."""
