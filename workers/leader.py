@@ -5,8 +5,9 @@ the entries, so that whoever hears of an append can read it. All that a ring hol
 """
 
 import time
+from contextlib import suppress
 
-from tailrace.core.config import effective_topic_config
+from tailrace.core.config import log_config
 from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
     NONE,
@@ -15,9 +16,9 @@ from tailrace.core.errors import (
 )
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.log import Log
-from tailrace.core.log.log_config import LogConfig
 from tailrace.shm.arena import Arena, LargeFile
 from tailrace.shm.links import DESCRIPTOR
+from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorConsumer, DescriptorProducer
 from tailrace.shm.state_table import (
     ACTIVE_SEGMENT_BASE_OFFSET,
@@ -62,9 +63,12 @@ Entry = tuple[int, int, int, int, int, int, int, int]
 class Replica:
     """One partition that this worker leads."""
 
-    __slots__ = ("log", "order", "path", "row")
+    __slots__ = ("generations_before", "log", "order", "path", "row")
 
-    def __init__(self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str) -> None:
+    def __init__(
+        self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str, generations_before: int
+    ) -> None:
+        self.generations_before = generations_before  # segment generations its predecessor published
         self.order = order
         self.log = log
         self.row = row
@@ -82,7 +86,7 @@ class Replica:
         values[HIGH_WATERMARK_POSITION] = log.active_position
         values[HW_SEGMENT_BASE_OFFSET] = log.active_base_offset
         values[ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
-        values[SEGMENT_GENERATION] = log.segment_generation
+        values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
         self.row.publish()
 
 
@@ -155,9 +159,13 @@ class Leader:
             return  # that gateway is dead: nobody is to be answered
         arena = self._arenas.get((slot, incarnation))
         if arena is None:
-            arena = self._arenas[slot, incarnation] = Arena.attach(
-                f"{context.run_dir}/{arena_name(slot, incarnation)}"
-            )
+            try:
+                arena = Arena.attach(f"{context.run_dir}/{arena_name(slot, incarnation)}")
+            except FileNotFoundError:
+                if context.slots.is_live(slot, incarnation):
+                    raise
+                return  # it died just now, and the supervisor has removed its arena
+            self._arenas[slot, incarnation] = arena
         now_ms = time.time_ns() // 1_000_000
         answers = [self._on_entry(entry, arena, slot, incarnation, now_ms) for entry in entries]
         context.slots.add_progress(context.slot)
@@ -207,7 +215,10 @@ class Leader:
         length: int,
         now_ms: int,
     ) -> bytes:
-        large = LargeFile.attach(self._context.run_dir, *source)
+        try:
+            large = LargeFile.attach(self._context.run_dir, *source)
+        except (OSError, ShmError):  # its gateway is dead, or memory is short: nothing is wrong with the disk
+            return pack(PRODUCE, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0)
         try:
             view = large.view[position : position + length]
             try:
@@ -320,13 +331,14 @@ class Leader:
         log = Log.open(
             RealDirectory(path),
             f"{order.topic}-{order.partition}",
-            self._log_config(order.configs),
+            log_config(order.configs, context.config),
             now_ms=time.time_ns() // 1_000_000,
             high_watermark=values[HIGH_WATERMARK] if was_here else 0,  # of its dead predecessor (R)
             topic_id=order.topic_id,
         )
         log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
-        replica = Replica(order, log, row, path)
+        # recovery may have made new inodes: no generation is published twice, so that readers open them anew
+        replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
         values[TOPIC_ID_HI], values[TOPIC_ID_LO] = topic_id
         values[PARTITION] = order.partition
         values[ROW_GENERATION] = order.row_generation
@@ -335,12 +347,6 @@ class Leader:
         values[LOG_DIR] = 0
         replica.publish()
         return replica
-
-    def _log_config(self, overrides: dict[str, str]) -> LogConfig:
-        values = effective_topic_config(overrides, self._context.config)
-        wanted = {name.replace(".", "_"): value for name, value in values.items()}
-        known = {name: wanted[name] for name in LogConfig.__struct_fields__ if name in wanted}
-        return LogConfig(**known)  # type: ignore[arg-type]  # typed by core.config
 
     def _prefault(self, path: str, name: str, position: int, length: int) -> None:
         message = control.Prefault(path=f"{path}/{name}", position=position, length=length)
@@ -367,6 +373,9 @@ class Leader:
         self._touched.discard(replica)
         replica.row.values[ROLE] = ROLE_OFFLINE
         replica.row.publish()
+        error.__traceback__ = None  # its frames hold views of the mapping
+        with suppress(OSError):  # the disk has failed already, and the next open finds out what it holds
+            replica.log.close(clean=False)
         order = replica.order
         self._say(
             control.ReplicaFailed(

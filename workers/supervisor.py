@@ -23,7 +23,7 @@ from tailrace.core.config import BrokerConfig
 from tailrace.shm.doorbell import make_eventfd
 from tailrace.shm.links import HeadTable
 from tailrace.shm.names import BASE, RunDir, sweep, unlink_large_files
-from tailrace.shm.region import ShmError, require_x86_64
+from tailrace.shm.region import ShmError, require_x86_64, unlink_if_there
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import (
     CONTROLLER,
@@ -40,6 +40,7 @@ from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.control import RetireWorker, WantWorker, WorkerDied
 from tailrace.workers.data_dir import DataDir, DataDirError, RunInfo, open_data_dir
+from tailrace.workers.descriptors import arena_name
 from tailrace.workers.process import (
     CONTROLLER_SLOT,
     EXIT_REFUSED,
@@ -247,6 +248,7 @@ class Supervisor:
         self._slots.mark_dead(watched.slot, watched.incarnation)
         if watched.role == GATEWAY:
             unlink_large_files(self._shared.run_dir, watched.slot, watched.incarnation)
+            unlink_if_there(f"{self._shared.run_dir}/{arena_name(watched.slot, watched.incarnation)}")
             self._shared.waiters.clear_waiter(self._shared.broker)
         self._context.links.drop_dead()
         self._context.bells.ring_all()

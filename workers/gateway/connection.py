@@ -6,7 +6,7 @@ wait for its answer: one connection sees its requests done in the order it sent 
 
 import socket
 from collections import deque
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RECEIVE_BYTES = 64 * 1024
 PIPELINE_MAX = 128  # requests of one connection under way
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # unsent bytes (files apart) above which no more requests are taken
+OUTPUT_PIECES_MAX = 256  # unsent pieces, each of which may hold a file open
 HEADER_BYTES_MIN = 10  # key, version, correlation id, length of the client id
 
 _read_size = Struct(">i").unpack_from
@@ -33,6 +34,7 @@ class Connection:
         "block",
         "closed",
         "end",
+        "ended",
         "events",
         "fd",
         "gateway",
@@ -59,22 +61,27 @@ class Connection:
         self.events = EPOLLIN
         self.stalled = False  # a whole frame waits for answers to those before it
         self.starved = False  # no memory to receive into
+        self.ended = False  # the peer sends no more, and is owed answers
         self.closed = False
         self.last_active_ms = gateway.now_ms()
 
     def on_event(self, events: int) -> None:
         """What epoll saw."""
         if events & EPOLLOUT:
+            self.last_active_ms = self.gateway.now_ms()
             self.flush()
         if events & EPOLLIN and not self.closed:
             self.on_readable()
+        elif events & EPOLLRDHUP and not self.closed and not events & (EPOLLERR | EPOLLHUP):
+            self._on_hung_up()
         elif events & (EPOLLERR | EPOLLHUP) and not self.closed:
             self.close()
 
     def on_readable(self) -> None:
         """Receive what is there and take the requests that are whole."""
-        if self.stalled:
-            self._watch(self.events & ~EPOLLIN)
+        if self.stalled or self.starved or self.ended:
+            if self.events & EPOLLIN:
+                self._watch(self.events & ~EPOLLIN | EPOLLRDHUP)
             return
         block = self.block
         if block is None:
@@ -89,11 +96,26 @@ class Connection:
             self.close()
             return
         if received == 0:
-            self.close()
+            self._on_end()
             return
         self.last_active_ms = self.gateway.now_ms()
         self.end += received
         self.take_requests()
+
+    def _on_end(self) -> None:
+        """The peer sends no more. What it is owed it still gets, but no fetch goes on waiting for it."""
+        if (not self.requests and not self.out) or self.gateway.long_polls.has(self):
+            self.close()
+            return
+        self.ended = True
+        self._watch(self.events & ~(EPOLLIN | EPOLLRDHUP))
+
+    def _on_hung_up(self) -> None:
+        """The peer has gone or sends no more, and what it sent last is not read yet."""
+        if self.gateway.long_polls.has(self):
+            self.close()
+        else:
+            self._watch(self.events & ~EPOLLRDHUP)  # the end is met once all before it is read
 
     def _first_block(self) -> Block | None:
         block = self.gateway.buffers.allocate(RECEIVE_BYTES)
@@ -130,8 +152,10 @@ class Connection:
     def _must_wait(self, block: Block) -> bool:
         """Whether the frame at `start` has to wait for answers first."""
         requests = self.requests
+        if self.out and (len(self.out) > OUTPUT_PIECES_MAX or self._unsent() > OUTPUT_BYTES_MAX):
+            return True
         if not requests:
-            return len(self.out) > 0 and self._unsent() > OUTPUT_BYTES_MAX
+            return False
         is_produce = block.map[self.start + 4 : self.start + 6] == b"\x00\x00"
         if not is_produce or requests[-1].api.key != PRODUCE:
             return True
@@ -178,11 +202,12 @@ class Connection:
     def on_memory(self) -> None:
         """Some memory was given back: go on where it was short."""
         self.starved = False
-        if self.closed:
+        if self.closed or (self.block is None and self._first_block() is None):
             return
-        self._settle()
+        if self.start < self.end:
+            self._settle()
         if not self.starved:
-            self._watch(self.events | EPOLLIN)
+            self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
 
     def on_answered(self, request: Request) -> None:
         """Queue what is at the head of the line and answered."""
@@ -224,7 +249,9 @@ class Connection:
         if self.stalled:
             self.take_requests()
             if not self.stalled and not self.starved and not self.closed and not self.events & EPOLLIN:
-                self._watch(self.events | EPOLLIN)
+                self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
+        if self.ended and not self.requests and not self.out:
+            self.close()
 
     def _watch(self, events: int) -> None:
         if events != self.events and not self.closed:

@@ -38,6 +38,8 @@ from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
 DRAIN_MS = 2000
 SMALL_REQUEST_BYTES_MAX = 4 * 1024 * 1024  # of every request but Produce: decoding costs time per byte
 IDLE_CHECK_MS = 5000
+SHORT_CHECK_MS = 1000
+SHORT_MS = 5000  # while memory is short: without a byte for so long, an unfinished request is given up
 
 
 class Gateway:
@@ -64,6 +66,7 @@ class Gateway:
         self._listeners: dict[int, ListeningSocket] = {}
         self._controller_incarnation = 0
         self._per_peer: dict[str, int] = {}
+        self._is_short = False  # a look for those that hold memory is due
 
     # -- start and end
 
@@ -168,6 +171,9 @@ class Gateway:
             starved, self.starved = self.starved, set()
             for connection in starved:
                 connection.on_memory()
+            if self.starved and not self._is_short:
+                self._is_short = True
+                self.timers.schedule(self.now_ms() + SHORT_CHECK_MS, self._relieve)
 
     def _take_messages(self) -> None:
         for slot, incarnation, ring in self.context.links.poll():
@@ -186,11 +192,16 @@ class Gateway:
     def _on_message(self, message: control.Message) -> None:
         match message:
             case control.Assigned():
+                former = self.partitions.by_row(message.row)
                 partition = self.partitions.on_assigned(message)
-                self.long_polls.on_row_advanced(message.row)
+                if former is partition:
+                    self.long_polls.on_row_advanced(message.row)
+                else:
+                    self.long_polls.on_partition_changed(partition)
                 if partition.held:
                     self.partitions.waiting.add(partition)
             case control.Unassigned():
+                self._follow()  # what it follows from is committed: a topic that is gone is found no more
                 partition_gone = self.partitions.on_unassigned(message)
                 if partition_gone is not None:
                     self.long_polls.on_partition_changed(partition_gone)
@@ -233,9 +244,12 @@ class Gateway:
         """A connection closes."""
         del self.connections[connection.fd]
         self._per_peer[connection.peer] -= 1
+        if not self._per_peer[connection.peer]:
+            del self._per_peer[connection.peer]
         self.epoll.unregister(connection.fd)
         self.unflushed.discard(connection)
         self.starved.discard(connection)
+        self.long_polls.forget(connection)
 
     def _close_idle(self) -> None:
         limit = self.config.connections_max_idle_ms
@@ -245,6 +259,21 @@ class Gateway:
                 if connection.last_active_ms < oldest and not connection.requests:
                     connection.close()
         self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
+
+    def _relieve(self) -> None:
+        """Memory is short: whoever holds some for a request that does not go on is closed, or all might wait
+        for each other for ever.
+        """
+        self._is_short = False
+        if not self.starved:
+            return
+        oldest = self.now_ms() - SHORT_MS
+        for connection in list(self.connections.values()):
+            is_idle = connection.last_active_ms < oldest and not connection.requests
+            if is_idle and connection.block is not None:
+                connection.close()
+        self._is_short = True
+        self.timers.schedule(self.now_ms() + SHORT_CHECK_MS, self._relieve)
 
     def on_frame(self, connection: Connection, position: int, end: int) -> None:
         """One whole frame: to its handler. Malformed, or in a version not served: the connection closes."""

@@ -14,6 +14,10 @@ from tailrace.workers.process import Refusal
 
 OnAccept = Callable[[socket.socket, str], None]
 ACCEPTS_AT_ONCE = 64
+_LOST = {  # that client is lost, or its network is: accept(2) tells of its errors
+    errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+    errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT,
+}  # fmt: skip
 
 
 class ListeningSocket:
@@ -33,7 +37,7 @@ class ListeningSocket:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.ECONNABORTED, errno.EPROTO):
+                if error.errno in _LOST:
                     continue
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     return  # epoll says so again once a descriptor is free

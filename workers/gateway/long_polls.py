@@ -8,6 +8,7 @@ from tailrace.workers.gateway.handlers.fetch import Fetch
 from tailrace.workers.gateway.partitions import Partition
 
 if TYPE_CHECKING:
+    from tailrace.workers.gateway.connection import Connection
     from tailrace.workers.gateway.gateway import Gateway
 
 
@@ -29,11 +30,23 @@ class LongPolls:
         self._gateway = gateway
         self._by_row: dict[int, set[_Wait]] = {}
         self._all: set[_Wait] = set()
+        self._of_connection: dict[Connection, _Wait] = {}  # one at most: a fetch is alone on its connection
+
+    def has(self, connection: "Connection") -> bool:
+        """Whether a fetch of this connection waits."""
+        return connection in self._of_connection
+
+    def forget(self, connection: "Connection") -> None:
+        """The connection closes: nobody waits any more."""
+        wait = self._of_connection.get(connection)
+        if wait is not None:
+            self._finish(wait)
 
     def wait(self, fetch: Fetch) -> None:
         """Keep a fetch until there is enough for it or its time is over."""
         wait = _Wait(fetch)
         self._all.add(wait)
+        self._of_connection[fetch.request.connection] = wait
         wait.timer = self._gateway.timers.schedule(fetch.deadline_ms, lambda: self._on_deadline(wait))
         self._arm(wait)
 
@@ -52,6 +65,7 @@ class LongPolls:
 
     def _enter(self, wait: _Wait) -> None:
         gateway = self._gateway
+        before, wait.rows = wait.rows, {}
         for part in wait.fetch.context.partitions.values():
             topic = gateway.topic(part.topic)
             if topic is None:
@@ -64,6 +78,14 @@ class LongPolls:
             wait.rows[number] = max(row[HIGH_WATERMARK], part.fetch_offset)
             self._by_row.setdefault(number, set()).add(wait)
             self._want(number)
+        for number in before.keys() - wait.rows.keys():  # a partition has moved to another row
+            self._leave(wait, number)
+
+    def _leave(self, wait: _Wait, row: int) -> None:
+        waits = self._by_row.get(row)
+        if waits is not None:
+            waits.discard(wait)
+            self._want(row)
 
     def _want(self, row: int) -> None:
         waits = self._by_row.get(row)
@@ -80,9 +102,11 @@ class LongPolls:
             self._look_again(wait)
 
     def on_partition_changed(self, partition: Partition) -> None:
-        """A partition lost its leader or is gone."""
+        """A partition lost its leader, is gone, or has another row."""
+        index, topics = partition.partition, (partition.name, partition.topic_id)
         for wait in list(self._all):
-            if any(part.partition == partition.partition for part in wait.fetch.context.partitions.values()):
+            parts = wait.fetch.context.partitions
+            if any((topic, index) in parts for topic in topics):
                 self._look_again(wait)
 
     def _look_again(self, wait: _Wait) -> None:
@@ -94,17 +118,16 @@ class LongPolls:
             self._arm(wait)
 
     def _on_deadline(self, wait: _Wait) -> None:
+        wait.fetch.request.connection.last_active_ms = self._gateway.now_ms()
         wait.fetch.try_answer(late=True)
         self._finish(wait)
 
     def _finish(self, wait: _Wait) -> None:
         self._gateway.timers.cancel(wait.timer)
         self._all.discard(wait)
+        self._of_connection.pop(wait.fetch.request.connection, None)
         for row in wait.rows:
-            waits = self._by_row.get(row)
-            if waits is not None:
-                waits.discard(wait)
-                self._want(row)
+            self._leave(wait, row)
 
     def finish_all(self) -> None:
         """The gateway stops: answer each with what there is."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
 from tailrace.shm.links import DESCRIPTOR, Links
+from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorProducer
 from tailrace.workers.control import Assigned
 from tailrace.workers.descriptors import REQUESTS_MAX, pack
@@ -33,7 +34,10 @@ class Outstanding:
     ) -> bool:
         """Push one entry to the worker of `assigned`; False when its ring is full. `publish` shows it."""
         slot = assigned.worker_slot
-        ring = self._links.outgoing(slot, DESCRIPTOR, REQUESTS_MAX)
+        try:
+            ring = self._links.outgoing(slot, DESCRIPTOR, REQUESTS_MAX)
+        except ShmError:  # no room for a new ring now
+            return False
         if ring is None:
             return False
         key = (slot, assigned.worker_incarnation)
@@ -74,14 +78,18 @@ class Outstanding:
         """A worker has done one."""
         on_completion = self._waiting.pop(entry[1], None)
         if on_completion is not None:
-            self._counts[slot, incarnation].discard(entry[1])
+            tokens = self._counts.get((slot, incarnation))
+            if tokens is not None:
+                tokens.discard(entry[1])
             on_completion(entry)
 
     def fail_dead(self, slot: int, incarnation: int) -> None:
         """The worker is proven dead: it copies nothing any more, and answers nothing (R)."""
         self._touched.pop(slot, None)
         for token in sorted(self._counts.pop((slot, incarnation), ())):
-            on_completion = self._waiting.pop(token)
+            on_completion = self._waiting.pop(token, None)
+            if on_completion is None:
+                continue
             on_completion((0, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0))
 
     @property

@@ -3,8 +3,6 @@
 from collections import deque
 from collections.abc import Callable
 
-from tailrace.core.log.reader import Hint, LogReader
-
 from tailrace.core.errors import (
     LEADER_NOT_AVAILABLE,
     NONE,
@@ -12,6 +10,7 @@ from tailrace.core.errors import (
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.reader import Hint, LogReader
 from tailrace.shm.slots import SlotTable
 from tailrace.shm.state_table import ROW_GENERATION, Row, StateTable
 from tailrace.workers.control import Assigned, Unassigned
@@ -68,6 +67,8 @@ class Partitions:
             return partition
         if old is not None and old.row != message.row:
             self._by_row.pop(old.row, None)
+        if old is not None and old.row_generation != message.row_generation:
+            self._forget_files(partition)  # a new leader counts its segment generations anew
         partition.assigned = message
         partition.error = NONE
         self._by_row[message.row] = partition
@@ -83,11 +84,16 @@ class Partitions:
             self._by_row.pop(partition.assigned.row, None)
             partition.assigned = None
         if message.error_code == UNKNOWN_TOPIC_OR_PARTITION:
-            if partition.reader is not None:
-                partition.reader.close()
-                partition.reader = None
+            self._forget_files(partition)
             self._by_id.pop((message.topic_id, message.partition), None)
         return partition
+
+    @staticmethod
+    def _forget_files(partition: Partition) -> None:
+        if partition.reader is not None:
+            partition.reader.close()
+            partition.reader = None
+        partition.hint = None
 
     def is_led(self, partition: Partition) -> bool:
         """Whether entries can be sent to its worker now."""
@@ -119,7 +125,7 @@ class Partitions:
         """Reads its log by descriptors."""
         if partition.reader is None:
             path = f"{self._data_dir}/{partition.name}-{partition.partition}"
-            partition.reader = LogReader(RealDirectory(path))
+            partition.reader = LogReader(RealDirectory(path, make=False))
         return partition.reader
 
     def hold(self, partition: Partition, send: Callable[[], bool]) -> bool:

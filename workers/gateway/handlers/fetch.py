@@ -27,6 +27,9 @@ from tailrace.shm.state_table import (
     LEADER_EPOCH,
     LOG_END_OFFSET,
     LOG_START_OFFSET,
+    ROLE,
+    ROLE_LEADER,
+    ROLE_OFFLINE,
     SEGMENT_GENERATION,
     Row,
 )
@@ -153,6 +156,8 @@ def _refusal(part: FetchPartition, row: Row | None, error: int) -> int:
         return error or NOT_LEADER_OR_FOLLOWER
     if error not in (NONE, NOT_LEADER_OR_FOLLOWER):
         return error
+    if row[ROLE] != ROLE_LEADER:  # its disk failed, or it is being deleted
+        return KAFKA_STORAGE_ERROR if row[ROLE] == ROLE_OFFLINE else NOT_LEADER_OR_FOLLOWER
     epoch, wanted = row[LEADER_EPOCH], part.current_leader_epoch
     if wanted not in (-1, epoch):
         return FENCED_LEADER_EPOCH if wanted < epoch else UNKNOWN_LEADER_EPOCH

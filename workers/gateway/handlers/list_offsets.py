@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.core.errors import (
     FENCED_LEADER_EPOCH,
+    KAFKA_STORAGE_ERROR,
     NONE,
     NOT_LEADER_OR_FOLLOWER,
     UNKNOWN_LEADER_EPOCH,
@@ -27,7 +28,14 @@ from tailrace.core.protocol.messages.list_offsets import (
     ListOffsetsResponsePartition,
     ListOffsetsResponseTopic,
 )
-from tailrace.shm.state_table import HIGH_WATERMARK, LEADER_EPOCH, LOG_START_OFFSET
+from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
+    LEADER_EPOCH,
+    LOG_START_OFFSET,
+    ROLE,
+    ROLE_LEADER,
+    ROLE_OFFLINE,
+)
 from tailrace.workers.descriptors import LOOK_UP
 from tailrace.workers.gateway.outstanding import Completion
 from tailrace.workers.gateway.partitions import HOLD_MS, Partition
@@ -79,8 +87,11 @@ def handle(gateway: "Gateway", request: Request) -> None:
                 continue
             partition = gateway.partitions.get(image.name, image.topic_id, asked.partition_index)
             attempt = _attempt(gateway, pending, partition, asked, answer)
-            if partition.held or not attempt():
-                gateway.partitions.hold(partition, attempt)
+            if not partition.held and attempt():
+                continue
+            if not gateway.partitions.hold(partition, attempt):
+                answer.error_code = NOT_LEADER_OR_FOLLOWER
+                pending.done()
     pending.done()
 
 
@@ -110,7 +121,12 @@ def _attempt(
         if _from_row(gateway, partition, asked, answer, pending.request.version):
             pending.done()
             return True
-        return gateway.outstanding.send(assigned, LOOK_UP, asked.timestamp, 0, 0, on_completion)
+        if gateway.outstanding.send(assigned, LOOK_UP, asked.timestamp, 0, 0, on_completion):
+            return True
+        if late:
+            answer.error_code = NOT_LEADER_OR_FOLLOWER
+            pending.done()
+        return late
 
     return attempt
 
@@ -126,6 +142,9 @@ def _from_row(
     row = gateway.partitions.read_row(partition)
     if row is None:
         answer.error_code = NOT_LEADER_OR_FOLLOWER
+        return True
+    if row[ROLE] != ROLE_LEADER:
+        answer.error_code = KAFKA_STORAGE_ERROR if row[ROLE] == ROLE_OFFLINE else NOT_LEADER_OR_FOLLOWER
         return True
     epoch, wanted = row[LEADER_EPOCH], asked.current_leader_epoch
     if wanted not in (-1, epoch):
