@@ -8,7 +8,8 @@ Rules (R), each kept where it is marked and held by a test:
 - the bytes of a refused copy are zeroed before anything else is appended;
 - what a truncation leaves beyond the end is zero;
 - bytes below the high watermark never change in their inode: a truncation below it writes a new one;
-- a file shrinks only at roll and close, to its end.
+- a file shrinks only at roll and close, to its end, and at a truncation, to an end not below the high
+  watermark.
 """
 
 from msgspec import Struct
@@ -19,13 +20,13 @@ from tailrace.core.errors import (
     NOT_LEADER_OR_FOLLOWER,
     KafkaError,
 )
-from tailrace.core.log import checkpoints, recovery
+from tailrace.core.log import checkpoints, recovery, truncation
 from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_sizes, stamp_time, unsound
 from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.flush import Flush
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.log_view import LogView
-from tailrace.core.log.producer_state import KeptBatch
+from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
     SNAPSHOT_SUFFIX,
     ActiveSegment,
@@ -355,6 +356,70 @@ class Log(LogView):
             if offset is not None and offset < self.log_end_offset and offset not in bases:
                 self.directory.remove(name)
         self._snapshot_due = self._config.snapshot_interval_bytes
+
+    def truncate_to(self, offset: int, now_ms: int) -> None:
+        """Takes back the batches at and above `offset`, and one that only begins below it, on disk when it
+        returns.
+        """
+        if offset >= self.log_end_offset:
+            return
+        segments = self.segments
+        try:
+            self._active.close(cut=False)
+            if offset < segments[0].base_offset:
+                self._start_over(offset, now_ms)
+                return
+            found = truncation.cut_segments(
+                self.directory, self._config, segments, offset, high_watermark=self.high_watermark
+            )
+            self._end_at(found.end_offset)
+            self._epochs.truncate_from_end(found.end_offset)
+            self._producers, _ = recovery.restore_producers(
+                self.directory, found.segments, found.end_offset, self._epochs
+            )
+            self._epoch = self._epochs.latest
+            *self._segments, last = found.segments
+            self._activate(last, now_ms, found)
+        except (OSError, KafkaError) as error:
+            self._fail()
+            raise self._refused(error, "cannot truncate") from error
+
+    def truncate_fully_and_start_at(self, offset: int, now_ms: int) -> None:
+        """An empty log that goes on at `offset`."""
+        try:
+            self._active.close(cut=False)
+            self._start_over(offset, now_ms)
+        except (OSError, KafkaError) as error:
+            self._fail()
+            raise self._refused(error, "cannot empty") from error
+
+    def _start_over(self, offset: int, now_ms: int) -> None:
+        truncation.remove_segments(self.directory, self.segments)
+        for name in self.directory.names():
+            if offset_of(name, SNAPSHOT_SUFFIX) is not None:
+                self.directory.remove(name)
+        self._segments, self._producers, self._epoch = [], ProducerState(), -1
+        self._epochs.clear()
+        self._end_at(offset)
+        self.log_start_offset = self.high_watermark = self.recovery_point = offset
+        self._activate(Segment(base_offset=offset), now_ms)
+        self.directory.sync()
+
+    def _end_at(self, end_offset: int) -> None:
+        self.log_end_offset = end_offset
+        self.log_start_offset = min(self.log_start_offset, end_offset)
+        self.high_watermark = min(self.high_watermark, end_offset)
+        self.recovery_point = min(self.recovery_point, end_offset)
+        there = set(self.directory.names())
+        self._unsynced = [name for name in self._unsynced if name in there]
+
+    def _fail(self) -> None:
+        """Its files are not what it thinks: nothing is appended any more, the next open repairs it."""
+        self._closed = True
+        self._active.limit = 0
+
+    def _refused(self, error: OSError | KafkaError, doing: str) -> KafkaError:
+        return error if isinstance(error, KafkaError) else storage_error(error, f"{doing} {self.name}")
 
     def begin_flush(self) -> Flush:
         """What must be synced for all that is in the log now to last; `run` it in any thread, then call

@@ -120,7 +120,7 @@ def describe_segment(directory: Directory, base: int) -> Segment:
     return segment
 
 
-def _trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, bytes]:
+def trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, bytes]:
     """The entries of both indexes as far as they may be followed; empty if they contradict themselves."""
     found: list[bytes] = []
     for suffix, entry_size in (
@@ -155,7 +155,7 @@ def scan_segment(
         size, start, next_offset = file.size(), 0, base
         rebuilt = Rebuilt(segment, config)
         if tail_only:
-            offsets, times = _trusted_entries(directory, base, size)
+            offsets, times = trusted_entries(directory, base, size)
             if offsets and times:
                 first = next(scan(file, 0, size, check=True), None)
                 start = offset_index.ENTRY.unpack(offsets[-8:])[1]
@@ -179,7 +179,8 @@ def scan_segment(
         file.release()
 
 
-def _store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) -> None:
+def store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) -> None:
+    """Replaces both index files; an inactive segment ends with its largest timestamp."""
     if inactive:
         rebuilt.index_time()
     base = rebuilt.segment.base_offset
@@ -243,7 +244,7 @@ def recover_segments(
             cut_log_file(directory, name, rebuilt.segment.size, new_inode=end_offset < high_watermark)
             result.cut_bytes += whole - rebuilt.segment.size
         drop_rest = broken and not _is_zero_tail_only(end_offset, bases[number + 1])
-        _store_indexes(directory, rebuilt, inactive=not (last or drop_rest))
+        store_indexes(directory, rebuilt, inactive=not (last or drop_rest))
         segments.append(rebuilt.segment)
         result.offset_entries = len(rebuilt.offsets) // offset_index.ENTRY_SIZE
         result.time_entries = len(rebuilt.times) // time_index.ENTRY_SIZE
