@@ -10,8 +10,8 @@ UNDEFINED_OFFSET = -1
 class LeaderEpochs:
     """The epochs in memory and in leader-epoch-checkpoint.
 
-    The file is written at every change but synced only with the log: recovery assigns again what batches
-    above the recovery point say.
+    The file is on disk after every change, as in Kafka: recovery assigns again only what batches above the
+    recovery point say.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -41,7 +41,7 @@ class LeaderEpochs:
         while self._entries and self._entries[-1][1] >= start_offset:  # an epoch in which nothing was written
             self._entries.pop()
         self._entries.append((epoch, start_offset))
-        self.write(durable=False)
+        self.write(durable=True)  # (R) a torn file would lose the epochs below the recovery point too
 
     def truncate_from_end(self, end_offset: int) -> None:
         """The log now ends at `end_offset`."""
@@ -55,7 +55,7 @@ class LeaderEpochs:
         older = [entry for entry in self._entries if entry[1] <= start_offset]
         if older and (len(older) > 1 or older[0][1] != start_offset):
             self._entries = [(older[-1][0], start_offset), *self._entries[len(older) :]]
-            self.write(durable=False)
+            self.write(durable=True)
 
     def clear(self) -> None:
         """The log is empty."""

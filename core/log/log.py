@@ -28,7 +28,10 @@ from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.log_view import LogView
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
+    INDEX_SUFFIX,
+    LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
+    TIME_INDEX_SUFFIX,
     ActiveSegment,
     Segment,
     file_name,
@@ -430,7 +433,11 @@ class Log(LogView):
                 self._epochs.write(durable=False)
             except OSError as error:
                 raise storage_error(error, f"cannot write the epochs of {self.name}") from error
-        names = [*self._unsynced, self._active.file.name]
+        names = list(self._unsynced)
+        for name in self._unsynced:  # what is trusted unread below the recovery point: indexes too
+            base = offset_of(name, LOG_SUFFIX) or 0
+            names += [file_name(base, INDEX_SUFFIX), file_name(base, TIME_INDEX_SUFFIX)]
+        names.append(self._active.file.name)
         return Flush(directory=self.directory, names=names, end_offset=self.log_end_offset)
 
     def flushed(self, flush: Flush) -> None:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from msgspec import Struct
 
 from tailrace.core.log import offset_index, time_index
-from tailrace.core.log.checkpoints import read_trust_mark
+from tailrace.core.log.checkpoints import TRUST_MARK, read_trust_mark
 from tailrace.core.log.directory import Directory
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
@@ -218,8 +218,12 @@ def recover_segments(
     trust_cache = same_boot and not clean and _is_same_file(directory, bases[-1])
     first = len(bases) - 1
     if not clean and not trust_cache:
-        first = max((i for i, base in enumerate(bases) if base <= recovery_point), default=0)
+        # (R) below, not at: a segment that was rolled right at the recovery point may not be cut on disk
+        first = max((i for i, base in enumerate(bases) if base < recovery_point), default=0)
     segments = [describe_segment(directory, base) for base in bases[:first]]
+    # (R) a file may also come back shorter, ending with a whole batch. In a log of Kafka's, or below the
+    # recovery point, offsets that are missing there were compacted away
+    is_ours = not clean and directory.read(TRUST_MARK) is not None
     result = Recovered(segments=segments, end_offset=bases[first])
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
@@ -238,7 +242,7 @@ def recover_segments(
         result.end_offset = end_offset
         # at the end of a segment that is not the last, the next one must follow: a hole means that bytes were
         # lost
-        broken = not last and whole != rebuilt.segment.size
+        broken = not last and (whole != rebuilt.segment.size or (is_ours and end_offset >= recovery_point))
         if whole != rebuilt.segment.size:
             name = file_name(base, LOG_SUFFIX)
             cut_log_file(directory, name, rebuilt.segment.size, new_inode=end_offset < high_watermark)
