@@ -282,12 +282,13 @@ def restore_producers(
     """
     state, start = ProducerState(), segments[0].base_offset
     snapshots = sorted(o for name in directory.names() if (o := offset_of(name, SNAPSHOT_SUFFIX)) is not None)
-    for offset in reversed(snapshots):
-        if (
-            offset > end_offset
-        ):  # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
-            directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
-            continue
+    above = [offset for offset in snapshots if offset > end_offset]
+    for offset in above:
+        # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
+        directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
+    if above:
+        directory.sync()  # or a crash brings one back, and by then the log is longer, with other batches
+    for offset in reversed(snapshots[: len(snapshots) - len(above)]):
         found = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
         if found is not None and offset >= start:
             state, start = found, offset
