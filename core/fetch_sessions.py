@@ -100,10 +100,11 @@ class FetchContext(Struct):
 class FetchSessions:
     """The sessions of one broker, at most `slots` (max.incremental.fetch.session.cache.slots)."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *, first_id: int = 0) -> None:
+        """`first_id`: below the first id given; by chance, so that a successor's ids are not taken for ours."""
         self._slots = slots
         self._sessions: dict[int, FetchSession] = {}
-        self._last_id = 0
+        self._last_id = first_id
 
     def __len__(self) -> int:
         return len(self._sessions)

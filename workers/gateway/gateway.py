@@ -3,6 +3,7 @@
 One turn: read sockets and push entries to the workers; publish and ring; take completions; send answers.
 """
 
+import os
 import socket
 import time
 from select import EPOLLET, EPOLLIN, epoll
@@ -57,7 +58,10 @@ class Gateway:
         self.controller = ControllerRequests(self)
         self.waiter = waiter_of_broker(context.broker)
         self.long_polls = LongPolls(self)
-        self.fetch_sessions = FetchSessions(context.config.max_incremental_fetch_session_cache_slots)
+        self.fetch_sessions = FetchSessions(
+            context.config.max_incremental_fetch_session_cache_slots,
+            first_id=int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF,
+        )
         self.request_bytes_max = context.config.socket_request_max_bytes
         self.unflushed: set[Connection] = set()
         self.starved: set[Connection] = set()
