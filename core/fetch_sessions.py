@@ -101,7 +101,7 @@ class FetchSessions:
     """The sessions of one broker, at most `slots` (max.incremental.fetch.session.cache.slots)."""
 
     def __init__(self, slots: int, *, first_id: int = 0) -> None:
-        """`first_id`: below the first id given; by chance, so that a successor's ids are not taken for ours."""
+        """`first_id`: ids begin after it; by chance, so that a successor gives other ids than we did."""
         self._slots = slots
         self._sessions: dict[int, FetchSession] = {}
         self._last_id = first_id

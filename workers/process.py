@@ -136,8 +136,9 @@ class ProcessContext:
         return self.stopping or self.links.has_work()
 
     def park(self, poll: Callable[[float], T], timeout_s: float | None) -> T:
-        """Sleep in `poll` (which must watch `context.eventfd`, edge-triggered) until something happens; returns what it
-        returned.
+        """Sleep in `poll` until something happens; returns what it returned.
+
+        `poll` watches `context.eventfd`, edge-triggered: it is never read.
         """
         return self.doorbell.park(poll, self.has_work, timeout_s)
 
