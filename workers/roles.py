@@ -1,9 +1,8 @@
 """Which code runs in which role: the one place that imports every role, before the first fork."""
 
-from tailrace.workers.gateway import main as gateway
-
 from tailrace.shm.slots import CONTROLLER, GATEWAY, HOUSEKEEPER, WORKER
 from tailrace.workers import controller, housekeeper, leader
+from tailrace.workers.gateway import main as gateway
 from tailrace.workers.process import Roles
 
 ROLES: Roles = {
