@@ -125,7 +125,7 @@ class Leader:
                 self._last_tick_ms = now_ms
                 self._tick()
             if not found:
-                context.wait(0.005 if self._notices else TICK_S)
+                context.wait(0.005 if self._notices else TICK_S, lingers=True)
 
     def close(self) -> None:
         """Close every log cleanly; the rows stay, led by nobody."""

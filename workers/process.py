@@ -142,10 +142,12 @@ class ProcessContext:
         """
         return self.doorbell.park(poll, self.has_work, timeout_s)
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, *, lingers: bool = False) -> None:
         """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of
-        its own.
+        its own. One that answers requests `lingers` first.
         """
+        if lingers:
+            self.doorbell.linger(self.has_work)
         self.doorbell.park(self._wait_eventfd, self.has_work, timeout_s)
 
     def _wait_eventfd(self, timeout_s: float) -> object:

@@ -126,3 +126,32 @@ def test_edge_triggered_bell_is_never_read_and_still_wakes_each_time(tmp_path: P
         bell.wake()
         assert bell.park(epoll.poll, lambda: False, None) == [(eventfd, select.EPOLLIN)]
     assert os.eventfd_read(eventfd) == 3
+
+
+def test_only_after_a_short_wait_does_a_sleeper_linger_and_once_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, now, looks = Owner(tmp_path), [0], [0]
+    monkeypatch.setattr("time.perf_counter_ns", lambda: now[0])
+
+    def look() -> bool:
+        looks[0] += 1
+        now[0] += doorbell.LINGER_NS // 4
+        return False
+
+    def waits(nanoseconds: int) -> Callable[[], None]:
+        def happens() -> None:
+            now[0] += nanoseconds
+
+        return happens
+
+    owner.answers = [(True, waits(doorbell.SHORT_WAIT_NS + 1)), (True, waits(1000))]
+    owner.park()
+    owner.bell.linger(look)
+    assert looks == [0]
+    owner.park()
+    owner.bell.linger(look)
+    assert 0 < looks[0] <= 5
+    looks[0] = 0
+    owner.bell.linger(look)
+    assert looks == [0]
