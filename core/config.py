@@ -2,13 +2,13 @@
 
     config, warnings = load(file_properties, environ, overrides)
 
-A later source wins: defaults, file, environment, overrides. Whoever reads a BrokerConfig finds values
+A later source wins: defaults, file, environment, command line. Whoever reads a BrokerConfig finds values
 that are whole: types, bounds and what must agree between keys were checked when it was made. Topic keys
 are checked by `validate_topic_config` and completed from the broker's own keys by
 `effective_topic_config`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,10 +20,10 @@ from tailrace.core.config_keys import (
     ConfigError,
     Key,
     Value,
-    parse_kind,
     parse_value,
+    value_text,
 )
-from tailrace.core.config_sources import environment_properties
+from tailrace.core.config_sources import ENVIRONMENT, Given, gather
 from tailrace.core.listeners import Listener, advertised_listeners, parse_listeners, without_controllers
 from tailrace.core.log.log_config import LogConfig
 
@@ -40,6 +40,7 @@ __all__ = [
     "topic_defaults",
     "validate_topic_config",
     "validate_topic_configs",
+    "without_effect",
 ]
 
 TOPIC_CONFIGS = TOPIC_KEYS
@@ -50,15 +51,15 @@ _UNIX_PATH_MAX = 107  # sockaddr_un holds 108 bytes, the last a NUL
 class BrokerConfig:
     """Typed values of every obeyed key: `get(name)` for any, attributes for what is read often."""
 
-    def __init__(self, values: dict[str, Value], set_keys: frozenset[str]) -> None:
+    def __init__(self, values: dict[str, Value], given: Mapping[str, Given]) -> None:
         self._values = values
-        self.set_keys = set_keys  # those that were given, by whatever source
+        self.given = given  # every key that has a source, obeyed or not
         self.node_id = self.integer("node.id")
-        self.cluster_id = self.optional_text("cluster.id")
+        self.cluster_id = self.optional_text("cluster.id") or None
         self.rack = self.optional_text("broker.rack")
         self._read_addresses()
         self._read_limits()
-        self.log_dirs = self.names("log.dirs") or self.names("log.dir")
+        self.log_dirs = self.names("log.dirs")
         self.run_dir = self.optional_text("run.dir")
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")
@@ -88,6 +89,7 @@ class BrokerConfig:
             self.names("advertised.listeners") if self._values["advertised.listeners"] is not None else ()
         )
         self.advertised_mode = self.optional_text("advertised.mode") or ("fixed" if advertised else "auto")
+        self._values["advertised.mode"] = self.advertised_mode
         if self.advertised_mode == "fixed":
             self.advertised_listeners = advertised_listeners(advertised, listeners, controllers)
         check_protocols(listeners, protocols)
@@ -156,27 +158,50 @@ def load(
     file_properties: Mapping[str, str],
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
+    *,
+    strict: bool = False,
+    default_log_dir: Callable[[], str] | None = None,
 ) -> tuple[BrokerConfig, list[str]]:
-    """The configuration these sources give, and warnings; ConfigError, one line, when it cannot be used."""
-    given = dict(file_properties)
-    from_environment = environment_properties(environ or {})
-    given.update(from_environment)
-    given.update(overrides or {})
-    if "listeners" not in given and "advertised.listeners" in from_environment:
-        given["listeners"] = _listeners_behind(given["advertised.listeners"])
+    """The configuration these sources give, and warnings; ConfigError, one line, when it cannot be used.
+
+    An unknown key is a warning, with `strict` an error. `default_log_dir` is asked where data goes when
+    nothing says.
+    """
+    given = gather(file_properties, environ or {}, overrides or {})
+    advertised = given.get("advertised.listeners")
+    if "listeners" not in given and advertised is not None and advertised.source == ENVIRONMENT:
+        given["listeners"] = advertised._replace(text=_listeners_behind(advertised.text))
     values: dict[str, Value] = {name: key.default for name, key in BROKER_KEYS.items()}
-    warnings: list[str] = []
-    for name, text in given.items():
-        key = BROKER_KEYS.get(name)
-        if key is not None:
-            values[name] = parse_value(key, text)
+    others: dict[str, Given] = {}
+    for name, setting in given.items():
+        if name in BROKER_KEYS:
+            values[name] = _read(BROKER_KEYS[name], setting)
         else:
-            warnings += _check_unused(name, text)
-    idle = sorted(NOT_YET_OBEYED & given.keys())
+            others[name] = setting
+    idle = NOT_YET_OBEYED & given.keys()
+    warnings: list[str] = []
+    if others:
+        from tailrace.core.config_unused import OWN_UNUSED_KEYS, check_unused
+
+        warnings += check_unused(others, strict=strict)
+        idle |= OWN_UNUSED_KEYS & others.keys()
     if idle:
-        warnings.append(f"accepted and not obeyed yet: {', '.join(idle)} (LIMITS.md)")
+        warnings.append(f"accepted and not obeyed yet: {', '.join(sorted(idle))} (LIMITS.md)")
     _check_relations(values, given)
-    return BrokerConfig(values, frozenset(given)), warnings
+    if values["log.dirs"] is None and default_log_dir is not None:
+        values["log.dirs"] = (default_log_dir(),)
+    return BrokerConfig(values, given), warnings
+
+
+def _read(key: Key, setting: Given) -> Value:
+    try:
+        value = parse_value(key, setting.text)
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and any(char < " " or "\ud800" <= char <= "\udfff" for char in text):
+                raise ConfigError(f"configuration {key.name} holds what is no text: {ascii(text)[:80]}")
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({setting.place})") from None
+    return value
 
 
 def _listeners_behind(advertised: str) -> str:
@@ -185,24 +210,7 @@ def _listeners_behind(advertised: str) -> str:
     return ",".join(f"{name}://0.0.0.0:{port}" for name, _, port in listeners)
 
 
-def _check_unused(name: str, text: str) -> list[str]:
-    from tailrace.core.config_unused import PROTECTING_KEYS, UNUSED_KEYS, UNUSED_PREFIXES
-
-    kind = UNUSED_KEYS.get(name)
-    if kind is not None:
-        parse_kind(name, kind, text)
-        if name in PROTECTING_KEYS:
-            return [f"{name} is not obeyed: this broker protects nothing by it yet"]
-        return []
-    if name.startswith(UNUSED_PREFIXES):
-        return []
-    import difflib
-
-    close = difflib.get_close_matches(name, [*BROKER_KEYS, *UNUSED_KEYS], n=1)
-    return [f"unknown configuration {name} is ignored" + (f"; did you mean {close[0]}?" if close else "")]
-
-
-def _check_relations(values: dict[str, Value], given: Mapping[str, str]) -> None:
+def _check_relations(values: dict[str, Value], given: dict[str, Given]) -> None:
     """What Kafka checks between keys, and fills from one into another."""
     if "broker.id" in given:
         if "node.id" in given and values["node.id"] != values["broker.id"]:
@@ -210,7 +218,11 @@ def _check_relations(values: dict[str, Value], given: Mapping[str, str]) -> None
                 "You must set `node.id` to the same value as `broker.id`: "
                 f"{values['node.id']} and {values['broker.id']}"
             )
-        values["node.id"] = parse_value(BROKER_KEYS["node.id"], given["broker.id"])
+        given["node.id"] = given["broker.id"]
+        values["node.id"] = _read(BROKER_KEYS["node.id"], given["node.id"])
+    if values["log.dirs"] is None and values["log.dir"]:
+        given["log.dirs"] = given["log.dir"]
+        values["log.dirs"] = values["log.dir"]
     if effective_default("retention.ms", values) == 0:
         raise ConfigError("log.retention.ms must be unlimited (-1) or, equal or greater than 1")
     roll = values["log.roll.ms"]
@@ -311,3 +323,32 @@ def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
         if field in LogConfig.__struct_fields__:
             told[field] = value
     return msgspec.convert(told, LogConfig)
+
+
+# Topic keys that something reads: the log its settings, and the two that only decide what is accepted.
+OBEYED_TOPIC_KEYS = frozenset(
+    {
+        *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
+        "internal.segment.bytes",
+        "remote.storage.enable",
+    }
+)
+# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept, and
+# preallocated; one replica has nobody to elect.
+_AS_IT_IS: dict[str, Value] = {
+    "cleanup.policy": (),
+    "preallocate": True,
+    "retention.ms": -1,
+    "unclean.leader.election.enable": True,
+}
+
+
+def without_effect(overrides: Mapping[str, str]) -> list[str]:
+    """Those of a topic's own keys, as `key=value`, that ask for something nothing does yet."""
+    idle: list[str] = []
+    for name, value in validate_topic_configs(overrides).items():
+        if name in OBEYED_TOPIC_KEYS or value == TOPIC_KEYS[name].default:
+            continue
+        if name not in _AS_IT_IS or value != _AS_IT_IS[name]:
+            idle.append(f"{name}={value_text(value)}")
+    return idle

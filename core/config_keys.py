@@ -261,6 +261,14 @@ BROKER_KEYS = _synonym_keys() | _table(
         None,
         "pause between recovery-point checkpoints",
     ),
+    Key(
+        "log.flush.start.offset.checkpoint.interval.ms",
+        INT,
+        60_000,
+        0,
+        None,
+        "pause between checkpoints of where logs start",
+    ),
     Key("max.connections", INT, INT_MAX, 0, None, "most connections at a time"),
     Key("max.connections.per.ip", INT, INT_MAX, 0, None, "most connections from one address"),
     Key("max.incremental.fetch.session.cache.slots", INT, 1000, 0, None, "most fetch sessions kept"),
@@ -343,7 +351,7 @@ NOT_YET_OBEYED = frozenset(
             for name in BROKER_KEYS
             if name.startswith(("log.cleaner.", "compression.", "log.retention."))
         ),
-        *(name for name in BROKER_KEYS if name.startswith(("log.flush.", "log.local.", "log.roll.jitter."))),
+        *(name for name in BROKER_KEYS if name.startswith(("log.local.", "log.roll.jitter."))),
         "disk.reserve.bytes",
         "flush.group.ms",
         "flush.policy",
@@ -352,7 +360,6 @@ NOT_YET_OBEYED = frozenset(
         "log.segment.delete.delay.ms",
         "min.insync.replicas",
         "queued.max.requests",
-        "replica.high.watermark.checkpoint.interval.ms",
         "shm.ring.bytes",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",
@@ -385,6 +392,15 @@ def parse_kind(name: str, kind: str, text: str) -> Value:
             raise _invalid(name, text, "Expected value to be either true or false")
         return lowered == "true"
     return _parse_number(name, kind, text)
+
+
+def value_text(value: Value) -> str | None:
+    """A value as a properties file has it; None for one that is not set."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return None if value is None else str(value)
 
 
 def _parse_list(name: str, text: str) -> tuple[str, ...]:

@@ -1,6 +1,18 @@
 """Where keys come from: a server.properties text in Java's syntax, and `KAFKA_*` environment variables."""
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+DEFAULT, FILE, ENVIRONMENT, COMMAND_LINE = "default", "file", "environment", "command line"
+
+
+class Given(NamedTuple):
+    """What one key was given: the text, the source that won, and how to name the place to its writer."""
+
+    text: str
+    source: str
+    place: str
+
 
 _SPACE = " \t\f"
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
@@ -11,6 +23,8 @@ _NOT_KEYS = frozenset(
         "VERSION",
         "HEAP_OPTS",
         "OPTS",
+        "DEBUG",
+        "LOG4J_CMD_OPTS",
         "LOG4J_OPTS",
         "JMX_OPTS",
         "JMX_HOSTNAME",
@@ -23,6 +37,23 @@ _NOT_KEYS = frozenset(
         "HOME",
     ]
 )
+
+
+def decode_properties(raw: bytes) -> str:
+    """The text of a properties file: UTF-8, with or without a mark in front, or Java's own Latin-1.
+
+    Raises ConfigError for what is no such text.
+    """
+    from tailrace.core.config_keys import ConfigError
+
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError("it is UTF-16: save it as UTF-8")
+    if b"\0" in raw:
+        raise ConfigError("it is no text: KEY=VALUE lines are expected")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def parse_properties(text: str) -> dict[str, str]:
@@ -96,16 +127,31 @@ def _unicode_escape(digits: str) -> str:
             raise ValueError
         return chr(int(digits, 16))
     except ValueError:
-        raise ConfigError(f"malformed \\u escape in the properties file: \\u{digits}") from None
+        raise ConfigError(f"malformed escape \\u{digits}: four hexadecimal digits are expected") from None
 
 
-def environment_properties(environ: Mapping[str, str]) -> dict[str, str]:
-    """Keys set by `KAFKA_*`: `_` stands for `.`, `__` for `_` and `___` for `-`, in upper case."""
-    properties: dict[str, str] = {}
+def environment_properties(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Keys set by `KAFKA_*`: `_` stands for `.`, `__` for `_` and `___` for `-`, in upper case.
+
+    An empty CLUSTER_ID is none: compose files pass one on that is not set.
+    """
+    properties: dict[str, Given] = {}
     for variable, value in environ.items():
-        if variable.startswith("KAFKA_") and variable[6:] not in _NOT_KEYS:
+        if variable.startswith("KAFKA_") and variable[6:] and variable[6:] not in _NOT_KEYS:
             name = variable[6:].lower().replace("___", "-").replace("__", "\0")
-            properties[name.replace("_", ".").replace("\0", "_")] = value
-    if "CLUSTER_ID" in environ:
-        properties["cluster.id"] = environ["CLUSTER_ID"]
+            name = name.replace("_", ".").replace("\0", "_")
+            properties[name] = Given(value, ENVIRONMENT, f"variable {variable}")
+    if environ.get("CLUSTER_ID"):
+        properties["cluster.id"] = Given(environ["CLUSTER_ID"], ENVIRONMENT, "variable CLUSTER_ID")
     return properties
+
+
+def gather(
+    file_properties: Mapping[str, str], environ: Mapping[str, str], overrides: Mapping[str, str]
+) -> dict[str, Given]:
+    """Every key that is given, by the last source that gives it: file, environment, command line."""
+    given = {name: Given(text, FILE, "in the properties file") for name, text in file_properties.items()}
+    given.update(environment_properties(environ))
+    for name, text in overrides.items():
+        given[name] = Given(text, COMMAND_LINE, "on the command line")
+    return given

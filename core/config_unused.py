@@ -4,7 +4,23 @@ Ours that belong to later parts (HTTP, dead letters) are at the end. Imported on
 environment names a key that core/config_keys.py does not hold.
 """
 
-from tailrace.core.config_keys import BOOLEAN, CLASS, DOUBLE, INT, LIST, LONG, PASSWORD, SHORT, STRING
+from collections.abc import Mapping
+
+from tailrace.core.config_keys import (
+    BOOLEAN,
+    BROKER_KEYS,
+    CLASS,
+    DOUBLE,
+    INT,
+    LIST,
+    LONG,
+    PASSWORD,
+    SHORT,
+    STRING,
+    ConfigError,
+    parse_kind,
+)
+from tailrace.core.config_sources import Given
 
 _INT = """
 add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.ms
@@ -41,7 +57,7 @@ group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms
 group.streams.num.standby.replicas group.streams.session.timeout.ms
 initial.broker.registration.timeout.ms internal.metadata.log.segment.bytes
 internal.metadata.max.batch.size.in.bytes kafka.metrics.polling.interval.secs log.cleaner.io.buffer.size
-log.cleaner.threads log.flush.start.offset.checkpoint.interval.ms max.connection.creation.rate
+log.cleaner.threads max.connection.creation.rate
 metadata.log.segment.bytes metadata.max.idle.interval.ms metrics.num.samples num.io.threads
 num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
 num.replica.fetchers offset.metadata.max.bytes offsets.commit.timeout.ms offsets.load.buffer.size
@@ -167,6 +183,9 @@ UNUSED_KEYS: dict[str, str] = {
     for name in names.split()
 }
 
+# Ours whose part is not there yet: whoever sets one is told so.
+OWN_UNUSED_KEYS = frozenset(f"{_OWN_STRING} {_OWN_BOOLEAN} {_OWN_INT}".split())
+
 # Keys whose tail is free: of plug-ins, and per listener.
 UNUSED_PREFIXES = ("listener.name.", "config.providers.", "rlmm.config.", "rsm.config.", "metrics.context.")
 
@@ -180,3 +199,52 @@ PROTECTING_KEYS = frozenset(
         "principal.builder.class",
     )
 )
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_ROLES = ("broker", "controller")
+
+
+def check_unused(given: Mapping[str, Given], *, strict: bool) -> list[str]:
+    """Warnings about keys that are not obeyed; ConfigError for an ill-typed one, and for an unknown one when
+    `strict`.
+    """
+    warnings: list[str] = []
+    unknown: list[tuple[str, str]] = []
+    for name, setting in given.items():
+        if name in UNUSED_KEYS:
+            try:
+                _check_value(name, setting.text)
+            except ConfigError as error:
+                raise ConfigError(f"{error} ({setting.place})") from None
+            if name in PROTECTING_KEYS:
+                warnings.append(f"{name} is not obeyed: this broker protects nothing by it yet")
+        elif not name.startswith(UNUSED_PREFIXES):
+            shown = name if name and _PLAIN.issuperset(name) else ascii(name)[:80]
+            unknown.append((f"unknown configuration {shown} ({setting.place})", _hint(name)))
+    if unknown and strict:
+        raise ConfigError("--strict: " + ", ".join(what + hint for what, hint in unknown))
+    warnings += [f"{what} is ignored{hint}" for what, hint in unknown]
+    return warnings
+
+
+def _hint(name: str) -> str:
+    """The nearest key that is known, if one is near."""
+    import difflib
+
+    close = difflib.get_close_matches(name, [*BROKER_KEYS, *UNUSED_KEYS], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _check_value(name: str, text: str) -> None:
+    value = parse_kind(name, UNUSED_KEYS[name], text)
+    if name == "process.roles" and isinstance(value, tuple):
+        for role in value:
+            if role not in _ROLES:
+                raise ConfigError(
+                    f"Invalid value {ascii(role)[:80]} for configuration {name}: "
+                    f"String must be one of: {', '.join(_ROLES)}"
+                )
+        if "broker" not in value:
+            raise ConfigError(
+                f"{name} lacks broker: a controller alone is not served; every node is broker and controller"
+            )

@@ -2,6 +2,8 @@
 
 import os
 
+from tailrace.clients.cli.failures import USAGE, fail
+
 
 def default_data_directory() -> str:
     """The user's data folder, as the platform has it."""
@@ -12,4 +14,7 @@ def default_data_directory() -> str:
 
 def chosen_data_directory(option: str | None) -> str:
     """The directory named on the command line, else the one the environment names, else the default."""
-    return os.path.abspath(option or os.environ.get("KAFKA_LOG_DIRS") or default_data_directory())
+    if option == "":  # of a variable that is not set: not the default's broker
+        fail("--data: the directory's name is empty", USAGE)
+    named = option or os.environ.get("KAFKA_LOG_DIRS") or os.environ.get("KAFKA_LOG_DIR")
+    return os.path.abspath(named or default_data_directory())

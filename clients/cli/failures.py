@@ -6,6 +6,7 @@ from typing import NoReturn
 FAILED = 1
 USAGE = 2
 UNREACHABLE = 3
+NOT_AUTHORISED = 4
 NOT_FOUND = 5
 INTERRUPTED = 130
 
@@ -17,6 +18,9 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write("tailrace: " + " ".join(message.split()) + "\n")
+    """One line on stderr, without what a terminal would obey."""
+    line = " ".join(message.split())
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    sys.stderr.write(f"tailrace: {line}\n")
     sys.stderr.flush()

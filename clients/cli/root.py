@@ -8,7 +8,15 @@ from typing import NoReturn
 
 import click
 
-from tailrace.clients.cli.failures import FAILED, INTERRUPTED, NOT_FOUND, UNREACHABLE, USAGE, say
+from tailrace.clients.cli.failures import (
+    FAILED,
+    INTERRUPTED,
+    NOT_AUTHORISED,
+    NOT_FOUND,
+    UNREACHABLE,
+    USAGE,
+    say,
+)
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.connection import UnreachableError
 from tailrace.core import errors
@@ -16,9 +24,16 @@ from tailrace.core.config import ConfigError
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.shm.region import ShmError
 
-COMMANDS = ("start", "stop", "status", "topic", "produce", "consume")
+COMMANDS = ("start", "stop", "status", "config", "topic", "produce", "consume")
 
-_NOT_FOUND = (errors.UNKNOWN_TOPIC_OR_PARTITION, errors.UNKNOWN_TOPIC_ID)
+_EXIT_CODES = {
+    errors.UNKNOWN_TOPIC_OR_PARTITION: NOT_FOUND,
+    errors.UNKNOWN_TOPIC_ID: NOT_FOUND,
+    errors.TOPIC_AUTHORIZATION_FAILED: NOT_AUTHORISED,
+    errors.CLUSTER_AUTHORIZATION_FAILED: NOT_AUTHORISED,
+    errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: NOT_AUTHORISED,
+    errors.SASL_AUTHENTICATION_FAILED: NOT_AUTHORISED,
+}
 
 
 class LazyGroup(click.Group):
@@ -41,7 +56,13 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tailrace")
 def cli() -> None:
-    """Tailrace: a Kafka-protocol event log for one host."""
+    """Tailrace: a Kafka-protocol event log for one host.
+
+    Exit status: 0 done, 1 failed, 2 not understood, 3 no broker reached, 4 not authorised, 5 not found.
+
+    \b
+    Example: tailrace start --data ./data
+    """
 
 
 def run(arguments: Sequence[str], hooks: Hooks) -> NoReturn:
@@ -80,7 +101,7 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
         return UNREACHABLE
     except KafkaError as error:
         say(str(error))
-        return NOT_FOUND if error.code in _NOT_FOUND else FAILED
+        return _EXIT_CODES.get(error.code, FAILED)
     except (ConfigError, ProtocolError, ShmError, OSError) as error:
         say(str(error))
         return FAILED

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from tailrace.clients.cli.failures import FAILED, fail, say
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.core.config import BrokerConfig, ConfigError, load
-from tailrace.core.config_sources import parse_properties
+from tailrace.core.config_sources import decode_properties, parse_properties
 
+PROPERTIES_BYTES_MAX = 1 << 20
 OPTIONS = {"--data": "DIR", "--port": "P", "--brokers": "N", "--set": "KEY=VALUE"}
 
 
@@ -25,18 +26,23 @@ class StartArguments(NamedTuple):
     brokers: int = 1
     settings: tuple[str, ...] = ()
     file: str | None = None
+    strict: bool = False
 
 
 def plain_arguments(arguments: Sequence[str]) -> StartArguments | None:
     """The arguments when every one of them is plain; None when click should read them."""
     values: dict[str, list[str]] = {name: [] for name in OPTIONS}
     files: list[str] = []
+    strict = False
     position = 0
     while position < len(arguments):
         argument = arguments[position]
         position += 1
         if not argument.startswith("-"):
             files.append(argument)
+            continue
+        if argument == "--strict":
+            strict = True
             continue
         name, equals, value = argument.partition("=")
         if name not in OPTIONS:
@@ -48,7 +54,7 @@ def plain_arguments(arguments: Sequence[str]) -> StartArguments | None:
             position += 1
         values[name].append(value)
     numbers = values["--port"] + values["--brokers"]
-    if len(files) > 1 or any("=" not in item for item in values["--set"]):
+    if len(files) > 1 or not all(map(is_setting, values["--set"])):
         return None
     if not all(number.isascii() and number.isdigit() and int(number) < 65536 for number in numbers):
         return None
@@ -58,7 +64,13 @@ def plain_arguments(arguments: Sequence[str]) -> StartArguments | None:
         brokers=int(values["--brokers"][-1]) if values["--brokers"] else 1,
         settings=tuple(values["--set"]),
         file=files[0] if files else None,
+        strict=strict,
     )
+
+
+def is_setting(text: str) -> bool:
+    """Whether a text is KEY=VALUE."""
+    return text.find("=") > 0
 
 
 def start(arguments: StartArguments, hooks: Hooks) -> int:
@@ -83,33 +95,42 @@ def configure(arguments: StartArguments) -> tuple[BrokerConfig, list[str]]:
     overrides = dict(setting.split("=", 1) for setting in arguments.settings)
     overrides = {name.strip(): value for name, value in overrides.items()}
     if arguments.data is not None:
+        if not arguments.data:  # of a variable that is not set; it would be the working directory
+            raise ConfigError("--data: the directory's name is empty")
         if "," in arguments.data:
             raise ConfigError(f"--data: a comma separates directories in log.dirs: {arguments.data}")
         overrides["log.dirs"] = os.path.abspath(arguments.data)
-    config, warnings = load(properties, os.environ, overrides)
-    if not config.log_dirs:
-        from tailrace.clients.cli.data_directory import default_data_directory
 
-        overrides["log.dirs"] = default_data_directory()
+    def read() -> tuple[BrokerConfig, list[str]]:
+        return load(
+            properties, os.environ, overrides, strict=arguments.strict, default_log_dir=_default_log_dir
+        )
+
+    config, warnings = read()
     if arguments.port is not None:
         overrides["listeners"] = _with_port(config, arguments.port)
-    if not config.log_dirs or arguments.port is not None:
-        config, warnings = load(properties, os.environ, overrides)
+        config, warnings = read()
     return config, warnings
 
 
+def _default_log_dir() -> str:
+    from tailrace.clients.cli.data_directory import default_data_directory
+
+    return default_data_directory()
+
+
 def read_properties(path: str) -> dict[str, str]:
-    """The keys of a server.properties file: UTF-8, or Java's own Latin-1 when it is not."""
+    """The keys of a server.properties file; ConfigError, which names the file, when it is none."""
     try:
         with open(path, "rb") as file:
-            raw = file.read()
+            raw = file.read(PROPERTIES_BYTES_MAX + 1)  # a device may have no end
+        if len(raw) > PROPERTIES_BYTES_MAX:
+            raise ConfigError(f"it is larger than {PROPERTIES_BYTES_MAX} bytes")
+        return parse_properties(decode_properties(raw))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    return parse_properties(text)
+        raise ConfigError(f"cannot read properties file {path!r}: {error.strerror}") from error
+    except (ConfigError, ValueError) as error:  # ValueError: of a path with a NUL in it
+        raise ConfigError(f"properties file {path!r}: {error}") from error
 
 
 def _with_port(config: BrokerConfig, port: int) -> str:

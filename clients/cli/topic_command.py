@@ -15,7 +15,11 @@ from tailrace.core.protocol.messages.metadata import MetadataResponsePartition, 
 
 @click.group("topic")
 def command() -> None:
-    """Create, list, describe and delete topics."""
+    """Create, list, describe and delete topics.
+
+    \b
+    Example: tailrace topic list
+    """
 
 
 @command.command("create")
@@ -89,7 +93,11 @@ def create(
 @timeout_option
 @output_option
 def list_topics(bootstrap: str, timeout: float, output: str) -> None:
-    """List topics."""
+    """List topics.
+
+    \b
+    Example: tailrace topic list -o json
+    """
     with connect(bootstrap, timeout) as cluster:
         topics = Admin(cluster).list_topics()
     rows = [(topic.name, len(topic.partitions), _replication(topic)) for topic in topics]
@@ -107,7 +115,11 @@ def list_topics(bootstrap: str, timeout: float, output: str) -> None:
 @timeout_option
 @output_option
 def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str) -> None:
-    """Show the partitions of topics: leader, replicas, offsets."""
+    """Show the partitions of topics: leader, replicas, offsets.
+
+    \b
+    Example: tailrace topic describe orders
+    """
     with connect(bootstrap, timeout) as cluster:
         admin = Admin(cluster)
         described = [_describe(admin, admin.describe_topic(name)) for name in names]
@@ -125,12 +137,20 @@ def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @bootstrap_option
 @timeout_option
-def delete(names: tuple[str, ...], bootstrap: str, timeout: float) -> None:
-    """Delete topics."""
+@output_option
+def delete(names: tuple[str, ...], bootstrap: str, timeout: float, output: str) -> None:
+    """Delete topics.
+
+    \b
+    Example: tailrace topic delete orders
+    """
     with connect(bootstrap, timeout) as cluster:
         for name in names:
             Admin(cluster).delete_topic(name)
-            click.echo(f"deleted {name}")
+            if output == "table":
+                click.echo(f"deleted {name}")
+    if output == "json":
+        print_json([{"topic": name} for name in names])
 
 
 def _replication(topic: MetadataResponseTopic) -> int:

@@ -1,5 +1,6 @@
 """A key that is said to be obeyed is read somewhere, and one that is said not to be is read nowhere."""
 
+from tailrace.core.config import OBEYED_TOPIC_KEYS
 from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, TOPIC_SYNONYMS
 from tailrace.core.log.log_config import LogConfig
 from tests.tidy.sources import sources
@@ -34,3 +35,8 @@ def test_every_key_is_obeyed_or_said_not_to_be() -> None:
     read = {name for name in BROKER_KEYS if is_read(name, text)} | MAKE_OTHERS
     assert BROKER_KEYS.keys() - NOT_YET_OBEYED - read == set()
     assert NOT_YET_OBEYED & read == set()
+
+
+def test_a_topic_key_is_obeyed_exactly_when_its_broker_keys_are() -> None:
+    for topic, synonyms in TOPIC_SYNONYMS.items():
+        assert {name not in NOT_YET_OBEYED for name, _ in synonyms} == {topic in OBEYED_TOPIC_KEYS}, topic

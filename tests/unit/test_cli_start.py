@@ -23,6 +23,7 @@ def nobody(_: str) -> None:
         (["--set", "a=b=c", "--set=d=", "f"], StartArguments(settings=("a=b=c", "d="), file="f")),
         (["--brokers", "2"], StartArguments(brokers=2)),
         (["--port", "1", "--port", "2"], StartArguments(port=2)),
+        (["--strict", "f"], StartArguments(file="f", strict=True)),
     ],
 )
 def test_plain_arguments_are_read_without_click(arguments: list[str], expected: StartArguments) -> None:
@@ -41,6 +42,8 @@ def test_plain_arguments_are_read_without_click(arguments: list[str], expected: 
         ["--port", "65536"],
         ["--port", "-1"],
         ["--set", "a"],
+        ["--set", "=a"],
+        ["--strict=1"],
         ["a", "b"],
         ["--"],
     ],
@@ -76,6 +79,38 @@ def test_properties_may_be_latin_1(tmp_path: Path) -> None:
     assert configure(StartArguments(data="d", file=str(file)))[0].rack == "é"
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"a=\\u12", "four hexadecimal digits"),
+        (b"\xff\xfea\0", "save it as UTF-8"),
+        (b"#" * (1 << 20) + b"\n", "larger than 1048576 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, raw: bytes | None, words: str) -> None:
+    file = tmp_path / "server.properties"
+    if raw is not None:
+        file.write_bytes(raw)
+    with pytest.raises(ConfigError, match=words) as caught:
+        configure(StartArguments(data="d", file=str(file)))
+    assert repr(str(file)) in str(caught.value)
+
+
+def test_an_endless_file_ends(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="larger"):
+        configure(StartArguments(data="d", file="/dev/zero"))
+    with pytest.raises(ConfigError, match="Is a directory"):
+        configure(StartArguments(data="d", file=str(tmp_path)))
+    with pytest.raises(ConfigError, match="null byte"):
+        configure(StartArguments(data="d", file="a\0b"))
+
+
+def test_a_data_directory_without_a_name_is_not_the_working_directory() -> None:
+    with pytest.raises(ConfigError, match="--data"):
+        configure(StartArguments(data=""))
+
+
 def test_a_comma_in_the_data_directory_is_refused() -> None:
     with pytest.raises(ConfigError, match="comma"):
         configure(StartArguments(data="a,b"))
@@ -93,7 +128,9 @@ def test_start_hands_the_configuration_over_and_returns_the_brokers_status(
     arguments = StartArguments(data=str(tmp_path), settings=("nmu.partitions=1",))
     assert start(arguments, Hooks(run, nobody, nobody)) == 9
     assert seen[0].log_dirs == (str(tmp_path),)
-    warning = "unknown configuration nmu.partitions is ignored; did you mean num.partitions?"
+    warning = (
+        "unknown configuration nmu.partitions (on the command line) is ignored; did you mean num.partitions?"
+    )
     assert capsys.readouterr().err == f"tailrace: warning: {warning}\n"
 
 

@@ -11,8 +11,11 @@ from tailrace.core.config import (
     topic_defaults,
     validate_topic_config,
     validate_topic_configs,
+    without_effect,
 )
-from tailrace.core.config_keys import BROKER_KEYS, OWN_DEFAULTS, OWN_KEYS, TOPIC_KEYS
+from tailrace.core.config_describe import HIDDEN, Entry, describe, describe_ignored
+from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, OWN_DEFAULTS, OWN_KEYS, TOPIC_KEYS
+from tailrace.core.config_sources import COMMAND_LINE, DEFAULT, ENVIRONMENT, FILE
 from tailrace.core.config_unused import UNUSED_KEYS
 
 
@@ -39,7 +42,11 @@ def test_later_sources_win() -> None:
     environ = {"KAFKA_NUM_PARTITIONS": "3", "KAFKA_FETCH_MAX_BYTES": "3000"}
     config, warnings = load(file, environ, {"num.partitions": "4"})
     assert (config.num_partitions, config.fetch_max_bytes, config.message_max_bytes) == (4, 3000, 7)
-    assert config.set_keys == {"num.partitions", "fetch.max.bytes", "message.max.bytes"}
+    assert {name: setting.source for name, setting in config.given.items()} == {
+        "num.partitions": COMMAND_LINE,
+        "fetch.max.bytes": ENVIRONMENT,
+        "message.max.bytes": FILE,
+    }
     assert not warnings
 
 
@@ -108,9 +115,89 @@ def test_keys_that_nothing_obeys_yet_are_named_to_whoever_sets_them() -> None:
 def test_an_unknown_key_is_warned_about_with_the_nearest_known_one() -> None:
     _, warnings = load({"num.partitons": "3", "qqqqqqqqqqqqqqqqqqqqqqqq": "1"})
     assert warnings == [
-        "unknown configuration num.partitons is ignored; did you mean num.partitions?",
-        "unknown configuration qqqqqqqqqqqqqqqqqqqqqqqq is ignored",
+        "unknown configuration num.partitons (in the properties file) is ignored; "
+        "did you mean num.partitions?",
+        "unknown configuration qqqqqqqqqqqqqqqqqqqqqqqq (in the properties file) is ignored",
     ]
+
+
+def test_an_unknown_key_is_an_error_when_asked_for() -> None:
+    known = {"num.network.threads": "8", "log.retention.hours": "1", "listener.name.x.a": "b"}
+    load(known, {"KAFKA_OPTS": ""}, strict=True)
+    with pytest.raises(ConfigError) as caught:
+        load(known | {"num.partitons": "3"}, {"KAFKA_PORT": "tcp://10.0.0.1"}, strict=True)
+    assert str(caught.value) == (
+        "--strict: unknown configuration num.partitons (in the properties file); did you mean num.partitions?"
+        ", unknown configuration port (variable KAFKA_PORT)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "overrides", "place"),
+    [
+        ({"num.partitions": "x"}, {}, {}, "in the properties file"),
+        ({}, {"KAFKA_NUM_PARTITIONS": "x"}, {}, "variable KAFKA_NUM_PARTITIONS"),
+        ({}, {}, {"num.network.threads": "x"}, "on the command line"),
+    ],
+)
+def test_a_refusal_says_where_the_value_comes_from(
+    file: dict[str, str], environ: dict[str, str], overrides: dict[str, str], place: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ, overrides)
+    assert str(caught.value).endswith(f" ({place})")
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\0b", "\udcff"])
+@pytest.mark.parametrize("name", ["cluster.id", "broker.rack", "log.dirs", "unix.socket.path"])
+def test_text_that_no_answer_or_file_could_hold_is_refused(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name) as caught:
+        load({name: value})
+    assert str(caught.value).isprintable()
+
+
+def test_a_controller_alone_is_refused() -> None:
+    load({"process.roles": "broker,controller"})
+    with pytest.raises(ConfigError, match=r"process\.roles lacks broker"):
+        load({"process.roles": "controller"})
+    with pytest.raises(ConfigError, match="String must be one of: broker, controller"):
+        load({"process.roles": "broker,zookeeper"})
+
+
+def test_our_own_keys_of_later_parts_are_named_to_whoever_sets_them() -> None:
+    _, warnings = load({"http.listeners": "HTTP://:8080"})
+    assert warnings == ["accepted and not obeyed yet: http.listeners (LIMITS.md)"]
+
+
+def test_every_key_is_described_once_with_its_source() -> None:
+    config, _ = load({"broker.id": "7", "log.dir": "/a"}, {"KAFKA_NUM_PARTITIONS": "3"}, {"cluster.id": "c"})
+    shown = {entry.key: entry for entry in describe(config)}
+    ignored = {entry.key: entry for entry in describe_ignored(config)}
+    assert not shown.keys() & ignored.keys()
+    assert shown.keys() | ignored.keys() == BROKER_KEYS.keys() | UNUSED_KEYS.keys()
+    assert shown["num.partitions"][:3] == ("num.partitions", "3", ENVIRONMENT)
+    assert shown["cluster.id"][:3] == ("cluster.id", "c", COMMAND_LINE)
+    assert shown["node.id"][:3] == ("node.id", "7", FILE)
+    assert shown["log.dirs"][:3] == ("log.dirs", "/a", FILE)
+    assert shown["listeners"][:3] == ("listeners", "PLAINTEXT://127.0.0.1:9092", DEFAULT)
+    assert shown["auto.create.topics.enable"].value == "true"
+    assert shown["advertised.mode"].value == "auto"
+    assert shown["broker.rack"].value is None
+    assert ignored.keys() >= NOT_YET_OBEYED
+
+
+def test_keys_without_effect_that_are_given_come_first_and_secrets_are_hidden() -> None:
+    jaas = "listener.name.x.plain.sasl.jaas.config"
+    given = {jaas: "sesame", "ssl.key.password": "sesame", "num.io.threads": "9", "log.retention.hours": "1"}
+    entries = describe_ignored(load(given)[0])
+    assert [entry[:3] for entry in entries[:4]] == [
+        (jaas, HIDDEN, FILE),
+        ("log.retention.hours", "1", FILE),
+        ("num.io.threads", "9", FILE),
+        ("ssl.key.password", HIDDEN, FILE),
+    ]
+    assert Entry("background.threads", None, DEFAULT, "") in entries[4:]
+    assert "sesame" not in str(entries)
 
 
 def test_no_key_is_both_obeyed_and_unused() -> None:
@@ -211,3 +298,23 @@ def test_a_bad_topic_key_is_refused_in_kafkas_words(name: str, value: str, sente
 def test_compaction_lags_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ConfigError, match="conflict topic config setting"):
         validate_topic_configs({"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"})
+
+
+@pytest.mark.parametrize(
+    ("given", "idle"),
+    [
+        ({}, []),
+        ({"segment.bytes": "1048576", "message.timestamp.type": "LogAppendTime"}, []),
+        ({"cleanup.policy": "delete", "retention.ms": "604800000", "compression.type": "producer"}, []),
+        ({"cleanup.policy": "", "retention.ms": "-1", "retention.bytes": "-1", "preallocate": "true"}, []),
+        ({"cleanup.policy": "compact"}, ["cleanup.policy=compact"]),
+        ({"cleanup.policy": " compact, delete "}, ["cleanup.policy=compact,delete"]),
+        ({"retention.ms": "5", "delete.retention.ms": "1"}, ["retention.ms=5", "delete.retention.ms=1"]),
+        ({"min.insync.replicas": "2"}, ["min.insync.replicas=2"]),
+        ({"min.cleanable.dirty.ratio": "0.50"}, []),
+    ],
+)
+def test_topic_keys_that_ask_for_what_is_not_done_are_told_apart(
+    given: dict[str, str], idle: list[str]
+) -> None:
+    assert without_effect(given) == idle

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.core.config import ConfigError, load
-from tailrace.core.config_sources import environment_properties, parse_properties
+from tailrace.core.config_sources import decode_properties, environment_properties, parse_properties
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,40 @@ def test_variables_become_keys_as_in_kafkas_container_image() -> None:
         "KAFKA_HEAP_OPTS": "-Xmx1G",
         "KAFKA_OPTS": "",
         "KAFKA_LOG4J_LOGGERS": "kafka=DEBUG",
+        "KAFKA_": "x",
         "CLUSTER_ID": "abc",
         "HOME": "/",
     }
-    assert environment_properties(environ) == {
+    given = environment_properties(environ)
+    assert {name: setting.text for name, setting in given.items()} == {
         "num.partitions": "3",
         "listener.name.a_b.x-y": "z",
         "cluster.id": "abc",
     }
+
+
+def test_an_empty_cluster_id_is_none() -> None:
+    assert load({}, {"CLUSTER_ID": ""})[0].cluster_id is None
+    assert load({"cluster.id": ""})[0].cluster_id is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"", ""),
+        ("a=é\r\n".encode(), "a=é\r\n"),
+        (b"\xef\xbb\xbfa=1", "a=1"),
+        ("a=é".encode("latin-1"), "a=é"),
+    ],
+)
+def test_a_file_is_utf_8_or_latin_1(raw: bytes, text: str) -> None:
+    assert decode_properties(raw) == text
+
+
+@pytest.mark.parametrize(("raw", "words"), [("a=1".encode("utf-16"), "UTF-16"), (b"\x7fELF\0", "no text")])
+def test_a_file_that_is_no_such_text_is_refused(raw: bytes, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        decode_properties(raw)
 
 
 def test_an_advertised_address_alone_in_the_environment_listens_everywhere() -> None:

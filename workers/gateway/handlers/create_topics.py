@@ -1,10 +1,18 @@
-"""CreateTopics: the controller decides and commits; the answer tells the shape and configs of the topic."""
+"""CreateTopics: the controller decides and commits; the answer tells the shape and configs of the topic.
+
+A config that nothing obeys yet is stored and answered as Kafka would, since Streams, Connect and the schema
+registries send some with every topic they make; the broker's log says so in a line.
+"""
 
 from __future__ import annotations
 
+import select
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tailrace.core.config_keys import TOPIC_KEYS, TOPIC_SYNONYMS, Value
+from tailrace.core.config import without_effect
+from tailrace.core.config_keys import TOPIC_KEYS, TOPIC_SYNONYMS, value_text
 from tailrace.core.errors import NONE, REQUEST_TIMED_OUT
 from tailrace.core.metadata.requests import NewTopic, TopicResult
 from tailrace.core.protocol.messages.create_topics import (
@@ -27,6 +35,7 @@ TOPIC_SOURCE = 1  # where a config's value comes from
 BROKER_SOURCE = 4
 DEFAULT_SOURCE = 5
 
+SHOWN_MAX = 80  # characters of a config's value
 TIMED_OUT = "The request timed out."
 
 
@@ -38,8 +47,10 @@ def handle(gateway: Gateway, request: Request) -> None:
     def on_answer(answer: Answer) -> None:
         made: list[str] = []
         if isinstance(answer, TopicResults) and not asked.validate_only:
-            results = zip(asked.topics, answer.results, strict=True)
-            made = [topic.name for topic, result in results if result.error_code == NONE]
+            for topic, result in zip(asked.topics, answer.results, strict=True):
+                if result.error_code == NONE:
+                    made.append(topic.name)
+                    _warn(topic)
         left_ms = deadline_ms - gateway.now_ms()
         await_leaders(gateway, made, left_ms, lambda: _respond(gateway, request, asked, answer))
 
@@ -63,6 +74,19 @@ def _new_topic(topic: CreateTopicsRequestTopic) -> NewTopic:
         assignments=[(placed.partition_index, placed.broker_ids) for placed in topic.assignments],
         configs=[(config.name, config.value) for config in topic.configs],
     )
+
+
+def _warn(topic: CreateTopicsRequestTopic) -> None:
+    idle = without_effect({config.name: config.value or "" for config in topic.configs})
+    if not idle:
+        return
+    shown = ", ".join(text[:SHOWN_MAX] for text in idle)
+    line = f"tailrace: warning: topic {topic.name}: no effect yet: {shown} (LIMITS.md)\n"
+    # Clients cause this line, so it waits for no reader and fails with none (R).
+    with suppress(OSError):
+        if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
+            sys.stderr.write(line)
+            sys.stderr.flush()
 
 
 def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, answer: Answer) -> None:
@@ -106,16 +130,8 @@ def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfig) -> list[Crea
 
 def _inherited(name: str, broker: BrokerConfig) -> tuple[str | None, int]:
     for synonym, factor in TOPIC_SYNONYMS.get(name, ()):
-        if synonym in broker.set_keys:
+        if synonym in broker.given:
             value = broker.get(synonym)
             scaled = value * factor if factor != 1 and isinstance(value, int) else value
-            return _text(scaled), BROKER_SOURCE
-    return _text(TOPIC_KEYS[name].default), DEFAULT_SOURCE
-
-
-def _text(value: Value) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return None if value is None else str(value)
+            return value_text(scaled), BROKER_SOURCE
+    return value_text(TOPIC_KEYS[name].default), DEFAULT_SOURCE

@@ -1,5 +1,7 @@
 """CreateTopics and DeleteTopics between the wire and the controller."""
 
+import fcntl
+import os
 from typing import Any
 
 import pytest
@@ -66,6 +68,52 @@ def test_configs_and_where_they_come_from() -> None:
     assert told["min.cleanable.dirty.ratio"] == ("0.5", create_topics.DEFAULT_SOURCE)
     assert told["unclean.leader.election.enable"] == ("false", create_topics.DEFAULT_SOURCE)
     assert "internal.segment.bytes" not in told
+
+
+def test_configs_without_effect_are_named_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    gateway = FakeGateway()
+    # As Kafka Streams and Connect make theirs; only what asks for more than happens is worth a word.
+    asked = _topic(
+        "t", cleanup_policy="compact", retention_ms="-1", segment_bytes="1048576", preallocate="true"
+    )
+    assert _create(gateway, asked, only=True).answer.topics[0].error_code == NONE
+    assert capfd.readouterr().err == ""
+    assert _create(gateway, asked).answer.topics[0].error_code == NONE
+    said = "tailrace: warning: topic t: no effect yet: cleanup.policy=compact (LIMITS.md)\n"
+    assert capfd.readouterr().err == said
+    _create(gateway, asked)
+    assert capfd.readouterr().err == "", "it was there already"
+    assert gateway.image.topic_configs("t")["cleanup.policy"] == "compact"
+
+
+class Log:
+    """A log whose reader lags, or is gone."""
+
+    def __init__(self, write_fd: int, error: Exception) -> None:
+        self._write_fd = write_fd
+        self._error = error
+
+    def fileno(self) -> int:
+        return self._write_fd
+
+    def write(self, _: str) -> None:
+        raise self._error
+
+
+def test_a_log_that_nobody_reads_delays_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    fcntl.fcntl(write_fd, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(write_fd, bytes(4096))
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Log(write_fd, AssertionError("it would have waited")))
+        (made,) = _create(FakeGateway(), _topic("t", cleanup_policy="compact")).answer.topics
+        assert made.error_code == NONE
+    os.close(read_fd)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Log(write_fd, BrokenPipeError()))
+        (made,) = _create(FakeGateway(), _topic("t", cleanup_policy="compact")).answer.topics
+        assert made.error_code == NONE
+    os.close(write_fd)
 
 
 def test_refusals_come_with_their_sentence() -> None:
