@@ -145,7 +145,8 @@ class Links:
     def _open_outgoing(
         self, peer_slot: int, incarnation: int, kind: Literal[1, 2], capacity: int
     ) -> Producer:
-        self._close_outgoing(peer_slot)
+        if self._outgoing[peer_slot] is not None:
+            self._bury()  # (R) what the dead one had is failed, though its successor is met before its death
         cells = (capacity or DESCRIPTOR_CAPACITY) if kind == DESCRIPTOR else (capacity or BYTE_CAPACITY) // 8
         path = self._path(self._slot, self._incarnation, peer_slot, incarnation)
         region = create_ring(path, kind, cells, ring_tag(self._incarnation, incarnation))

@@ -183,7 +183,9 @@ class Controller:
 
     def _note_blame(self, death: WorkerDied) -> None:
         replica = self.assignments.by_row.get(death.row)
-        if replica is None or replica.slot != death.slot or death.signal == signal.SIGKILL:
+        if replica is None or (replica.slot, replica.incarnation) != (death.slot, death.incarnation):
+            return  # (R) the frame came late: another has the row by now, and alone writes it
+        if death.signal == signal.SIGKILL:
             return  # somebody's hand or the kernel's out-of-memory killer: not the partition's fault
         if self._blame.on_death(death.row, time.monotonic(), disk_fault=death.signal == signal.SIGBUS):
             self._publish_offline(replica)
@@ -245,11 +247,11 @@ class Controller:
             case ReplicaStopped():
                 assignments.on_stopped(slot, incarnation, message.row, message.row_generation)
             case CreateTopics():
-                self._create_topics(slot, message)
+                self._create_topics(slot, incarnation, message)
             case DeleteTopics():
-                self._delete_topics(slot, message)
+                self._delete_topics(slot, incarnation, message)
             case AllocateProducerIds():
-                self._allocate_producer_ids(slot, message)
+                self._allocate_producer_ids(slot, incarnation, message)
             case Hello():
                 assignments.tell_gateway(slot)
             case WorkerDied():
@@ -269,14 +271,14 @@ class Controller:
 
     # Requests of gateways.
 
-    def _create_topics(self, slot: int, request: CreateTopics) -> None:
+    def _create_topics(self, slot: int, incarnation: int, request: CreateTopics) -> None:
         decision = create_topics(self._log.image, request.topics, self._defaults(), _new_topic_id)
         if not request.validate_only:
             decision = self._stage_decision(decision)
             for result in decision.results:
                 if result.error_code == errors.NONE:
                     self._assign_new(result.topic_id)
-        self._answer(slot, request.request_id, decision.results)
+        self._answer_topics(slot, incarnation, request.request_id, decision.results)
 
     def _assign_new(self, topic_id: bytes) -> None:
         topic = self._log.image.topics_by_id[topic_id]
@@ -286,7 +288,7 @@ class Controller:
                 topic.name, topic_id, partition.partition, partition.leader_epoch, configs, is_new=True
             )
 
-    def _delete_topics(self, slot: int, request: DeleteTopics) -> None:
+    def _delete_topics(self, slot: int, incarnation: int, request: DeleteTopics) -> None:
         decision = delete_topics(self._log.image, request.topics, self._defaults())
         counts = {
             result.topic_id: len(self._log.image.topics_by_id[result.topic_id].partitions)
@@ -297,7 +299,7 @@ class Controller:
         for result in decision.results:
             if result.error_code == errors.NONE:
                 self.assignments.delete_topic(result.topic_id, counts[result.topic_id])
-        self._answer(slot, request.request_id, decision.results)
+        self._answer_topics(slot, incarnation, request.request_id, decision.results)
 
     def _stage_decision(self, decision: Decision) -> Decision:
         """Stage its records; when the disk does not take them, every topic that would have changed gets that
@@ -317,15 +319,18 @@ class Controller:
             return Decision(records=[], results=failed)
         return decision
 
-    def _answer(self, slot: int, request_id: int, results: list[TopicResult]) -> None:
-        self._send(
-            slot,
-            TopicResults(
-                request_id=request_id, metadata_offset=self._log.image.metadata_offset, results=results
-            ),
-        )
+    def _answer_topics(
+        self, slot: int, incarnation: int, request_id: int, results: list[TopicResult]
+    ) -> None:
+        offset = self._log.image.metadata_offset
+        answer = TopicResults(request_id=request_id, metadata_offset=offset, results=results)
+        self._answer(slot, incarnation, answer)
 
-    def _allocate_producer_ids(self, slot: int, request: AllocateProducerIds) -> None:
+    def _answer(self, slot: int, incarnation: int, message: TopicResults | ProducerIds) -> None:
+        """To the incarnation that asked and no other (R): its successor has other requests of that number."""
+        self._context.outbox.send(slot, message, only=incarnation)
+
+    def _allocate_producer_ids(self, slot: int, incarnation: int, request: AllocateProducerIds) -> None:
         allocated = allocate_block(self._log.image)
         first, count, code = -1, 0, errors.UNKNOWN_SERVER_ERROR
         if allocated is not None:
@@ -334,10 +339,10 @@ class Controller:
                 first, count, code = allocated[0], BLOCK_SIZE, errors.NONE
             except KafkaError as error:
                 code = error.code
-        self._send(
-            slot,
-            ProducerIds(request_id=request.request_id, first_producer_id=first, count=count, error_code=code),
+        answer = ProducerIds(
+            request_id=request.request_id, first_producer_id=first, count=count, error_code=code
         )
+        self._answer(slot, incarnation, answer)
 
     def _defaults(self) -> TopicDefaults:
         config = self._context.config

@@ -155,8 +155,8 @@ class Leader:
         context = self._context
         back = context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
         entries = ring.pop_all()
-        if back is None:
-            return  # that gateway is dead: nobody is to be answered
+        if back is None or not context.slots.is_live(slot, incarnation):
+            return  # (R) that gateway is dead, and its successor has other requests under the same tokens
         arena = self._arenas.get((slot, incarnation))
         if arena is None:
             try:

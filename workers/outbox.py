@@ -46,12 +46,12 @@ class Outbox:
         self._queues: dict[int, _Queue] = {}
         self._waiting: set[int] = set()
 
-    def send(self, peer_slot: int, message: control.Message) -> bool:
-        """Queue a message. False: the peer is dead or has let too much pile up, and the message is
-        dropped.
+    def send(self, peer_slot: int, message: control.Message, *, only: int = 0) -> bool:
+        """Queue a message, `only`: for that incarnation of the peer. False: the peer is dead or has let too
+        much pile up, and the message is dropped.
         """
         incarnation = self._slots.incarnation(peer_slot)
-        if not self._slots.is_live(peer_slot, incarnation):
+        if not self._slots.is_live(peer_slot, incarnation) or only not in (0, incarnation):
             return False
         queue = self._queues.get(peer_slot)
         if queue is None or queue.incarnation != incarnation:

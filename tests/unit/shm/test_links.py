@@ -190,6 +190,19 @@ def test_successor_gets_a_fresh_ring_and_nothing_of_the_old_one() -> None:
         b.close()
 
 
+def test_a_death_is_told_though_the_successor_is_met_first() -> None:
+    """(R) Whoever waits for completions of the dead hears that none will come."""
+    with shared_run() as run:
+        a, _ = run.begin(1), run.begin(2)
+        push(a, 2, 1)
+        run.die(2)
+        successor = run.begin(2)
+        push(a, 2, 9)
+        assert a.drop_dead() == [(2, run.slots.dead_incarnation(2))]
+        assert hear(successor) == {1: [9]}
+        assert a.drop_dead() == []
+
+
 def test_ring_of_a_dead_producer_is_never_read_again() -> None:
     """(R) Neither what it left nor what its successor's head says is read from the old ring."""
     with shared_run() as run:

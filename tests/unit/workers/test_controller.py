@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from tailrace.core import errors
-from tailrace.core.config import load
 from tailrace.core.log.log import Log
 from tailrace.core.metadata.requests import NewTopic, TopicToDelete
-from tailrace.shm.doorbell import make_eventfd
-from tailrace.shm.links import HeadTable
 from tailrace.shm.names import RunDir
 from tailrace.shm.ring import ByteConsumer
-from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER, SlotTable
+from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     ROLE,
@@ -24,10 +21,8 @@ from tailrace.shm.state_table import (
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     RowWriter,
-    StateTable,
     topic_id_words,
 )
-from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.control import (
     AllocateProducerIds,
     Assigned,
@@ -50,8 +45,9 @@ from tailrace.workers.control import (
 from tailrace.workers.controller import Controller
 from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
 from tailrace.workers.metadata_log import open_metadata_log
-from tailrace.workers.process import ProcessContext, Shared
+from tailrace.workers.process import ProcessContext
 from tailrace.workers.takeover import TakeOver, set_strays_aside
+from tests.support.shared import make_shared
 
 SUPERVISOR_AT, CONTROLLER_AT, GATEWAY_AT, WORKER_AT = 0, 1, 2, 4
 
@@ -61,22 +57,9 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.run_dir = RunDir.create(str(path))
-        config, _ = load({"workers.max": "2", "log.dirs": str(path / "data")})
         (path / "data").mkdir()
-        self.slots = SlotTable.create(self.run_dir.file("slots"), 6)
-        table = StateTable.create(self.run_dir.file("state"), 64)
-        self.shared = Shared(
-            config=config,
-            cluster_id="c",
-            node_id=0,
-            data_dir=str(path / "data"),
-            run_dir=self.run_dir.path,
-            slots=self.slots,
-            state_table=table,
-            waiters=WaiterTable.create(self.run_dir.file("waiters"), 64),
-            heads=HeadTable.create(self.run_dir.file("heads"), 6),
-            eventfds=tuple(make_eventfd() for _ in range(6)),
-        )
+        self.shared = make_shared(path / "data", self.run_dir)
+        self.slots = self.shared.slots
         self.supervisor = self.begin(SUPERVISOR_AT, SUPERVISOR)
         self.gateway = self.begin(GATEWAY_AT, GATEWAY)
         self.controller = self.new_controller()
@@ -221,6 +204,44 @@ def test_no_new_epoch_before_the_death_is_stored(run: Run) -> None:
     say(run.supervisor, CONTROLLER_AT, died)
     run.controller.turn()
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
+
+
+def test_a_death_heard_of_late_does_not_touch_the_row_of_the_next_leader(run: Run) -> None:
+    """(R) A row has one writer: it is quarantined only while its owner is dead."""
+    run.create("t")
+    worker, (order,) = run.serve()
+    run.die(WORKER_AT)
+    run.controller.turn()
+    run.serve()
+    heard(run.gateway)
+    before = run.shared.state_table.read(order.row)
+    died = WorkerDied(slot=WORKER_AT, incarnation=worker.incarnation, row=order.row, signal=signal.SIGBUS)
+    say(run.supervisor, CONTROLLER_AT, died)
+    run.controller.turn()
+    assert heard(run.gateway) == []
+    assert run.shared.state_table.read(order.row) == before
+
+
+def test_what_a_dead_gateway_asked_is_not_answered_to_its_successor(run: Run) -> None:
+    """(R) The successor numbers its requests from 1, too, and would take the answer for one to its own."""
+    run.die(CONTROLLER_AT)
+    context = run.begin(CONTROLLER_AT, CONTROLLER)
+    log = open_metadata_log(context)
+    take_over = TakeOver(context, first_of_run=False)
+    topic = NewTopic(name="t", num_partitions=1)
+    say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
+    asked = CreateTopics(request_id=2, topics=[topic], validate_only=False, timeout_ms=1000)
+    say(run.gateway, CONTROLLER_AT, asked)
+    take_over.ask_workers()
+    assert len(take_over.early) == 2
+    run.die(GATEWAY_AT)
+    successor = run.begin(GATEWAY_AT, GATEWAY)
+    controller = Controller(context, log)
+    controller.take_over(take_over)
+    controller.turn()
+    assert heard(successor) == []
+    assert "t" in log.image.topics_by_name
+    controller.close()
 
 
 def test_a_crash_loop_quarantines_its_partition_and_not_the_neighbours(run: Run) -> None:

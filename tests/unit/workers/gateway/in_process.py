@@ -10,20 +10,17 @@ from pathlib import Path
 
 from perf import wire
 from perf.batches import batch_of_size
-from tailrace.core.config import load
 from tailrace.core.metadata.records import PartitionRecord, TopicRecord
-from tailrace.shm.doorbell import make_eventfd
-from tailrace.shm.links import HeadTable
 from tailrace.shm.names import RunDir
 from tailrace.shm.ring import DescriptorConsumer
-from tailrace.shm.slots import GATEWAY, WORKER, SlotTable
-from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, RowWriter, StateTable
-from tailrace.shm.waiters import WaiterTable
+from tailrace.shm.slots import GATEWAY, WORKER
+from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, RowWriter
 from tailrace.workers import control
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.gateway import Gateway
 from tailrace.workers.leader import Leader
-from tailrace.workers.process import ProcessContext, Shared
+from tailrace.workers.process import ProcessContext
+from tests.support.shared import make_shared
 
 GATEWAY_AT, WORKER_AT = 2, 4
 TOPIC, TOPIC_ID = "topic", bytes(15) + b"\x01"
@@ -35,20 +32,12 @@ class InProcess:
 
     def __init__(self, path: Path, run_dir: RunDir, **settings: str) -> None:
         self.path = path
-        given = {"log.dirs": str(path), "listeners": "PLAINTEXT://127.0.0.1:0"}
-        given |= {name.replace("_", "."): value for name, value in settings.items()}
-        self.slots = SlotTable.create(run_dir.file("slots"), 6)
-        self.shared = Shared(
-            config=load(given)[0], cluster_id="c", node_id=0, data_dir=str(path), run_dir=run_dir.path,
-            slots=self.slots, state_table=StateTable.create(run_dir.file("state"), 64),
-            waiters=WaiterTable.create(run_dir.file("waiters"), 64),
-            heads=HeadTable.create(run_dir.file("heads"), 6),
-            eventfds=tuple(make_eventfd() for _ in range(6)),
-        )  # fmt: skip
-        self.gateway = Gateway(self._begin(GATEWAY_AT, GATEWAY))
+        self.shared = make_shared(path, run_dir, **settings)
+        self.slots = self.shared.slots
+        self.gateway = Gateway(self.begin(GATEWAY_AT, GATEWAY))
         self.gateway.open()
         self.clients: list[socket.socket] = []
-        self.worker = self._begin(WORKER_AT, WORKER)
+        self.worker = self.begin(WORKER_AT, WORKER)
         self.leader = Leader(self.worker)
         topic = TopicRecord(name=TOPIC, topic_id=TOPIC_ID)
         partition = PartitionRecord(
@@ -62,24 +51,27 @@ class InProcess:
         )
         self.gateway.image.replay([topic, partition], 2)
 
-    def _begin(self, slot: int, role: int) -> ProcessContext:
+    def begin(self, slot: int, role: int) -> ProcessContext:
+        """A process takes the slot."""
         return ProcessContext(self.shared, slot, self.slots.begin(slot, role, 0, 0))
 
-    def lead(self, generation: int = 1, row: int = 1) -> None:
+    def lead(self, generation: int = 1, row: int = 1, *, is_told: bool = True) -> None:
         """The worker leads the partition, and the gateway knows."""
         order = control.BecomeLeader(
             topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
             leader_epoch=generation, log_dir=str(self.path), configs={}, is_new=False,
         )  # fmt: skip
         self.leader._become_leader(order)  # pyright: ignore[reportPrivateUsage]
-        self.assign(generation, row)
+        if is_told:
+            self.assign(generation, row)
 
-    def assign(self, generation: int = 1, row: int = 1) -> None:
+    def assign(self, generation: int = 1, row: int = 1, worker: ProcessContext | None = None) -> None:
         """The gateway hears of the leader."""
         self.gateway._on_message(  # pyright: ignore[reportPrivateUsage]
             control.Assigned(
                 topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
-                worker_slot=WORKER_AT, worker_incarnation=self.worker.incarnation, leader_epoch=generation,
+                worker_slot=WORKER_AT, worker_incarnation=(worker or self.worker).incarnation,
+                leader_epoch=generation,
             )
         )  # fmt: skip
 

@@ -12,12 +12,15 @@ from perf import wire
 from perf.batches import batch_of_size
 from tailrace.core import errors
 from tailrace.shm.arena import BLOCK_MAX
-from tailrace.shm.state_table import ROLE_LEADER, ROLE_NONE, ROLE_OFFLINE
+from tailrace.shm.ring import DescriptorConsumer
+from tailrace.shm.slots import GATEWAY
+from tailrace.shm.state_table import HIGH_WATERMARK, ROLE_LEADER, ROLE_NONE, ROLE_OFFLINE
 from tailrace.workers.gateway import gateway as gateway_module
 from tailrace.workers.gateway import partitions
 from tailrace.workers.gateway.buffers import Block
 from tests.unit.workers.gateway.in_process import (
     BATCH,
+    GATEWAY_AT,
     WORKER_AT,
     InProcess,
     correlation_ids,
@@ -169,6 +172,38 @@ def test_the_death_of_a_worker_answers_what_it_had(run: InProcess) -> None:
     assert error == errors.NOT_LEADER_OR_FOLLOWER
     assert run.blocks_taken() == 0
     assert run.gateway.outstanding.count == 0
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_what_a_dead_gateway_asked_of_a_worker_is_answered_to_nobody(
+    run: InProcess, is_replaced: bool
+) -> None:
+    """(R) Its successor counts its tokens from 1, too: it would take the completion for one of its own."""
+    run.lead()
+    client, _ = run.dial()
+    client.sendall(produce_frame())
+    while not run.gateway.outstanding.count:
+        run.gateway._turn_once(0.01)  # pyright: ignore[reportPrivateUsage]
+    ((slot, incarnation, ring),) = run.worker.links.poll()
+    assert isinstance(ring, DescriptorConsumer)
+    run.slots.mark_dead(GATEWAY_AT, incarnation)
+    successor = run.begin(GATEWAY_AT, GATEWAY) if is_replaced else None
+    run.leader._on_entries(slot, incarnation, ring)  # pyright: ignore[reportPrivateUsage]
+    assert successor is None or successor.links.poll() == []
+    assert run.shared.state_table.read_word(1, HIGH_WATERMARK) == 0
+
+
+def test_an_entry_for_the_generation_before_is_refused_and_not_read(run: InProcess) -> None:
+    """(R) The row is another replica's by now, or the same one's under another leader."""
+    run.lead()
+    run.lead(generation=2, is_told=False)
+    client, _ = run.dial()
+    client.sendall(produce_frame())
+    (answer,) = run.answers(client, 1)
+    assert int.from_bytes(answer[4 + 1 + 1 + 6 + 1 + 4 :][:2]) == errors.NOT_LEADER_OR_FOLLOWER
+    assert run.shared.state_table.read_word(1, HIGH_WATERMARK) == 0
+    client.sendall(fetch_frame(0, wait_ms=0))
+    assert fetched(run.answers(client, 1)[0]).error_code == errors.NOT_LEADER_OR_FOLLOWER
 
 
 @pytest.mark.parametrize(

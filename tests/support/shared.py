@@ -1,0 +1,32 @@
+"""What a supervisor makes before its first fork, for tests that are all the processes themselves."""
+
+from pathlib import Path
+
+from tailrace.core.config import load
+from tailrace.shm.doorbell import make_eventfd
+from tailrace.shm.links import HeadTable
+from tailrace.shm.names import RunDir
+from tailrace.shm.slots import SlotTable
+from tailrace.shm.state_table import StateTable
+from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.process import Shared
+
+SLOTS, ROWS = 6, 64
+
+
+def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
+    """Two worker slots; `settings` are keys of the configuration with _ for dots."""
+    given = {"log.dirs": str(data), "workers.max": "2", "listeners": "PLAINTEXT://127.0.0.1:0"}
+    given |= {name.replace("_", "."): value for name, value in settings.items()}
+    return Shared(
+        config=load(given)[0],
+        cluster_id="c",
+        node_id=0,
+        data_dir=str(data),
+        run_dir=run_dir.path,
+        slots=SlotTable.create(run_dir.file("slots"), SLOTS),
+        state_table=StateTable.create(run_dir.file("state"), ROWS),
+        waiters=WaiterTable.create(run_dir.file("waiters"), ROWS),
+        heads=HeadTable.create(run_dir.file("heads"), SLOTS),
+        eventfds=tuple(make_eventfd() for _ in range(SLOTS)),
+    )
