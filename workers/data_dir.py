@@ -194,7 +194,7 @@ def _write_meta(path: str, meta: dict[str, str]) -> None:
     os.replace(final + ".tmp", final)
     directory_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory_fd)
+        os.fsync(directory_fd)  # (R) the identity lasts before anything is stored under it
     finally:
         os.close(directory_fd)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, flock
 from typing import Protocol, runtime_checkable
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
@@ -242,6 +242,15 @@ class RealMappedFile:
         self._map.close()
 
 
+def _sync_names(path: str) -> None:
+    """Returns when the names in a directory are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class RealDirectory:
     """See Directory; made (0700) if it is missing, unless who opens it only reads."""
 
@@ -249,8 +258,9 @@ class RealDirectory:
 
     def __init__(self, path: str, *, make: bool = True) -> None:
         self.path = path
-        if make:
+        if make and not os.path.isdir(path):
             os.makedirs(path, mode=0o700, exist_ok=True)
+            _sync_names(os.path.dirname(os.path.abspath(path)))  # (R) or all in it may go with its name
 
     def _full(self, name: str) -> str:
         assert "/" not in name, f"not a file name: {name!r}"
@@ -286,12 +296,12 @@ class RealDirectory:
             while view:
                 view = view[os.write(fd, view) :]
             if durable:
-                os.fdatasync(fd)  # before the rename, or a crash leaves the new name with no contents
+                os.fdatasync(fd)  # (R) before the rename, or a crash leaves the new name with no contents
         finally:
             os.close(fd)
         os.replace(temporary, self._full(name))
         if durable:
-            self.sync()
+            self.sync()  # (R) or a crash brings the old contents back
 
     def cut(self, name: str, size: int) -> None:
         """See Directory."""
@@ -308,11 +318,7 @@ class RealDirectory:
 
     def sync(self) -> None:
         """See Directory."""
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _sync_names(self.path)
 
     def sync_file(self, name: str) -> None:
         """See Directory."""
@@ -339,15 +345,11 @@ class RealDirectory:
         os.rmdir(self.path)
 
     @contextmanager
-    def locked(self, name: str) -> Generator[bool, None, None]:
-        """Holds a lock among processes if nobody else does; yields whether it got it. Death gives it back."""
+    def locked(self, name: str) -> Generator[None, None, None]:
+        """Waits for a lock among processes, and holds it. Death gives it back."""
         fd = os.open(self._full(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                flock(fd, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+            flock(fd, LOCK_EX)
+            yield
         finally:
             os.close(fd)

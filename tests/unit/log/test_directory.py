@@ -1,0 +1,68 @@
+"""What is promised to be on the disk is synced, in the order that a loss of power allows."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tailrace.core.log.directory import RealDirectory
+from tailrace.workers.data_dir import open_data_dir
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The syncs and renames that were asked for, each with the file's name."""
+    seen: list[tuple[str, str]] = []
+
+    def note(name: str, real: "Callable[..., None]", *, by_descriptor: bool) -> None:
+        def call(what: int | str, *rest: str) -> None:
+            path = os.readlink(f"/proc/self/fd/{what}") if by_descriptor else str(what)
+            seen.append((name, Path(path).name))
+            real(what, *rest)
+
+        monkeypatch.setattr(os, name, call)
+
+    note("fsync", os.fsync, by_descriptor=True)
+    note("fdatasync", os.fdatasync, by_descriptor=True)
+    note("replace", os.replace, by_descriptor=False)
+    return seen
+
+
+def test_a_durable_replacement_syncs_contents_then_renames_then_syncs_the_name(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
+    directory = RealDirectory(str(tmp_path))
+    directory.replace("file", b"contents")
+    temporary = f"file.{os.getpid()}.tmp"
+    assert calls == [("fdatasync", temporary), ("replace", temporary), ("fsync", tmp_path.name)]
+    calls.clear()
+    directory.replace("file", b"other", durable=False)
+    assert calls == [("replace", temporary)]
+
+
+def test_a_new_directory_lasts_before_anything_in_it(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+    RealDirectory(str(tmp_path / "t-0"))
+    assert calls == [("fsync", tmp_path.name)]
+    RealDirectory(str(tmp_path / "t-0"))
+    RealDirectory(str(tmp_path / "t-1"), make=False)
+    assert len(calls) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["t-0"]
+
+
+def test_files_and_names_are_synced_when_asked(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+    directory = RealDirectory(str(tmp_path))
+    mapped = directory.open_mapped("mapped", 4096)
+    mapped.sync()
+    mapped.close()
+    directory.sync_file("mapped")
+    directory.sync()
+    assert calls == [("fdatasync", "mapped"), ("fdatasync", "mapped"), ("fsync", tmp_path.name)]
+
+
+def test_the_identity_of_a_data_directory_lasts_before_it_is_used(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
+    os.close(open_data_dir(str(tmp_path), node_id=0, cluster_id=None, wait_s=0.0).lock_fd)
+    meta = "meta.properties.tmp"
+    assert calls == [("fsync", meta), ("replace", meta), ("fsync", tmp_path.name)]
