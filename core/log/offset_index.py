@@ -68,9 +68,6 @@ class IndexWriter:
         self._entry_size, self._count = entry_size, count
         self._file.reserve(max(FIRST_RESERVE, count * entry_size))
 
-    def __len__(self) -> int:
-        return self._count
-
     @property
     def is_full(self) -> bool:
         """One entry is kept for the roll itself."""
@@ -93,16 +90,6 @@ class IndexWriter:
         """The bytes of an entry."""
         start = number * self._entry_size
         return bytes(self._file.view[start : start + self._entry_size])
-
-    def read(self, position: int, length: int) -> bytes:
-        """Bytes of the entries, as from a file."""
-        return bytes(self._file.view[position : min(position + length, len(self) * self._entry_size)])
-
-    def truncate(self, count: int) -> None:
-        """Forgets the entries from `count` on and leaves zeros."""
-        if count < self._count:
-            self._file.zero(count * self._entry_size, (self._count - count) * self._entry_size)
-            self._count = count
 
     def sync(self) -> None:
         """See MappedFile."""

@@ -170,18 +170,6 @@ class ActiveSegment:
             )
             self._times_last = self.max_timestamp
 
-    def truncate(self, segment: Segment, offset_entries: int, time_entries: int) -> None:
-        """Ends at `segment.size` again, with zeros beyond (R) and the timestamps of what is left."""
-        old_end, self.end = self.end, segment.size
-        self.file.zero(segment.size, old_end - segment.size)
-        self.first_timestamp = segment.first_timestamp
-        self.max_timestamp, self.max_timestamp_offset = segment.max_timestamp, segment.max_timestamp_offset
-        self._offsets.truncate(offset_entries)
-        self._times.truncate(time_entries)
-        self._times_last = NO_TIMESTAMP
-        if time_entries:
-            self._times_last = time_index.ENTRY.unpack(self._times.entry(time_entries - 1))[0]
-
     def sync_indexes(self) -> None:
         """Indexes to disk."""
         self._offsets.sync()

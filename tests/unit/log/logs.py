@@ -5,6 +5,7 @@ from pathlib import Path
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.scan import scan
 from tailrace.core.records.record import NewRecord, build_batch
 
 NOW = 1_700_000_000_000
@@ -43,3 +44,12 @@ def fill(log: Log, count: int, *, size: int = 100, start: int = 0) -> None:
 def log_bytes(path: Path, base: int = 0) -> bytes:
     """The .log file as it is."""
     return (path / f"{base:020d}.log").read_bytes()
+
+
+def offsets_on_disk(path: Path, base: int = 0) -> list[int]:
+    """Base offsets of the sound batches in a .log file."""
+    file = RealDirectory(str(path)).open_read(f"{base:020d}.log")
+    try:
+        return [header.base_offset for _, header in scan(file, 0, file.size(), check=True)]
+    finally:
+        file.release()

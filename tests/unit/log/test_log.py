@@ -9,17 +9,8 @@ from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import MappedFile, RealDirectory
 from tailrace.core.log.log import Log
-from tailrace.core.log.scan import scan
 from tailrace.core.records.record import assemble
-from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, open_log
-
-
-def offsets_on_disk(path: Path, base: int = 0) -> list[int]:
-    file = RealDirectory(str(path)).open_read(f"{base:020d}.log")
-    try:
-        return [header.base_offset for _, header in scan(file, 0, file.size(), check=True)]
-    finally:
-        file.release()
+from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
 
 
 def test_appended_batches_get_dense_offsets_and_the_epoch(tmp_path: Path) -> None:
