@@ -10,7 +10,7 @@ from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.producer_state import ProducerState
 from tailrace.core.log.scan import scan
 from tailrace.core.records.batch import HEADER_SIZE, BatchHeader
-from tests.support.simulated_directory import PAGE, SECTOR, SimulatedDirectory
+from tests.support.simulated_directory import PAGE, SECTOR, Inode, SimulatedDirectory
 from tests.unit.log.logs import NOW, batch
 
 CONFIG = LogConfig(
@@ -46,9 +46,19 @@ def replayed(batches: list[Stored]) -> ProducerState:
     return state
 
 
-def check(directory: SimulatedDirectory, possible: list[bytes], synced: int, recovery_point: int) -> None:
-    """Recovers a log that may hold any of the first `possible` batches, at least `synced` of them."""
-    log = Log.open(directory, "t-0", CONFIG, now_ms=NOW, recovery_point=recovery_point)
+def check(
+    directory: SimulatedDirectory,
+    possible: list[bytes],
+    synced: int,
+    recovery_point: int,
+    high_watermark: int = 0,
+) -> list[bytes]:
+    """Recovers a log that may hold any of the first `possible` batches, at least `synced` of them, and
+    appends one more. Returns what it holds then.
+    """
+    log = Log.open(
+        directory, "t-0", CONFIG, now_ms=NOW, recovery_point=recovery_point, high_watermark=high_watermark
+    )
     found = stored(log)
     bodies = [body for _, body in found]
     assert bodies == possible[: len(bodies)], "nothing is invented, resurrected or out of order"
@@ -65,22 +75,46 @@ def check(directory: SimulatedDirectory, possible: list[bytes], synced: int, rec
     newest = log.max_timestamp()
     assert (newest[1] if newest else -1) == max((header.max_timestamp for header, _ in found), default=-1)
     assert log.append_as_leader(batch("next"), 99, NOW).base_offset == log.log_end_offset - 1
-    assert [body for _, body in stored(log)][:-1] == bodies
+    held = [body for _, body in stored(log)]
+    assert held[:-1] == bodies
     log.close(clean=False)
+    return held
 
 
 class Workload:
-    """Seeded work on a log, with crashes tried at random events, also inside of an operation."""
+    """Seeded work on a log, with crashes tried at random events, also inside of an operation.
 
-    def __init__(self, seed: int) -> None:
+    With `publishes` the high watermark follows the end now and then, and what it covers may not change in the
+    inodes that gateways send it from.
+    """
+
+    def __init__(self, seed: int, *, publishes: bool) -> None:
         self.random = Random(seed)
+        self.more_random = Random(
+            -seed - 1
+        )  # for what came later: a seed stays the work that found something
+        self.publishes = publishes
+        self.published: dict[int, tuple[Inode, bytes]] = {}
         self.directory = SimulatedDirectory()
         self.log = Log.open(self.directory, "t-0", CONFIG, now_ms=NOW)
         self.possible: list[bytes] = []
         self.ends: list[int] = []  # end offset of each of them
         self.synced = self.recovery_point = self.crashes = self.epoch = 0
         self.sequences = dict.fromkeys(range(3), 0)
-        self.directory.on_event = self.maybe_crash
+        self.directory.on_event = self.on_event
+
+    def on_event(self) -> None:
+        """After each store, sync and change of a name."""
+        for inode, sent in self.published.values():
+            assert inode.seen[: len(sent)] == sent, "bytes below the high watermark have changed"
+        self.maybe_crash()
+
+    def publish(self) -> None:
+        """All that is there may be sent from the inodes that hold it now."""
+        self.log.high_watermark = self.log.log_end_offset
+        for segment in self.log.segments:
+            inode = self.directory.inode(segment.log_name)
+            self.published[inode.number] = (inode, bytes(inode.seen[: segment.size]))
 
     def maybe_crash(self, chance: float = 0.01) -> None:
         """Tries one loss of power, and now and then a kill, as of now."""
@@ -88,8 +122,13 @@ class Workload:
             return
         self.crashes += 1
         unit = self.random.choice((SECTOR, PAGE))
-        after = self.directory.killed() if self.crashes % 8 == 0 else self.directory.crash(self.random, unit)
-        check(after, self.possible, self.synced, self.recovery_point)
+        if self.crashes % 8 == 0:
+            killed = self.directory.killed()
+            check(killed, self.possible, self.synced, self.recovery_point, self.log.high_watermark)
+            return
+        after = self.directory.crash(self.random, unit)
+        held = check(after, self.possible, self.synced, self.recovery_point)
+        check(after.crash(self.more_random, unit), held, self.synced, self.recovery_point)
 
     def append(self) -> None:
         """One batch, of a producer or of nobody."""
@@ -115,7 +154,14 @@ class Workload:
         """A clean stop and a start."""
         self.log.close()
         self.synced = len(self.possible)
-        self.log = Log.open(self.directory, "t-0", CONFIG, now_ms=NOW, recovery_point=self.recovery_point)
+        self.log = Log.open(
+            self.directory,
+            "t-0",
+            CONFIG,
+            now_ms=NOW,
+            recovery_point=self.recovery_point,
+            high_watermark=self.log.high_watermark,
+        )
 
     def truncate(self) -> None:
         """Takes back some of the last batches."""
@@ -145,14 +191,24 @@ class Workload:
                 self.truncate()
             else:
                 self.close()
+            if self.publishes and self.more_random.random() < 0.5:
+                self.publish()
             self.maybe_crash(0.4)
 
 
 @pytest.mark.parametrize("seed", [*range(24), 522, 826, 1123])  # these three found snapshots that came back
 def test_a_log_survives_a_loss_of_power_at_any_moment(seed: int) -> None:
-    work = Workload(seed)
+    work = Workload(seed, publishes=False)
     work.run(90)
     assert work.crashes >= 25
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bytes_below_the_high_watermark_stay_in_their_inode(seed: int) -> None:
+    """(R) Whatever is appended, rolled, truncated or closed meanwhile."""
+    work = Workload(seed, publishes=True)
+    work.run(90)
+    assert len(work.published) > 5
 
 
 def test_the_last_batches_torn_at_every_byte() -> None:
@@ -168,7 +224,7 @@ def test_the_last_batches_torn_at_every_byte() -> None:
         after = directory.crash(Random(0), SECTOR)
         for name in directory.names():
             after.put(name, bytes(directory.contents(name)))
-        data = after.contents(log.active_name)
+        data = after.contents(log.segments[-1].log_name)
         before = bytes(data)
         data[tear:] = bytes(len(data) - tear)
         whole = sum(bytes(data[:end]) == before[:end] for end in ends)  # a batch may end with zeros itself

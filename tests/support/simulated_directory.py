@@ -192,9 +192,10 @@ class SimulatedDirectory:
 
     def open_read(self, name: str) -> ReadFile:
         """See Directory."""
-        return SimulatedReadFile(name, self._of(name))
+        return SimulatedReadFile(name, self.inode(name))
 
-    def _of(self, name: str) -> Inode:
+    def inode(self, name: str) -> Inode:
+        """The file that has this name now."""
         if name not in self._seen:
             raise FileNotFoundError(name)
         return self._seen[name]
@@ -218,7 +219,7 @@ class SimulatedDirectory:
 
     def cut(self, name: str, size: int) -> None:
         """See Directory."""
-        self._of(name).resize(size)
+        self.inode(name).resize(size)
         self.happened("cut", name, size)
 
     def rename(self, old: str, new: str) -> None:
@@ -238,12 +239,12 @@ class SimulatedDirectory:
 
     def sync_file(self, name: str) -> None:
         """See Directory."""
-        self._of(name).sync()
+        self.inode(name).sync()
         self.happened("sync", name)
 
     def identity(self, name: str) -> tuple[int, int]:
         """See Directory."""
-        return 1, self._of(name).number
+        return 1, self.inode(name).number
 
     def boot_id(self) -> str:
         """See Directory."""
