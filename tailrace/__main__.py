@@ -1,9 +1,10 @@
-"""`tailrace start | stop | status | topic | produce | consume`: picks the command, nothing else."""
+"""`tailrace start | stop | status | config | topic | produce | consume`: picks the command, nothing else."""
 
 import sys
 from typing import Any
 
 from tailrace.clients.cli.hooks import Hooks
+from tailrace.clients.cli.streams import open_streams
 from tailrace.core.config import BrokerConfig
 
 
@@ -34,6 +35,7 @@ HOOKS = Hooks(run_broker, read_pid, read_status)
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    open_streams()
     arguments = sys.argv[1:]
     if arguments[:1] == ["start"]:
         from tailrace.clients.cli.start import plain_arguments, start

@@ -1,6 +1,7 @@
 """How commands fail: one line on stderr and an exit code that scripts can tell apart."""
 
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 FAILED = 1
@@ -22,5 +23,6 @@ def say(message: str) -> None:
     line = " ".join(message.split())
     if not line.isprintable():
         line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    sys.stderr.write(f"tailrace: {line}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # whoever read our complaints is gone
+        sys.stderr.write(f"tailrace: {line}\n")
+        sys.stderr.flush()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tailrace.clients.cli.failures import FAILED, fail, say
+from tailrace.clients.cli.failures import FAILED, USAGE, fail, say
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.core.config import BrokerConfig, ConfigError, load
 from tailrace.core.config_sources import decode_properties, parse_properties
@@ -96,7 +96,7 @@ def configure(arguments: StartArguments) -> tuple[BrokerConfig, list[str]]:
     overrides = {name.strip(): value for name, value in overrides.items()}
     if arguments.data is not None:
         if not arguments.data:  # of a variable that is not set; it would be the working directory
-            raise ConfigError("--data: the directory's name is empty")
+            fail("--data: the directory's name is empty", USAGE)
         if "," in arguments.data:
             raise ConfigError(f"--data: a comma separates directories in log.dirs: {arguments.data}")
         overrides["log.dirs"] = os.path.abspath(arguments.data)

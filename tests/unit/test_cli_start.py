@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tailrace.clients.cli.failures import USAGE
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.cli.start import StartArguments, configure, plain_arguments, start
 from tailrace.core.config import BrokerConfig, ConfigError
@@ -107,8 +108,38 @@ def test_an_endless_file_ends(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_without_a_name_is_not_the_working_directory() -> None:
-    with pytest.raises(ConfigError, match="--data"):
+    with pytest.raises(SystemExit) as ended:
         configure(StartArguments(data=""))
+    assert ended.value.code == USAGE
+
+
+def test_a_user_without_a_home_is_asked_for_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(ConfigError, match="--data"):
+        configure(StartArguments())
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_streams_never_become_files_of_the_broker(closed: tuple[int, ...]) -> None:
+    """A log file opened as descriptor 2 would be written to by whatever complains."""
+    script = (
+        f"import os, sys; [os.close(fd) for fd in {closed}]\n"
+        "os.execv(sys.executable, [sys.executable, '-c', sys.argv[1]])"
+    )
+    check = (
+        "from tailrace.clients.cli.streams import open_streams\n"
+        "import os, sys\n"
+        "open_streams()\n"
+        "print(end='', flush=True); print(end='', file=sys.stderr, flush=True)\n"
+        "os._exit(min(os.open('/', os.O_RDONLY), 3) - 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, check], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_a_comma_in_the_data_directory_is_refused() -> None:
