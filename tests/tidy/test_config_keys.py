@@ -1,9 +1,12 @@
 """A key that is said to be obeyed is read somewhere, and one that is said not to be is read nowhere."""
 
+import re
+from fnmatch import fnmatchcase
+
 from tailrace.core.config import OBEYED_TOPIC_KEYS
-from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, TOPIC_SYNONYMS
+from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, TOPIC_KEYS, TOPIC_SYNONYMS
 from tailrace.core.log.log_config import LogConfig
-from tests.tidy.sources import sources
+from tests.tidy.sources import ROOT, sources
 
 # Read while the configuration is made; what they change is read under another name.
 MAKE_OTHERS = {
@@ -40,3 +43,12 @@ def test_every_key_is_obeyed_or_said_not_to_be() -> None:
 def test_a_topic_key_is_obeyed_exactly_when_its_broker_keys_are() -> None:
     for topic, synonyms in TOPIC_SYNONYMS.items():
         assert {name not in NOT_YET_OBEYED for name, _ in synonyms} == {topic in OBEYED_TOPIC_KEYS}, topic
+
+
+def test_limits_names_every_topic_key_that_is_not_obeyed() -> None:
+    (line,) = re.findall(
+        r"^\* Topic configs not obeyed: (.+?)\.\n(?! )", (ROOT / "LIMITS.md").read_text(), re.S | re.M
+    )
+    named = re.findall("`(.+?)`", line)
+    matched = {key for key in TOPIC_KEYS if any(fnmatchcase(key, name) for name in named)}
+    assert matched == TOPIC_KEYS.keys() - OBEYED_TOPIC_KEYS
