@@ -171,7 +171,10 @@ def _addresses_path(run_dir: str, broker: int) -> str:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Die at once when the forking thread dies; and now, if it died before this call could be made."""
+    """Die at once when the forking thread dies; and now, if it died before this call could be made.
+
+    (R) The parent's id is asked for afterwards: a parent that dies between the two would be missed.
+    """
     if _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent_pid:
         os._exit(EXIT_FAILED)
 

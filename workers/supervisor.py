@@ -4,8 +4,9 @@ It does no data work and holds the only pidfds. A death is told in this order: a
 controller, then dead_incarnation in the slot table, then every bell. Whoever sees the slot table therefore
 finds the frame (R).
 
-Order of a stop: gateways drain, workers flush and checkpoint, housekeepers, the controller last; each group
-has its limit, after which its processes are killed. A second signal kills all at once.
+Order of a stop: gateways drain, workers close their logs, the housekeeper writes the checkpoints, the
+controller last; each group has its limit, after which its processes are killed. A second signal kills all at
+once.
 """
 
 import gc
@@ -57,7 +58,7 @@ from tailrace.workers.process import (
 )
 from tailrace.workers.restarts import Backoff
 
-STOP_LIMITS_S = ((GATEWAY, 10.0), (WORKER, 60.0), (HOUSEKEEPER, 2.0), (CONTROLLER, 10.0))
+STOP_LIMITS_S = ((GATEWAY, 10.0), (WORKER, 60.0), (HOUSEKEEPER, 10.0), (CONTROLLER, 10.0))
 START_FAILURES_MAX = 5  # deaths in a row before the broker was ever ready: it will not be
 
 Announce = Callable[[str, str], None]
@@ -187,11 +188,10 @@ class Supervisor:
         # A signal that comes between the fork and the child's own handlers waits: it would be taken by ours,
         # in the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        watched.backoff.on_start(now_s)
         try:
             pid = os.fork()  # in the main thread: PR_SET_PDEATHSIG follows the thread that forks
-        except (
-            OSError
-        ) as error:  # no memory or no process left on this machine: as a death, tried again later
+        except OSError as error:  # no memory or process left on this machine: as a death, tried again later
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             self._slots.mark_dead(watched.slot, watched.incarnation)
             watched.restart_at_s = watched.backoff.on_death(now_s)
@@ -206,7 +206,6 @@ class Supervisor:
         self._slots.set_pid(watched.slot, pid)
         self._by_pidfd[watched.pidfd] = watched
         self._poll.register(watched.pidfd, select.EPOLLIN)
-        watched.backoff.on_start(now_s)
         self._context.bells.ring(CONTROLLER_SLOT)  # it may have something for the new incarnation
 
     def _leave_to_child(self) -> None:

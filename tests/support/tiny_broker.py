@@ -5,18 +5,31 @@ supervisor.
 
 Behaviour by environment: TINY_WORKERS how many workers the controller asks for, TINY_REFUSE a sentence with
 which the gateway refuses to start, TINY_DEAF a role that ignores SIGTERM, TINY_CRASH a role that ends at once
-with status 70.
+with status 70, TINY_FORKS_FAIL how many forks fail after the first three, as for want of processes.
+
+On its way down a process sees that those who stop after it still serve: it waits for a turn of theirs.
 """
 
+import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
+from unittest import mock
 
 from tailrace.core.config import load
 from tailrace.shm.slots import CONTROLLER, GATEWAY, HOUSEKEEPER, WORKER, role_name
 from tailrace.workers import housekeeper, supervisor
-from tailrace.workers.control import WantWorker
-from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT, ProcessContext, Refusal
+from tailrace.workers.control import Hello, WantWorker
+from tailrace.workers.process import (
+    CONTROLLER_SLOT,
+    FIRST_WORKER_SLOT,
+    SUPERVISOR_SLOT,
+    ProcessContext,
+    Refusal,
+)
+
+STOPPED_AFTER = {GATEWAY: (FIRST_WORKER_SLOT, CONTROLLER_SLOT), WORKER: (CONTROLLER_SLOT,)}
 
 
 def _note(context: ProcessContext, what: str) -> None:
@@ -38,8 +51,23 @@ def _live(context: ProcessContext) -> None:
         for slot, incarnation, ring in context.links.poll():
             context.inbox.read(slot, incarnation, ring)  # type: ignore[arg-type]
         context.links.drop_dead()
+        context.slots.add_progress(context.slot)
         context.wait(3600.0)
+    _see_serving(context, STOPPED_AFTER.get(context.slots.role(context.slot), ()))
     _note(context, "stopped")
+
+
+def _see_serving(context: ProcessContext, peers: tuple[int, ...]) -> None:
+    """Wait for a turn of each: one that was told to stop takes no more, and the broker does not stop."""
+    slots = context.slots
+    for peer in peers:
+        incarnation, before = slots.live_incarnation(peer), slots.progress(peer)
+        while (
+            incarnation and slots.live_incarnation(peer) == incarnation and slots.progress(peer) < before + 2
+        ):
+            context.outbox.send(peer, Hello())
+            context.outbox.flush()
+            os.sched_yield()
 
 
 def _gateway(context: ProcessContext) -> None:
@@ -62,11 +90,22 @@ def _housekeeper(context: ProcessContext) -> None:
     _note(context, "stopped")
 
 
+def _failing_forks(count: int) -> Callable[[], int]:
+    """os.fork, of which the fourth call and so many after it fail."""
+    outcomes = iter([False] * 3 + [True] * count)
+    real = os.fork
+
+    def fork() -> int:
+        if next(outcomes, False):
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real()
+
+    return fork
+
+
 if __name__ == "__main__":
     overrides = dict(pair.split("=", 1) for pair in sys.argv[3:])
     config, _ = load({"log.dirs": sys.argv[1], "run.dir": sys.argv[2], "workers.max": "4", **overrides})
-    sys.exit(
-        supervisor.run(
-            config, {CONTROLLER: _controller, GATEWAY: _gateway, HOUSEKEEPER: _housekeeper, WORKER: _live}
-        )
-    )
+    roles = {CONTROLLER: _controller, GATEWAY: _gateway, HOUSEKEEPER: _housekeeper, WORKER: _live}
+    with mock.patch("os.fork", _failing_forks(int(os.environ.get("TINY_FORKS_FAIL", "0")))):
+        sys.exit(supervisor.run(config, roles))

@@ -1,5 +1,6 @@
 """The supervisor with real processes that do nothing: start, restart, stop, and what is left."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,14 @@ def test_a_process_that_never_starts_ends_the_start(tiny: Tiny) -> None:
     stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (1, "")
     assert stderr == "tailrace: controller 0 ended with status 70 again and again\n"
+
+
+def test_a_fork_that_fails_is_tried_again(tiny: Tiny) -> None:
+    slots = tiny.start_ready(TINY_FORKS_FAIL="4")
+    wait_until(lambda: len(live(slots)) == 4, "all four processes")
+    why = os.strerror(errno.EAGAIN)
+    assert tiny.finish() == (0, f"tailrace: cannot start worker 0: {why}\n" * 4)
+    assert tiny.events() == ORDER
 
 
 def test_a_second_signal_kills_what_does_not_stop(tiny: Tiny) -> None:
