@@ -75,6 +75,9 @@ class BrokerConfig:
         self.message_max_bytes = self.integer("message.max.bytes")
         self.producer_id_expiration_ms = self.integer("producer.id.expiration.ms")
         self.log_flush_offset_checkpoint_interval_ms = self.integer("log.flush.offset.checkpoint.interval.ms")
+        self.log_flush_start_offset_checkpoint_interval_ms = self.integer(
+            "log.flush.start.offset.checkpoint.interval.ms"
+        )
         self.replica_high_watermark_checkpoint_interval_ms = self.integer(
             "replica.high.watermark.checkpoint.interval.ms"
         )

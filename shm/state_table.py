@@ -37,13 +37,15 @@ HW_SEGMENT_BASE_OFFSET: Final = 11
 ACTIVE_SEGMENT_BASE_OFFSET: Final = 12
 SEGMENT_GENERATION: Final = 13
 OWNER: Final = 14  # slot << 32 | incarnation
-LOG_DIR: Final = 15
+RECOVERY_POINT: Final = 15  # below it all is on the disk, or SYNC_FAILED
 WORDS: Final = 16
 
 ROLE_NONE: Final = 0
 ROLE_LEADER: Final = 1
 ROLE_FOLLOWER: Final = 2
 ROLE_OFFLINE: Final = 3
+
+SYNC_FAILED: Final = -1  # no page of this log is believed to get to the disk in this run
 
 _HEADER_WORDS: Final = 8
 _ROW_WORDS: Final = 40
@@ -93,6 +95,11 @@ class StateTable:
     def sequence(self, row: int) -> int:
         """Moves with each publish of the row: an unmoved sequence means an unchanged row."""
         return self.words[_HEADER_WORDS + row * _ROW_WORDS]
+
+    def sequences(self) -> list[int]:
+        """The sequence of every row, each as of its own instant; 0: never published."""
+        last = _HEADER_WORDS + self.rows * _ROW_WORDS
+        return self.words[_HEADER_WORDS:last:_ROW_WORDS].tolist()
 
     def read(self, row: int) -> Row:
         """The row's 16 words as they were at one instant."""

@@ -1,14 +1,19 @@
-"""The housekeeper: touches pages that workers are about to write, so that their stores find them warm.
+"""The housekeeper: touches pages that workers are about to write, so that their stores find them warm, and
+writes the checkpoints of the log directory.
 
 Populating a page takes the kernel microseconds that a worker would otherwise spend inside its append. Nothing
-here is needed for correctness: a request that comes late or is lost costs only time.
+here is needed for correctness: a request that comes late or is lost costs only time, and so does an old
+checkpoint.
 """
 
 import errno
 import mmap
 import os
+import sys
+import time
 
 from tailrace.shm.ring import ByteConsumer
+from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
 from tailrace.workers.control import Prefault
 from tailrace.workers.process import ProcessContext
 
@@ -52,8 +57,10 @@ class Prefaulter:
 
 
 def run(context: ProcessContext) -> None:
-    """Serve prefault requests until told to stop."""
+    """Serve until told to stop; by then the workers have ended."""
     prefaulter = Prefaulter()
+    writer = CheckpointWriter(context.data_dir, context.state_table)
+    checkpointer = Checkpointer(context.config, writer, time.monotonic(), _complain)
     context.ready()
     while not context.stopping:
         for peer_slot, peer_incarnation, ring in context.links.poll():
@@ -63,4 +70,11 @@ def run(context: ProcessContext) -> None:
                 if isinstance(message, Prefault):
                     prefaulter.prefault(message.path, message.position, message.length)
         context.links.drop_dead()
-        context.wait(3600.0)
+        checkpointer.tick(time.monotonic())
+        context.wait(checkpointer.wait_s(time.monotonic()))
+    checkpointer.close()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"tailrace: housekeeper: {text}\n")
+    sys.stderr.flush()

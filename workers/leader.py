@@ -15,6 +15,7 @@ from tailrace.core.errors import (
     KafkaError,
 )
 from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.flush import SyncFailedError
 from tailrace.core.log.log import Log
 from tailrace.shm.arena import Arena, LargeFile
 from tailrace.shm.links import DESCRIPTOR
@@ -27,17 +28,18 @@ from tailrace.shm.state_table import (
     HW_SEGMENT_BASE_OFFSET,
     LAST_STABLE_OFFSET,
     LEADER_EPOCH,
-    LOG_DIR,
     LOG_END_OFFSET,
     LOG_START_OFFSET,
     OWNER,
     PARTITION,
+    RECOVERY_POINT,
     ROLE,
     ROLE_LEADER,
     ROLE_NONE,
     ROLE_OFFLINE,
     ROW_GENERATION,
     SEGMENT_GENERATION,
+    SYNC_FAILED,
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     RowWriter,
@@ -54,7 +56,9 @@ from tailrace.workers.descriptors import (
     arena_name,
     pack,
 )
+from tailrace.workers.flusher import Flusher
 from tailrace.workers.process import CONTROLLER_SLOT, HOUSEKEEPER_SLOT, ProcessContext
+from tailrace.workers.starting_points import StartingPoints
 
 TICK_S = 1.0
 Entry = tuple[int, int, int, int, int, int, int, int]
@@ -89,6 +93,11 @@ class Replica:
         values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
         self.row.publish()
 
+    def publish_recovery_point(self, recovery_point: int) -> None:
+        """What is on the disk by now: the housekeeper writes it down, who opens the log next trusts it."""
+        self.row.values[RECOVERY_POINT] = recovery_point
+        self.row.publish()
+
 
 class Leader:
     """All replicas of one worker process."""
@@ -100,6 +109,8 @@ class Leader:
         self._touched: set[Replica] = set()
         self._notices: dict[int, list[int]] = {}  # gateway slot -> rows it is to be told of
         self._last_tick_ms = 0
+        self._flusher: Flusher[Replica] = Flusher()
+        self._starting_points = StartingPoints(context.data_dir)
 
     # -- the loop
 
@@ -129,16 +140,33 @@ class Leader:
 
     def close(self) -> None:
         """Close every log cleanly; the rows stay, led by nobody."""
-        for replica in self._replicas.values():
-            replica.log.close(clean=True)
+        self._take_flushed(wait=True)  # (R) an error that a sync has reported is not reported again
+        for replica in list(self._replicas.values()):
+            try:
+                replica.log.close(clean=True)
+            except (OSError, KafkaError) as error:
+                self._fail(replica, error)
+            else:
+                replica.publish_recovery_point(replica.log.recovery_point)
+
+    def _take_flushed(self, *, wait: bool = False) -> None:
+        for replica, error in self._flusher.take_done(wait=wait):
+            if self._replicas.get(replica.row.row) is not replica:
+                continue  # deleted or failed meanwhile
+            if error is None:
+                replica.publish_recovery_point(replica.log.recovery_point)
+            else:
+                self._fail(replica, error)
 
     def _tick(self) -> None:
-        """What comes with time: rolls by age, expired producers."""
+        """What comes with time: rolls by age, expired producers, flushes."""
+        self._take_flushed()
         now_ms = time.time_ns() // 1_000_000
         for replica in list(self._replicas.values()):
             self._context.slots.set_current_row(self._context.slot, replica.row.row)
             try:
                 replica.log.tick(now_ms)
+                self._flusher.start_due(replica, now_ms)
             except (OSError, KafkaError) as error:
                 self._fail(replica, error)
         self._context.slots.set_current_row(self._context.slot, -1)
@@ -328,14 +356,24 @@ class Leader:
         was_here = (
             topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
         )
+        directory = RealDirectory(path)
+        start = self._starting_points.find(
+            directory, order.topic, order.partition, order.topic_id, values if was_here else None
+        )
         log = Log.open(
-            RealDirectory(path),
+            directory,
             f"{order.topic}-{order.partition}",
             log_config(order.configs, context.config),
             now_ms=time.time_ns() // 1_000_000,
-            high_watermark=values[HIGH_WATERMARK] if was_here else 0,  # of its dead predecessor (R)
+            recovery_point=start.recovery_point,
+            high_watermark=start.high_watermark,  # of its dead predecessor (R), or of the last run
+            log_start_offset=start.log_start_offset,
+            has_readers=start.has_readers,
             topic_id=order.topic_id,
         )
+        log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
+        if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
+            self._take_back(order, row, log.recovery_point)
         log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
         # recovery may have made new inodes: no generation is published twice, so that readers open them anew
         replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
@@ -344,15 +382,21 @@ class Leader:
         values[ROW_GENERATION] = order.row_generation
         values[ROLE] = ROLE_LEADER
         values[OWNER] = context.slot << 32 | context.incarnation
-        values[LOG_DIR] = 0
+        values[RECOVERY_POINT] = log.recovery_point
         replica.publish()
         return replica
+
+    def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
+        row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
+        row.publish()
+        self._starting_points.take_back(order.topic, order.partition, recovery_point)
 
     def _prefault(self, path: str, name: str, position: int, length: int) -> None:
         message = control.Prefault(path=f"{path}/{name}", position=position, length=length)
         self._context.outbox.send(HOUSEKEEPER_SLOT, message)
 
     def _stop_replica(self, order: control.StopReplica) -> None:
+        self._take_flushed(wait=not order.delete)  # as in `close`
         replica = self._replicas.get(order.row)
         if replica is not None and replica.order.row_generation == order.row_generation:
             del self._replicas[order.row]
@@ -360,18 +404,30 @@ class Leader:
             replica.row.values[ROLE] = ROLE_NONE
             replica.row.publish()
             if order.delete:
+                self._forget_offsets(replica.order.topic, order.partition)
                 replica.log.delete()
             else:
                 replica.log.close(clean=True)
         elif order.delete:
+            self._forget_offsets(order.topic, order.partition)
             RealDirectory(f"{self._context.data_dir}/{order.topic}-{order.partition}").destroy()
         self._say(control.ReplicaStopped(row=order.row, row_generation=order.row_generation))
+
+    def _forget_offsets(self, topic: str, partition: int) -> None:
+        """After this the housekeeper writes nothing of the deleted log; should the disk be too full for it,
+        whoever makes a log of that name finds the entry, and is stopped by it.
+        """
+        with suppress(KafkaError):
+            self._starting_points.take_back(topic, partition)
 
     def _fail(self, replica: Replica, error: Exception) -> None:
         """Its disk failed: this replica goes offline, its neighbours go on."""
         self._replicas.pop(replica.row.row, None)
         self._touched.discard(replica)
         replica.row.values[ROLE] = ROLE_OFFLINE
+        if isinstance(error, SyncFailedError) or isinstance(error.__cause__, SyncFailedError):
+            replica.row.values[RECOVERY_POINT] = SYNC_FAILED
+            replica.log.distrust_page_cache()
         replica.row.publish()
         error.__traceback__ = None  # its frames hold views of the mapping
         with suppress(OSError):  # the disk has failed already, and the next open finds out what it holds

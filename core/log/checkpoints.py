@@ -1,8 +1,13 @@
 """The small text files of a log directory and of a partition's directory, in Kafka's formats.
 
 Of a log directory (version, count, then `topic partition offset` lines): how far logs are on disk, high
-watermarks, and where logs start. Several processes own logs in one log directory, so a change is made under a
-lock that dies with its holder.
+watermarks, and where logs start. The housekeeper writes them from what workers publish; a worker only ever
+takes something back. Both do so under a lock that dies with its holder.
+
+Rules (R), each with a test:
+- an entry is gone, on disk, before a log of its name begins anew: it would be trusted for what it never saw;
+- a recovery point is lowered, on disk, before the log is cut below it, for the same reason;
+- whatever is damaged counts as not there: less is trusted, not more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,6 +27,8 @@ TRUST_MARK = "tailrace.trust"  # these two are not Kafka's, which ignores them
 CLEAN_MARK = "tailrace.clean"
 
 VERSION = "0"
+OFFSET_FILES = (RECOVERY_POINTS, HIGH_WATERMARKS, LOG_STARTS)
+_DIGITS_MAX = 19
 
 Offsets = dict[tuple[str, int], int]
 
@@ -42,42 +49,45 @@ def _text(lines: Iterable[str]) -> bytes:
     return "\n".join([VERSION, str(len(items)), *items, ""]).encode()
 
 
+def _number(text: str) -> int | None:
+    """As Kafka writes them: ASCII digits, of 64 bits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else None
+
+
 def read_offsets(directory: Directory, name: str) -> Offsets:
-    """(topic, partition) -> offset; empty if the file is missing or damaged: every user then trusts less, not
-    more.
+    """(topic, partition) -> offset; empty if the file is missing or damaged (R): every user then trusts less,
+    not more.
     """
     offsets: Offsets = {}
     for line in _lines(directory.read(name)) or ():
         fields = line.split()
-        if len(fields) != 3 or not (fields[1].isdigit() and fields[2].isdigit()):
+        numbers = [_number(field) for field in fields[1:]]
+        if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
             return {}
-        offsets[fields[0], int(fields[1])] = int(fields[2])
+        if (fields[0], numbers[0]) in offsets:
+            return {}
+        offsets[fields[0], numbers[0]] = numbers[1]
     return offsets
 
 
 def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, int], int]) -> None:
-    """Replaces the whole file."""
+    """Replaces the whole file; it is on disk when this returns."""
     lines = (f"{topic} {partition} {offset}" for (topic, partition), offset in sorted(offsets.items()))
     directory.replace(name, _text(lines))
 
 
-def update_offsets(
-    directory: RealDirectory, name: str, changes: Mapping[tuple[str, int], int | None]
-) -> bool:
-    """Changes some entries (None removes one); False if another process is at it: try again at the next
-    round.
-    """
-    with directory.locked(CHECKPOINT_LOCK) as got:
-        if not got:
-            return False
-        offsets = read_offsets(directory, name)
-        for key, offset in changes.items():
-            if offset is None:
-                offsets.pop(key, None)
-            else:
-                offsets[key] = offset
-        write_offsets(directory, name, offsets)
-    return True
+def take_back(directory: RealDirectory, topic: str, partition: int, limit: int | None = None) -> None:
+    """No file says more than `limit` of this partition, or anything at all, on disk when this returns (R)."""
+    key = (topic, partition)
+    with directory.locked(CHECKPOINT_LOCK):  # (R) or the housekeeper could write what it read before
+        for name in OFFSET_FILES:
+            offsets = read_offsets(directory, name)
+            offset = offsets.pop(key, None)
+            if offset is None or (limit is not None and offset <= limit):
+                continue
+            if limit is not None:
+                offsets[key] = limit
+            write_offsets(directory, name, offsets)
 
 
 def read_leader_epochs(directory: Directory) -> list[tuple[int, int]]:

@@ -23,15 +23,11 @@ from tailrace.core.errors import (
 from tailrace.core.log import checkpoints, recovery, truncation
 from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_sizes, stamp_time, unsound
 from tailrace.core.log.directory import Directory, storage_error
-from tailrace.core.log.flush import Flush
-from tailrace.core.log.log_config import LogConfig
-from tailrace.core.log.log_view import LogView
+from tailrace.core.log.flush import FlushedLog
+from tailrace.core.log.log_config import FOREVER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
-    INDEX_SUFFIX,
-    LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
-    TIME_INDEX_SUFFIX,
     ActiveSegment,
     Segment,
     file_name,
@@ -63,7 +59,7 @@ class Appended(Struct, kw_only=True):
     duplicate: bool = False
 
 
-class Log(LogView):
+class Log(FlushedLog):
     """See the module. Attributes are read by the owner and published in its row; it alone moves
     `high_watermark` up.
     """
@@ -81,13 +77,14 @@ class Log(LogView):
         same_boot: bool = True,
         high_watermark: int = 0,
         log_start_offset: int = 0,
+        has_readers: bool = True,
         topic_id: bytes | None = None,
     ) -> "Log":
         """Opens or makes the log, repaired if it was not closed.
 
         clean_shutdown None: by the log's own mark; True: somebody who knows says so (a Kafka that was
         stopped). same_boot only allows the page cache to be trusted: whether it can be, the log finds out
-        itself.
+        itself. has_readers: somebody may still send what is below high_watermark from these files.
         """
         log = cls(directory, name, config)
         recovery.remove_leftovers(directory)
@@ -95,15 +92,15 @@ class Log(LogView):
             checkpoints.write_partition_metadata(directory, topic_id)
         try:
             if recovery.segment_bases(directory):
-                log._recover(
-                    clean_shutdown, recovery_point, same_boot, high_watermark, log_start_offset, now_ms
-                )
+                sent_below = high_watermark if has_readers else 0
+                log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
                 log.log_start_offset = log.log_end_offset = log.recovery_point = log_start_offset
                 log._activate(Segment(base_offset=log_start_offset), now_ms)
                 directory.sync()
         except OSError as error:
             raise storage_error(error, f"cannot open {name}") from error
+        log._flushed_ms = now_ms
         log.high_watermark = max(min(high_watermark, log.log_end_offset), log.log_start_offset)
         return log
 
@@ -112,7 +109,7 @@ class Log(LogView):
         clean: bool | None,
         recovery_point: int,
         same_boot: bool,
-        high_watermark: int,
+        sent_below: int,
         log_start_offset: int,
         now_ms: int,
     ) -> None:
@@ -127,7 +124,7 @@ class Log(LogView):
             self._config,
             clean=clean,
             recovery_point=recovery_point,
-            high_watermark=high_watermark,
+            high_watermark=sent_below,
             same_boot=same_boot,
         )
         self.cut_bytes = found.cut_bytes
@@ -141,8 +138,8 @@ class Log(LogView):
         self._epoch = self._epochs.latest
         self.recovery_point = found.end_offset if clean else min(max(recovery_point, 0), found.end_offset)
         *self._segments, last = found.segments
-        if not clean:
-            self._unsynced = [s.log_name for s in self._segments if s.base_offset >= self.recovery_point]
+        if not clean:  # (R) all that was scanned, the segment that ends at the recovery point as well
+            self._unsynced = [s.log_name for s in self._segments if s.base_offset >= found.unsynced_from]
         self._activate(last, now_ms, found)
 
     def _activate(self, segment: Segment, now_ms: int, found: recovery.Recovered | None = None) -> None:
@@ -263,12 +260,19 @@ class Log(LogView):
         if self._snapshot_due <= 0:
             self._take_snapshot()
         self._reserve(self._active.end + size)
-        return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
+        done = self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
+        if self._config.flush_messages < FOREVER:
+            self._active.limit = 0
+            self.flush_by_count()
+        return done
 
     def _reserve(self, end: int) -> None:
         """More of the active file on disk; the housekeeper hears what will be stored to next."""
         file = self._active.file
         before = file.reserved
+        if self._config.flush_messages < FOREVER and end <= before:
+            self._active.limit = before
+            return
         self._active.reserve(end)
         if self.on_prefault is not None and file.reserved > before:
             self.on_prefault(file.name, before, file.reserved - before)
@@ -368,6 +372,7 @@ class Log(LogView):
             return
         segments = self.segments
         try:
+            self._lower_recovery_point(offset)
             self._active.close(cut=False)
             if offset < segments[0].base_offset:
                 self._start_over(offset, now_ms)
@@ -390,6 +395,7 @@ class Log(LogView):
     def truncate_fully_and_start_at(self, offset: int, now_ms: int) -> None:
         """An empty log that goes on at `offset`."""
         try:
+            self._lower_recovery_point(0)
             self._active.close(cut=False)
             self._start_over(offset, now_ms)
         except (OSError, KafkaError) as error:
@@ -423,38 +429,6 @@ class Log(LogView):
 
     def _refused(self, error: OSError | KafkaError, doing: str) -> KafkaError:
         return error if isinstance(error, KafkaError) else storage_error(error, f"{doing} {self.name}")
-
-    def begin_flush(self) -> Flush:
-        """What must be synced for all that is in the log now to last; `run` it in any thread, then call
-        `flushed`.
-        """
-        if not self._epochs.is_written:
-            try:
-                self._epochs.write(durable=False)
-            except OSError as error:
-                raise storage_error(error, f"cannot write the epochs of {self.name}") from error
-        names = list(self._unsynced)
-        for name in self._unsynced:  # what is trusted unread below the recovery point: indexes too
-            base = offset_of(name, LOG_SUFFIX) or 0
-            names += [file_name(base, INDEX_SUFFIX), file_name(base, TIME_INDEX_SUFFIX)]
-        names.append(self._active.file.name)
-        return Flush(directory=self.directory, names=names, end_offset=self.log_end_offset)
-
-    def flushed(self, flush: Flush) -> None:
-        """The flush has run: the recovery point moves up."""
-        self._unsynced = [name for name in self._unsynced if name not in flush.names[:-1]]
-        self.recovery_point = max(self.recovery_point, min(flush.end_offset, self.log_end_offset))
-
-    def flush(self, up_to: int | None = None) -> None:
-        """Returns when the log (at least below `up_to`) is on the disk."""
-        if up_to is not None and up_to <= self.recovery_point:
-            return
-        flush = self.begin_flush()
-        try:
-            flush.run()
-        except OSError as error:
-            raise storage_error(error, f"cannot sync {self.name}") from error
-        self.flushed(flush)
 
     def close(self, clean: bool = True) -> None:
         """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise as

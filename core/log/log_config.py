@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+FOREVER = 0x7FFFFFFFFFFFFFFF
+
 
 class LogConfig(Struct, kw_only=True, frozen=True):
     """Defaults are Kafka's."""
@@ -10,9 +12,11 @@ class LogConfig(Struct, kw_only=True, frozen=True):
     segment_ms: int = 7 * 24 * 3600 * 1000
     segment_index_bytes: int = 10 * 1024 * 1024
     index_interval_bytes: int = 4096
+    flush_messages: int = FOREVER
+    flush_ms: int = FOREVER
     max_message_bytes: int = 1048588
     message_timestamp_type: str = "CreateTime"
-    message_timestamp_before_max_ms: int = 0x7FFFFFFFFFFFFFFF
+    message_timestamp_before_max_ms: int = FOREVER
     message_timestamp_after_max_ms: int = 3600 * 1000
     max_decompressed_bytes: int = 256 * 1024 * 1024
     producer_id_expiration_ms: int = 24 * 3600 * 1000

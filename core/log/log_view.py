@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tailrace.core.log import time_search
+from tailrace.core.log import log_config, time_search
 from tailrace.core.log.directory import Directory
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
@@ -21,11 +21,14 @@ class LogView:
         self.segment_generation: int = 0
         self.cut_bytes = 0
         self._segments: list[Segment] = []  # the inactive ones
-        self._unsynced: list[str] = []
+        self._unsynced: list[str] = []  # .log files of rolled segments, to be synced since their roll
+        self._cut_count: int = 0  # truncations
+        self._flushed_ms: int = 0
         self._closed = False
         self.on_prefault: Callable[[str, int, int], object] | None = (
             None  # file, position, length stored to next
         )
+        self.on_lowered: Callable[[int], object] | None = None  # takes back what was written down as synced
         self._active: ActiveSegment
         self._producers = ProducerState()
         self._epochs = LeaderEpochs(directory)
@@ -37,6 +40,8 @@ class LogView:
     def _set_limits(self) -> None:
         active, config = self._active, self._config
         self._last_offset_max = active.base_offset + RELATIVE_OFFSET_MAX
+        if config.flush_messages < log_config.FOREVER:
+            active.limit = 0  # each append takes the long way, at whose end it is counted
         self._roll_at = (
             active.first_timestamp + config.segment_ms
             if active.end and active.first_timestamp >= 0
@@ -70,16 +75,6 @@ class LogView:
     def active_position(self) -> int:
         """Bytes in the active segment."""
         return self._active.end
-
-    @property
-    def active_name(self) -> str:
-        """File name of the active segment."""
-        return self._active.file.name
-
-    @property
-    def active_reserved(self) -> int:
-        """Bytes of the active file that the disk holds: what the housekeeper may prefault ends here."""
-        return self._active.file.reserved
 
     @property
     def last_stable_offset(self) -> int:

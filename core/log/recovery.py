@@ -48,6 +48,7 @@ class Recovered(Struct, kw_only=True):
     since_index: int = 0
     cut_bytes: int = 0  # how many bytes that were not zero-length tail could not be kept
     scanned_bytes: int = 0
+    unsynced_from: int = 0  # base offset of the first segment of which something may not be on the disk
 
 
 class Rebuilt:
@@ -216,27 +217,27 @@ def recover_segments(
     """Repairs the segments of a directory that holds at least one."""
     bases = segment_bases(directory)
     trust_cache = same_boot and not clean and _is_same_file(directory, bases[-1])
-    first = len(bases) - 1
-    if not clean and not trust_cache:
-        # (R) below, not at: a segment that was rolled right at the recovery point may not be cut on disk
-        first = max((i for i, base in enumerate(bases) if base < recovery_point), default=0)
+    # (R) below, not at: a segment that was rolled right at the recovery point may not be cut on disk
+    unsynced = max((i for i, base in enumerate(bases) if base < recovery_point), default=0)
+    first = len(bases) - 1 if clean or trust_cache else unsynced
     segments = [describe_segment(directory, base) for base in bases[:first]]
     # (R) a file may also come back shorter, ending with a whole batch. In a log of Kafka's, or below the
     # recovery point, offsets that are missing there were compacted away
     is_ours = not clean and directory.read(TRUST_MARK) is not None
-    result = Recovered(segments=segments, end_offset=bases[first])
+    result = Recovered(segments=segments, end_offset=bases[first], unsynced_from=bases[unsynced])
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
+        # all of it is on the disk: only whether it is cut has to be seen
+        ends_there = not last and bases[number + 1] == recovery_point
         rebuilt, end_offset, read = scan_segment(
-            directory, base, config, tail_only=clean or trust_cache, check=not clean
+            directory, base, config, tail_only=clean or trust_cache or ends_there, check=not clean
         )
         result.scanned_bytes += read
         file = directory.open_read(file_name(base, LOG_SUFFIX))
         whole = file.size()
         file.release()
-        if (
-            clean and whole != rebuilt.segment.size
-        ):  # it does not agree with itself after all: believe nothing unread
+        if (clean or ends_there) and whole != rebuilt.segment.size:
+            # it does not agree with itself after all: believe nothing unread
             rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
             result.scanned_bytes += read
         result.end_offset = end_offset

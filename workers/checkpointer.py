@@ -1,0 +1,156 @@
+"""Writes the three checkpoints of the log directory from the rows that workers publish: how far each log is
+on the disk, its high watermark, and where it starts.
+
+Each file at its interval; all of them at the end of an orderly stop, when the workers have closed their logs.
+An entry whose row says nothing of it (its worker has not opened it yet, or it is offline) stays as it is,
+unless its directory is gone.
+"""
+
+from collections.abc import Callable
+
+from tailrace.core.config import BrokerConfig
+from tailrace.core.log import checkpoints
+from tailrace.core.log.checkpoints import HIGH_WATERMARKS, LOG_STARTS, OFFSET_FILES, RECOVERY_POINTS, Offsets
+from tailrace.core.log.directory import TEMPORARY_SUFFIX, RealDirectory
+from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
+    LEADER_EPOCH,
+    LOG_START_OFFSET,
+    PARTITION,
+    RECOVERY_POINT,
+    ROLE,
+    ROLE_FOLLOWER,
+    ROLE_LEADER,
+    TOPIC_ID_HI,
+    TOPIC_ID_LO,
+    Row,
+    StateTable,
+    topic_id_bytes,
+)
+from tailrace.workers.background import Background
+from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
+
+WORD_OF = {RECOVERY_POINTS: RECOVERY_POINT, HIGH_WATERMARKS: HIGH_WATERMARK, LOG_STARTS: LOG_START_OFFSET}
+INTERVAL_MS_MIN = 10  # Kafka allows 0
+WAIT_S_MAX = 3600.0
+
+
+class CheckpointWriter:
+    """Rows in, files out. Called by one thread at a time."""
+
+    def __init__(self, log_dir: str, table: StateTable) -> None:
+        self._directory = RealDirectory(log_dir, make=False)
+        self._table = table
+        self._metadata = MetadataFollower(log_dir, table)
+        self._sequences: list[int] = []
+        self._rows: dict[int, Row] = {}
+        self._version = 0  # grows with each change of a row or of the metadata
+        self._written: dict[str, int] = {}
+
+    def write(self, names: tuple[str, ...] = OFFSET_FILES, *, even_unchanged: bool = False) -> None:
+        """Bring these files up to date; OSError leaves the old ones, which are true as well."""
+        self._look()
+        names = tuple(name for name in names if even_unchanged or self._written.get(name) != self._version)
+        if not names:
+            return
+        with self._directory.locked(checkpoints.CHECKPOINT_LOCK):
+            self._look()  # (R) under the lock: a worker that took something back has published that before
+            there = set(self._directory.names())
+            if not self._written:
+                self._remove_leftovers(there)
+            rows = self._rows_by_partition()
+            for name in names:
+                self._write(name, rows, there, even_unchanged)
+                self._written[name] = self._version
+
+    def _look(self) -> None:
+        """Read the rows that have moved, and the metadata that tells their names."""
+        sequences = self._table.sequences()
+        old = self._sequences or [0] * len(sequences)
+        moved = [
+            row for row, sequence in enumerate(sequences) if sequence != old[row] and row != METADATA_ROW
+        ]
+        for row in moved:
+            self._rows[row] = self._table.read(row)  # after its sequence: a later store is seen next time
+        self._sequences = sequences
+        if self._metadata.poll() or moved:
+            self._version += 1
+
+    def _rows_by_partition(self) -> dict[tuple[str, int], Row]:
+        """The row of each partition that exists and is, or was when its process died, in service."""
+        found: dict[tuple[str, int], Row] = {}
+        topics = self._metadata.image.topics_by_id
+        for row in self._rows.values():
+            if row[ROLE] not in (ROLE_LEADER, ROLE_FOLLOWER):
+                continue
+            topic = topics.get(topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_LO]))
+            if topic is None:
+                continue
+            key = (topic.name, row[PARTITION])
+            if key not in found or row[LEADER_EPOCH] >= found[key][LEADER_EPOCH]:
+                found[key] = row
+        return found
+
+    def _write(
+        self, name: str, rows: dict[tuple[str, int], Row], there: set[str], even_unchanged: bool
+    ) -> None:
+        old = checkpoints.read_offsets(self._directory, name)
+        new: Offsets = {key: offset for key, offset in old.items() if f"{key[0]}-{key[1]}" in there}
+        word = WORD_OF[name]
+        new.update((key, row[word]) for key, row in rows.items() if row[word] >= 0)
+        if name == LOG_STARTS:  # as Kafka: a log that starts where its first segment can, needs no entry
+            new = {key: offset for key, offset in new.items() if offset > 0}
+        if new != old or even_unchanged:
+            checkpoints.write_offsets(self._directory, name, new)
+
+    def _remove_leftovers(self, there: set[str]) -> None:
+        for name in there:
+            if name.startswith(OFFSET_FILES) and name.endswith(TEMPORARY_SUFFIX):
+                self._directory.remove(name)
+
+
+class Checkpointer:
+    """When to write what. Time comes in as seconds of a clock that never goes back."""
+
+    def __init__(
+        self, config: BrokerConfig, writer: CheckpointWriter, now_s: float, complain: Callable[[str], object]
+    ) -> None:
+        intervals_ms = {
+            RECOVERY_POINTS: config.log_flush_offset_checkpoint_interval_ms,
+            HIGH_WATERMARKS: config.replica_high_watermark_checkpoint_interval_ms,
+            LOG_STARTS: config.log_flush_start_offset_checkpoint_interval_ms,
+        }
+        self._intervals_s = {
+            name: max(interval_ms, INTERVAL_MS_MIN) / 1000 for name, interval_ms in intervals_ms.items()
+        }
+        self._due_s = {name: now_s + interval_s for name, interval_s in self._intervals_s.items()}
+        self._writer = writer
+        self._background: Background[None] = Background()
+        self._complain = complain
+        self._complained = ""
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until something is due."""
+        return min(max(0.0, min(self._due_s.values()) - now_s), WAIT_S_MAX)
+
+    def tick(self, now_s: float) -> None:
+        """Have the files written that are due, in the background: what else this process does goes on."""
+        self._take_done()
+        due = tuple(name for name, due_s in self._due_s.items() if due_s <= now_s)
+        for name in due:
+            self._due_s[name] = now_s + self._intervals_s[name]
+        if due and not self._background.under_way:  # a slow disk: they come with the next round
+            self._background.submit(None, lambda: self._writer.write(due))
+
+    def close(self) -> None:
+        """The last time, all of them: whoever published rows has ended."""
+        self._take_done(wait=True)
+        self._background.submit(None, lambda: self._writer.write(even_unchanged=True))
+        self._take_done(wait=True)
+
+    def _take_done(self, *, wait: bool = False) -> None:
+        for _, error in self._background.take_done(wait=wait):
+            text = "" if error is None else f"cannot write checkpoints: {error}"
+            if text and text != self._complained:
+                self._complain(text)
+            self._complained = text
