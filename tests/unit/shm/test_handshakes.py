@@ -14,6 +14,7 @@ from tests.support.forks import fork
 from tests.support.shared_run import shared_run
 
 HANDSHAKES = 2_000_000
+PARKED_MIN = 20_000  # rounds in which the sleeper was parked or about to be: of two million, most are
 SPINS_BEFORE_YIELD = 200
 
 WORK, SLEEPER_AT, RINGER_AT = 0, 64, 128
@@ -36,8 +37,9 @@ def _wait_for(words: "memoryview[int]", index: int, value: int) -> None:
 
 def _sleep_and_wake(
     words: "memoryview[int]", bell: Doorbell, slots: SlotTable, eventfd: int, stop_at: int
-) -> int:
-    """The sleeper: park until there is work, round after round. Returns the missed wake-ups."""
+) -> tuple[int, int]:
+    """The sleeper: park until there is work, round after round. Returns (missed wake-ups, parks)."""
+    parks = 0
     epoll = select.epoll()
     epoll.register(eventfd, select.EPOLLIN)
     has_work = functools.partial(operator.getitem, words, WORK)
@@ -48,10 +50,11 @@ def _sleep_and_wake(
             words[line] = handshake
         while not words[WORK]:
             bell.park(epoll.poll, has_work, None)
+            parks += 1
         words[WORK] = 0
         if slots.missed_wakeups(0) >= stop_at:
             break
-    return slots.missed_wakeups(0)
+    return slots.missed_wakeups(0), parks
 
 
 def _publish_and_ring(words: "memoryview[int]", bells: Bells) -> None:
@@ -68,7 +71,7 @@ def _publish_and_ring(words: "memoryview[int]", bells: Bells) -> None:
         bells.ring(0)
 
 
-def _race(net_s: float, stop_at: int) -> int:
+def _race(net_s: float, stop_at: int) -> tuple[int, int]:
     with shared_run(2) as run:
         run.slots.begin(0, WORKER, 0, 0)
         words = Region.create(run.run_dir.file("words"), 4096, kind="words", version=1).words
@@ -77,16 +80,18 @@ def _race(net_s: float, stop_at: int) -> int:
         bell = Doorbell(run.slots, 0, eventfd, net_s=net_s)
         ringer = fork(lambda: _publish_and_ring(words, bells))
         try:
-            missed = _sleep_and_wake(words, bell, run.slots, eventfd, stop_at)
+            missed, parks = _sleep_and_wake(words, bell, run.slots, eventfd, stop_at)
             assert missed or ringer.wait() == 0  # after an early end it waits for a sleeper that is gone
         finally:
             ringer.kill()
             os.close(eventfd)
-    return missed
+    return missed, parks
 
 
 def test_two_million_handshakes_miss_no_wakeup() -> None:
-    assert _race(net_s=0.5, stop_at=1) == 0
+    missed, parks = _race(net_s=0.5, stop_at=1)
+    assert missed == 0
+    assert parks > PARKED_MIN, "the sleeper hardly ever slept: nothing was raced"
 
 
 @pytest.mark.parametrize("swapped", [True, False])
