@@ -181,7 +181,7 @@ def load(
             values[name] = _read(BROKER_KEYS[name], setting)
         else:
             others[name] = setting
-    idle = NOT_YET_OBEYED & given.keys()
+    idle = {name for name in NOT_YET_OBEYED & given.keys() if values[name] != BROKER_KEYS[name].default}
     warnings: list[str] = []
     if others:
         from tailrace.core.config_unused import OWN_UNUSED_KEYS, check_unused

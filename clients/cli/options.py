@@ -14,7 +14,7 @@ bootstrap_option: Callable[..., Any] = click.option(
     "-b",
     "--bootstrap-server",
     "bootstrap",
-    default=lambda: os.environ.get("BOOTSTRAP_SERVERS", DEFAULT_BOOTSTRAP),
+    default=lambda: os.environ.get("BOOTSTRAP_SERVERS") or DEFAULT_BOOTSTRAP,
     show_default=f"$BOOTSTRAP_SERVERS or {DEFAULT_BOOTSTRAP}",
     metavar="HOST:PORT",
     help="Broker to ask; unix:PATH for a Unix socket.",

@@ -164,6 +164,9 @@ def _payloads(files: tuple[str, ...], lines: bool, delimiter: bytes) -> Iterator
                 yield from _split(descriptor, delimiter)
             else:
                 yield b"".join(iter(lambda: os.read(descriptor, CHUNK_BYTES), b""))  # noqa: B023 - used at once
+        except IsADirectoryError as error:
+            error.filename = path
+            raise
         finally:
             os.close(descriptor)
 

@@ -52,6 +52,18 @@ class LazyGroup(click.Group):
         found: click.Command = import_module(f"tailrace.clients.cli.{cmd_name}_command").command
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, which would look for near names among commands that were imported: there are none."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tailrace")
@@ -102,6 +114,10 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
     except KafkaError as error:
         say(str(error))
         return _EXIT_CODES.get(error.code, FAILED)
-    except (ConfigError, ProtocolError, ShmError, OSError) as error:
+    except (ConfigError, ProtocolError, ShmError) as error:
         say(str(error))
+        return FAILED
+    except OSError as error:
+        what = error.strerror or str(error)
+        say(what if error.filename is None else f"{error.filename}: {what}")
         return FAILED

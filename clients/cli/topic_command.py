@@ -53,7 +53,7 @@ def create(
     settings: dict[str, str] = {}
     for config in configs:
         key, equals, value = config.partition("=")
-        if not equals:
+        if not key or not equals:
             raise click.UsageError(f"--config {config}: KEY=VALUE is expected")
         settings[key] = value
     with connect(bootstrap, timeout) as cluster:

@@ -129,10 +129,12 @@ def test_validate_only_creates_nothing(run: Run, broker: FakeBroker) -> None:
         (("produce", "-t", "a", "-X", "acks=2"), 2),
         (("produce", "-t", "a", "-X", "nope=2"), 2),
         (("produce", "-t", "a", "/no/such/file"), 1),
+        (("produce", "-t", "a", "/proc"), 1),
         (("consume", "-t", "a", "-o", "yesterday"), 2),
         (("consume", "-t", "a", "-o", "stored"), 2),
         (("consume", "-t", "a", "-f", "%x"), 2),
         (("topic", "create", "a", "-c", "retention.ms"), 2),
+        (("topic", "create", "a", "-c", "=1"), 2),
         (("start", "--set", "num.partitions"), 2),
         (("start", "--port", "70000"), 2),
         (("start", "--brokers", "3"), 1),
@@ -323,6 +325,22 @@ def test_config_describe_shows_keys_values_and_sources(run: Run, monkeypatch: py
     table = run("config", "describe", "--ignored", "--set", "ssl.key.password=x").out.splitlines()
     assert table[0].split() == ["KEY", "VALUE", "SOURCE"]
     assert table[1].split() == ["ssl.key.password", "[hidden]", "command", "line"]
+
+
+def test_a_command_that_is_not_there_is_answered_with_the_nearest(run: Run) -> None:
+    hint = "No such command 'topics'. Did you mean 'topic'?"
+    assert run("topics").err == f"tailrace: {hint} (see tailrace --help)\n"
+
+
+def test_a_file_that_cannot_be_sent_is_named(run: Run) -> None:
+    assert run("produce", "-t", "a", "/no/file").err == "tailrace: /no/file: No such file or directory\n"
+    assert run("produce", "-t", "a", "-l", "/proc").err == "tailrace: /proc: Is a directory\n"
+
+
+def test_an_empty_variable_is_as_none(run: Run, monkeypatch: pytest.MonkeyPatch, broker: FakeBroker) -> None:
+    monkeypatch.setenv("BOOTSTRAP_SERVERS", "")
+    monkeypatch.setattr("tailrace.clients.cli.options.DEFAULT_BOOTSTRAP", broker.address)
+    assert run("topic", "list").code == 0
 
 
 def test_what_a_terminal_would_obey_is_not_printed(run: Run) -> None:
