@@ -18,7 +18,7 @@ from tailrace.core.protocol.messages.fetch import FetchRequest
 
 EVICTION_MS: Final = 120_000
 EPOCH_MAX: Final = 0x7FFFFFFF
-SESSION_PARTITIONS_MAX: Final = 100_000
+SESSION_PARTITIONS_MAX: Final = 100_000  # more are fetched in full each time, without a session
 FINAL_EPOCH: Final = -1
 INITIAL_EPOCH: Final = 0
 NO_SESSION: Final = 0
@@ -134,8 +134,11 @@ class FetchSessions:
             if known is not None:
                 known.fetch_offset, known.max_bytes = new.fetch_offset, new.max_bytes
                 known.current_leader_epoch = new.current_leader_epoch
-            elif len(session.partitions) < SESSION_PARTITIONS_MAX:
+            else:
                 session.partitions[key] = new
+        if len(session.partitions) > SESSION_PARTITIONS_MAX:  # its client goes on with full fetches
+            del self._sessions[session.session_id]
+            return FetchContext({}, error_code=FETCH_SESSION_ID_NOT_FOUND)
         for topic in request.forgotten_topics_data:
             name: Topic = topic.topic_id if session.uses_topic_ids else topic.topic
             for index in topic.partitions:
@@ -149,9 +152,10 @@ class FetchSessions:
 
     def _create(self, partitions: Partitions, uses_topic_ids: bool, now_ms: int) -> FetchSession | None:
         """A new session, None when there is no room for it: the client then sends full requests."""
-        if not partitions or (
-            len(self._sessions) >= self._slots and not self._evict(len(partitions), now_ms)
-        ):
+        size = len(partitions)
+        if size > SESSION_PARTITIONS_MAX:
+            return None
+        if len(self._sessions) >= self._slots and not self._evict(size, now_ms):
             return None
         self._last_id = self._last_id % EPOCH_MAX + 1
         session = FetchSession(self._last_id, 1, uses_topic_ids, dict(partitions), now_ms, now_ms)

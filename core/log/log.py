@@ -48,6 +48,8 @@ from tailrace.core.records.batch import (
 )
 from tailrace.core.records.crc32c import crc32c
 
+EXPIRY_CHECK_MS = 600_000  # Kafka's producer.id.expiration.check.interval.ms
+
 
 class Appended(Struct, kw_only=True):
     """Where a batch went; of a duplicate: where its original is."""
@@ -279,7 +281,9 @@ class Log(FlushedLog):
 
     def tick(self, now_ms: int) -> None:
         """Now and then: forgets silent producers, bounds what a recovery replays."""
-        self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
+        if now_ms >= self._next_expiry_ms:
+            self._next_expiry_ms = now_ms + EXPIRY_CHECK_MS
+            self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
         if self._snapshot_due <= 0:
             self._take_snapshot()
 
@@ -299,10 +303,8 @@ class Log(FlushedLog):
     ) -> KeptBatch | None:
         if attributes & CONTROL:
             return None
-        if sequence < 0 or epoch < 0:
-            raise KafkaError(
-                INVALID_RECORD, f"producer {producer_id} with epoch {epoch} and sequence {sequence}"
-            )
+        if sequence < 0:
+            raise KafkaError(INVALID_RECORD, f"producer {producer_id} with sequence {sequence}")
         return self._producers.check(producer_id, epoch, sequence, next_sequence(sequence, delta))
 
     def _answer_duplicate(self, original: KeptBatch, size: int) -> Appended:
@@ -312,7 +314,7 @@ class Log(FlushedLog):
             last_offset=original.last_offset,
             end_position=self._active.end,
             duplicate=True,
-            log_append_time_ms=original.timestamp if self._stamps_time else -1,
+            log_append_time_ms=original.timestamp,  # as Kafka, whose time it ever is
         )
 
     def roll(self, now_ms: int) -> None:

@@ -33,6 +33,7 @@ class LogView:
         self._producers = ProducerState()
         self._epochs = LeaderEpochs(directory)
         self._epoch = -1
+        self._next_expiry_ms = 0
         self._snapshot_due = 0
         self._boot_id = directory.boot_id()
         self.config = config

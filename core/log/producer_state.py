@@ -22,6 +22,7 @@ from tailrace.core.records.crc32c import crc32c
 BATCHES_KEPT = 5
 VERSION = 1
 SEQUENCE_MAX = 0x7FFFFFFF
+NEVER_CHECKED = -2
 
 SNAPSHOT_HEAD = Struct(">hIi")
 SNAPSHOT_ENTRY = Struct(">qhiqiqiq")
@@ -46,6 +47,12 @@ class Producer(Record, kw_only=True):
     last_timestamp: int
     coordinator_epoch: int = -1
     transaction_start: int = -1
+    checked_offset: int = NEVER_CHECKED  # its last offset when expire last looked at it
+
+    @property
+    def last_offset(self) -> int:
+        """-1 if no batch of it is known."""
+        return self.batches[-1].last_offset if self.batches else -1
 
     @property
     def last_sequence(self) -> int:
@@ -141,10 +148,18 @@ class ProducerState:
         return min(starts, default=None)
 
     def expire(self, now_ms: int, expiration_ms: int) -> None:
-        """Forgets producers that were silent for so long and have no transaction open."""
+        """Forgets producers of which the last record is so old, that are silent since the last call, and that
+        have no transaction open.
+
+        (R) Record times alone say nothing of the time of writing: a producer of old records would be
+        forgotten between a batch and its repetition, and write it twice.
+        """
         for producer_id, producer in list(self.producers.items()):
-            if producer.transaction_start < 0 and now_ms - producer.last_timestamp >= expiration_ms:
+            if producer.transaction_start >= 0 or now_ms - producer.last_timestamp < expiration_ms:
+                continue
+            if producer.checked_offset == producer.last_offset:
                 del self.producers[producer_id]
+            producer.checked_offset = producer.last_offset
 
     def encode(self) -> bytes:
         """The contents of a snapshot file."""

@@ -34,6 +34,7 @@ from tailrace.core.records.crc32c import crc32c
 
 DECOMPRESSED_BYTES_MAX = 256 * 1024 * 1024
 UINT64_MAX = 0xFFFF_FFFF_FFFF_FFFF
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -122,10 +123,12 @@ def decode_records(data: bytes, header: BatchHeader) -> Iterator[DecodedRecord]:
         headers, position = _read_headers(data, position, end)
         if position != end:
             raise KafkaError(INVALID_RECORD, "a record ends before its length does")
+        offset = header.base_offset + offset_delta
+        timestamp = header.base_timestamp + timestamp_delta if append_time is None else append_time
+        if not (0 <= offset <= INT64_MAX and INT64_MIN <= timestamp <= INT64_MAX):
+            raise KafkaError(INVALID_RECORD, f"a record at offset {offset}, timestamp {timestamp}")
         yield DecodedRecord(
-            offset=header.base_offset + offset_delta,
-            timestamp=header.base_timestamp + timestamp_delta if append_time is None else append_time,
-            key=key, value=value, headers=headers, size=end - start,
+            offset=offset, timestamp=timestamp, key=key, value=value, headers=headers, size=end - start
         )  # fmt: skip
     if position != size:
         raise KafkaError(INVALID_RECORD, "bytes follow the last record of a batch")

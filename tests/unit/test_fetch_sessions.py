@@ -2,6 +2,7 @@
 
 import pytest
 
+from tailrace.core import fetch_sessions
 from tailrace.core.errors import (
     FETCH_SESSION_ID_NOT_FOUND,
     FETCH_SESSION_TOPIC_ID_ERROR,
@@ -228,3 +229,25 @@ def test_ids_are_not_given_twice() -> None:
     given = [opened(sessions) for _ in range(50)]
     assert len(set(given)) == 50
     assert all(0 < session_id <= 2**31 - 1 for session_id in given)
+
+
+def test_a_session_that_grows_too_large_ends_and_its_client_goes_on_with_full_fetches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetch_sessions, "SESSION_PARTITIONS_MAX", 3)
+    sessions = FetchSessions(slots=10)
+    session_id = opened(sessions, size=3)
+    assert session_id
+    grown = sessions.context(request(session_id, 1, ("t", 3, 0)), False, NOW)
+    assert grown.error_code == FETCH_SESSION_ID_NOT_FOUND
+    assert len(sessions) == 0
+    full = sessions.context(request(0, 0, *(("t", index, 0) for index in range(4))), False, NOW)
+    assert (full.session_id, full.error_code, len(full.partitions)) == (0, NONE, 4)
+
+
+def test_a_session_may_begin_empty_as_in_kafka() -> None:
+    sessions = FetchSessions(slots=10)
+    session_id = sessions.context(request(0, 0), False, NOW).session_id
+    assert session_id
+    context = sessions.context(request(session_id, 1, ("t", 0, 5)), False, NOW)
+    assert offsets(context) == [("t", 0, 5)]

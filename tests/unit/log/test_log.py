@@ -8,7 +8,7 @@ import pytest
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import MappedFile, RealDirectory
-from tailrace.core.log.log import Log
+from tailrace.core.log.log import EXPIRY_CHECK_MS, Log
 from tailrace.core.records.record import assemble
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
 
@@ -225,4 +225,22 @@ def test_a_flush_begun_for_another_thread_syncs_where_epochs_began(tmp_path: Pat
     flush.directory = Seen(str(tmp_path))
     flush.run()
     assert "leader-epoch-checkpoint" in synced
+    log.close()
+
+
+def test_a_producer_of_old_records_is_known_until_it_is_silent(tmp_path: Path) -> None:
+    """Kafka's producers of old records are forgotten every ten minutes, ours are not while they write (R)."""
+    log = open_log(tmp_path)
+    day_ms = log.config.producer_id_expiration_ms
+    late = NOW + 2 * day_ms
+    log.append_as_leader(batch("a", producer=1, sequence=0), 0, late)
+    log.tick(late)
+    log.tick(late + 1000)
+    again = log.append_as_leader(batch("a", producer=1, sequence=0), 0, late)
+    assert (again.duplicate, again.log_append_time_ms) == (True, NOW)
+    log.append_as_leader(batch("b", producer=1, sequence=1), 0, late)
+    log.tick(late + EXPIRY_CHECK_MS)
+    assert log.append_as_leader(batch("b", producer=1, sequence=1), 0, late).duplicate
+    log.tick(late + 2 * EXPIRY_CHECK_MS)
+    assert not log.append_as_leader(batch("b", producer=1, sequence=1), 0, late).duplicate
     log.close()

@@ -172,6 +172,21 @@ def test_the_record_under_the_faults_is_sound() -> None:
     assert len(list(iterate_batch(forged(varint(len(RECORD)) + RECORD)))) == 1
 
 
+@pytest.mark.parametrize(
+    ("time_delta", "offset_delta"),
+    [(0, -2), (0, INT64_MAX), (INT64_MAX, 0), (0, -INT64_MAX), (-INT64_MAX, 0)],
+)
+def test_offsets_and_times_beyond_64_bits_are_refused(time_delta: int, offset_delta: int) -> None:
+    body = b"\0" + varint(time_delta) + varint(offset_delta) + varint(-1) * 2 + varint(0)
+    base_ms = 9 if time_delta >= 0 else -9
+    batch = assemble(
+        varint(len(body)) + body, base_offset=1, leader_epoch=0, attributes=0, last_offset_delta=0,
+        base_timestamp=base_ms, max_timestamp=base_ms,
+    )  # fmt: skip
+    with pytest.raises(KafkaError):
+        list(iterate_batch(batch))
+
+
 @pytest.mark.parametrize("codec", [NONE, GZIP, ZSTD])
 @pytest.mark.parametrize("body", FAULTS.values(), ids=FAULTS)
 def test_malformed_records_are_refused(body: bytes, codec: int) -> None:
