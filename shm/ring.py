@@ -82,24 +82,10 @@ def attach_ring(path: str, tag: int) -> "DescriptorConsumer | ByteConsumer":
     return DescriptorConsumer(region) if kind == DESCRIPTOR else ByteConsumer(region)
 
 
-class DescriptorProducer:
-    """Pushes 64-byte entries; `publish` shows all pushed so far, then the caller rings once."""
+class _Producer:
+    """What both kinds of producer keep: the ring, and the word of the heads table that publishes."""
 
-    kind: Literal[1] = DESCRIPTOR
-    __slots__ = (
-        "_at",
-        "_base",
-        "_capacity",
-        "_end",
-        "_head",
-        "_heads",
-        "_lap",
-        "_limit",
-        "_map",
-        "_region",
-        "_tag",
-        "_words",
-    )
+    __slots__ = ("_capacity", "_head", "_heads", "_map", "_region", "_tag", "_words")
 
     def __init__(self, region: Region, heads: "memoryview[int]", head: int) -> None:
         self._region = region
@@ -109,12 +95,28 @@ class DescriptorProducer:
         self._tag = region.words[_TAG] << 32
         self._heads = heads
         self._head = head
+        heads[head] = self._tag
+
+    def close(self) -> None:
+        """Drop the mapping; later pushes are refused and nothing is published any more (R)."""
+        self._heads, self._head = _private_words(), 0  # the head belongs to the next ring of the pair now
+        self._words = _private_words()
+        self._region.close()
+
+
+class DescriptorProducer(_Producer):
+    """Pushes 64-byte entries; `publish` shows all pushed so far, then the caller rings once."""
+
+    kind: Literal[1] = DESCRIPTOR
+    __slots__ = ("_at", "_base", "_end", "_lap", "_limit")
+
+    def __init__(self, region: Region, heads: "memoryview[int]", head: int) -> None:
+        super().__init__(region, heads, head)
         self._lap = 0  # cells ever pushed when _at was last at the start
         self._base = self._tag - _FRAMES_CELL  # the head's word is _base plus _at in cells
         self._at = _FRAMES_AT
         self._end = _FRAMES_AT + self._capacity * ENTRY_BYTES
         self._limit = self._end  # bytes up to here are free for sure
-        heads[head] = self._tag
 
     def try_push(self, entry: bytes) -> bool:
         """Add one entry, not yet visible. False when full: back-pressure."""
@@ -150,12 +152,10 @@ class DescriptorProducer:
         return free > 0
 
     def close(self) -> None:
-        """Drop the mapping; later pushes are refused and nothing is published any more."""
-        self._heads, self._head = _private_words(), 0  # the head belongs to the next ring of the pair now
-        self._words = _private_words()
+        """See _Producer: no entry fits any more."""
+        super().close()
         self._lap, self._at, self._capacity = 0, _FRAMES_AT, 0
         self._limit = self._end = _FRAMES_AT
-        self._region.close()
 
 
 class _Consumer:
@@ -250,33 +250,16 @@ class DescriptorConsumer(_Consumer):
         return list(_entries(self._map[start : self._end] + self._map[_FRAMES_AT : self._at]))
 
 
-class ByteProducer:
+class ByteProducer(_Producer):
     """Pushes frames of any length up to half the capacity; each is published at once."""
 
     kind: Literal[2] = BYTES
-    __slots__ = (
-        "_capacity",
-        "_head",
-        "_heads",
-        "_map",
-        "_published",
-        "_region",
-        "_tag",
-        "_words",
-        "frame_max",
-    )
+    __slots__ = ("_published", "frame_max")
 
     def __init__(self, region: Region, heads: "memoryview[int]", head: int) -> None:
-        self._region = region
-        self._map = region.map
-        self._words = region.words
-        self._capacity = region.words[_CAPACITY]
-        self._tag = region.words[_TAG] << 32
-        self._heads = heads
-        self._head = head
+        super().__init__(region, heads, head)
         self._published = 0
         self.frame_max = (self._capacity // 2 - 1) * 8  # payload bytes
-        heads[head] = self._tag
 
     def try_push(self, payload: "bytes | bytearray | memoryview[int]") -> bool:
         """Add a frame and publish it. False when full: the caller decides what that means."""
@@ -301,11 +284,9 @@ class ByteProducer:
         return True
 
     def close(self) -> None:
-        """Drop the mapping; later pushes are refused and nothing is published any more."""
-        self._heads, self._head = _private_words(), 0
-        self._words = _private_words()
-        self._words[_CONSUMED] = -(1 << 62)  # always full
-        self._region.close()
+        """See _Producer: the ring is always full."""
+        super().close()
+        self._words[_CONSUMED] = -(1 << 62)
 
 
 class ByteConsumer(_Consumer):
