@@ -312,8 +312,11 @@ def _run_locked(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir, roles:
 
     def announce(bootstrap: str, unix: str) -> None:
         data_dir.write_info(RunInfo(pid=os.getpid(), run_dir=run_dir.path, bootstrap=bootstrap, unix=unix))
-        sys.stdout.write(f"ready bootstrap={bootstrap} unix={unix} data={data_dir.path}\n")
-        sys.stdout.flush()
+        line = f"ready bootstrap={bootstrap} unix={unix} data={data_dir.path}\n"
+        try:
+            os.write(1, line.encode())  # not through sys.stdout, which would try again at exit
+        except OSError as error:
+            raise StartError(f"cannot write the line that says ready to stdout: {error.strerror}") from error
 
     status = 0
     try:

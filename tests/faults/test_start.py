@@ -59,3 +59,13 @@ def test_a_data_directory_of_apache_kafka_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_ill_typed_setting_is_named(tmp_path: Path) -> None:
     assert "log.segment.bytes" in refusal(tmp_path / "data", "--set", "log.segment.bytes=many")
+
+
+def test_a_stdout_that_takes_nothing_is_one_line(tmp_path: Path) -> None:
+    command = [str(COMMAND), "start", "--data", str(tmp_path / "data"), "--port", "0"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    said = "tailrace: cannot write the line that says ready to stdout: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
