@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from tailrace.core.errors import ProtocolError
 from tailrace.core.protocol.compile import encoder
+from tailrace.core.protocol.messages.current_leader import CurrentLeader, NodeEndpoint
 from tailrace.core.protocol.primitives import UNENCODABLE, uvarint_bytes
 from tailrace.core.protocol.schema import (
     IGNORABLE,
@@ -92,13 +93,6 @@ class FetchResponseDivergingEpoch(Struct, gc=False):
     end_offset: Int64 = -1
 
 
-class FetchResponseLeader(Struct, gc=False):
-    """Who leads a partition, for clients that asked the wrong broker."""
-
-    leader_id: Int32 = -1
-    leader_epoch: Int32 = -1
-
-
 class FetchResponseSnapshot(Struct, gc=False):
     """The snapshot to fetch instead of batches."""
 
@@ -122,7 +116,7 @@ class FetchResponsePartition(Struct, gc=False):
     last_stable_offset: Annotated[Int64, since(4), IGNORABLE] = -1
     log_start_offset: Annotated[Int64, since(5), IGNORABLE] = -1
     diverging_epoch: Annotated[FetchResponseDivergingEpoch | None, since(12), tag(0)] = None
-    current_leader: Annotated[FetchResponseLeader | None, since(12), tag(1)] = None
+    current_leader: Annotated[CurrentLeader | None, since(12), tag(1)] = None
     snapshot_id: Annotated[FetchResponseSnapshot | None, since(12), tag(2)] = None
     aborted_transactions: Annotated[list[FetchResponseAbortedTransaction] | None, since(4), IGNORABLE] = None
     preferred_read_replica: Annotated[Int32, since(11)] = -1
@@ -137,15 +131,6 @@ class FetchResponseTopic(Struct, gc=False):
     partitions: list[FetchResponsePartition] = []
 
 
-class FetchResponseNode(Struct, gc=False):
-    """Where to reach a leader that is named in the response."""
-
-    node_id: Int32 = 0
-    host: String = ""
-    port: Int32 = 0
-    rack: NullableString = None
-
-
 @message(versions=(4, 18), flexible=12)
 class FetchResponse(Struct, gc=False):
     """The answer."""
@@ -154,7 +139,7 @@ class FetchResponse(Struct, gc=False):
     error_code: Annotated[Int16, since(7), IGNORABLE] = 0
     session_id: Annotated[Int32, since(7)] = 0
     responses: list[FetchResponseTopic] = []
-    node_endpoints: Annotated[list[FetchResponseNode], since(16), tag(0)] = []
+    node_endpoints: Annotated[list[NodeEndpoint], since(16), tag(0)] = []
 
 
 # (partition, error code, high watermark, last stable offset, log start offset, records or None)

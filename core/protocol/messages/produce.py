@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Struct
 
 from tailrace.core.errors import ProtocolError
+from tailrace.core.protocol.messages.current_leader import CurrentLeader, NodeEndpoint
 from tailrace.core.protocol.primitives import (
     MALFORMED,
     Source,
@@ -66,13 +67,6 @@ class ProduceResponseRecordError(Struct, gc=False):
     batch_index_error_message: NullableString = None
 
 
-class ProduceResponseLeader(Struct, gc=False):
-    """Who leads a partition, for clients that asked the wrong broker."""
-
-    leader_id: Int32 = -1
-    leader_epoch: Int32 = -1
-
-
 class ProduceResponsePartition(Struct, gc=False):
     """Where the batches went."""
 
@@ -83,7 +77,7 @@ class ProduceResponsePartition(Struct, gc=False):
     log_start_offset: Annotated[Int64, since(5), IGNORABLE] = -1
     record_errors: Annotated[list[ProduceResponseRecordError], since(8), IGNORABLE] = []
     error_message: Annotated[NullableString, since(8), IGNORABLE] = None
-    current_leader: Annotated[ProduceResponseLeader | None, since(10), tag(0)] = None
+    current_leader: Annotated[CurrentLeader | None, since(10), tag(0)] = None
 
 
 class ProduceResponseTopic(Struct, gc=False):
@@ -94,22 +88,13 @@ class ProduceResponseTopic(Struct, gc=False):
     partition_responses: list[ProduceResponsePartition] = []
 
 
-class ProduceResponseNode(Struct, gc=False):
-    """Where to reach a leader that is named in the response."""
-
-    node_id: Int32 = 0
-    host: String = ""
-    port: Int32 = 0
-    rack: NullableString = None
-
-
 @message(versions=(3, 13), flexible=9)
 class ProduceResponse(Struct, gc=False):
     """The answer."""
 
     responses: list[ProduceResponseTopic] = []
     throttle_time_ms: Annotated[Int32, since(1), IGNORABLE] = 0
-    node_endpoints: Annotated[list[ProduceResponseNode], since(10), tag(0)] = []
+    node_endpoints: Annotated[list[NodeEndpoint], since(10), tag(0)] = []
 
 
 # (transactional id, acks, timeout ms, [(name, topic id, [(partition, records' position, their length)])])

@@ -9,11 +9,11 @@ from msgspec import Struct, field
 
 from tailrace.core.errors import UNSUPPORTED_VERSION, KafkaError, ProtocolError
 from tailrace.core.protocol.compile import decode, decoder, encode, encoder, source_of
+from tailrace.core.protocol.messages.current_leader import CurrentLeader
 from tailrace.core.protocol.messages.fetch import (
     FetchRequest,
     FetchResponse,
     FetchResponseDivergingEpoch,
-    FetchResponseLeader,
     FetchResponsePartition,
     FetchResponseTopic,
 )
@@ -151,7 +151,7 @@ def test_a_tagged_struct_that_says_nothing_is_left_out() -> None:
 
 def test_tags_are_written_by_number() -> None:
     part = FetchResponsePartition(
-        current_leader=FetchResponseLeader(1, 2), diverging_epoch=FetchResponseDivergingEpoch(3, 4)
+        current_leader=CurrentLeader(1, 2), diverging_epoch=FetchResponseDivergingEpoch(3, 4)
     )
     data = encode(FetchResponse(responses=[FetchResponseTopic(partitions=[part])]), 12)
     assert bytes.fromhex("02 000d 00000003 0000000000000004 00 0109 00000001 00000002 00") in data
