@@ -189,16 +189,15 @@ OWN_UNUSED_KEYS = frozenset(f"{_OWN_STRING} {_OWN_BOOLEAN} {_OWN_INT}".split())
 # Keys whose tail is free: of plug-ins, and per listener.
 UNUSED_PREFIXES = ("listener.name.", "config.providers.", "rlmm.config.", "rsm.config.", "metrics.context.")
 
-# Whoever sets one of these expects to be protected; not to be obeyed deserves a word.
-PROTECTING_KEYS = frozenset(
-    (
-        "authorizer.class.name",
-        "security.inter.broker.protocol",
-        "ssl.client.auth",
-        "super.users",
-        "principal.builder.class",
-    )
-)
+# Whoever sets one of these expects to be protected, but for the value beside it; not to be obeyed deserves a
+# word.
+PROTECTING_KEYS = {
+    "authorizer.class.name": "",
+    "security.inter.broker.protocol": "PLAINTEXT",
+    "ssl.client.auth": "none",
+    "super.users": "",
+    "principal.builder.class": "",
+}
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _ROLES = ("broker", "controller")
@@ -216,7 +215,7 @@ def check_unused(given: Mapping[str, Given], *, strict: bool) -> list[str]:
                 _check_value(name, setting.text)
             except ConfigError as error:
                 raise ConfigError(f"{error} ({setting.place})") from None
-            if name in PROTECTING_KEYS:
+            if name in PROTECTING_KEYS and setting.text.strip() != PROTECTING_KEYS[name]:
                 warnings.append(f"{name} is not obeyed: this broker protects nothing by it yet")
         elif not name.startswith(UNUSED_PREFIXES):
             shown = name if name and _PLAIN.issuperset(name) else ascii(name)[:80]

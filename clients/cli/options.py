@@ -27,7 +27,13 @@ timeout_option: Callable[..., Any] = click.option(
     help="Seconds to wait for an answer.",
 )
 output_option: Callable[..., Any] = click.option(
-    "-o", "--output", "output", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "-o",
+    "--output",
+    "output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
 )
 
 

@@ -105,6 +105,7 @@ def test_a_key_that_should_protect_and_does_not_is_warned_about() -> None:
     _, warnings = load({"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"})
     assert len(warnings) == 1
     assert "authorizer.class.name" in warnings[0]
+    assert not load({"authorizer.class.name": "", "security.inter.broker.protocol": "PLAINTEXT"})[1]
 
 
 def test_keys_that_nothing_obeys_yet_are_named_to_whoever_sets_them() -> None:
