@@ -68,11 +68,11 @@ def tiny(tmp_path: Path) -> Iterator[Tiny]:
 
 
 def live(slots: SlotTable) -> dict[str, int]:
-    """Process ids by role of all that are ready."""
+    """Process ids by role of all that are ready and whose ids are known."""
     return {
         role_name(slots.role(slot)): slots.pid(slot)
         for slot in range(1, slots.count)
-        if slots.live_incarnation(slot) and slots.state(slot) == 2
+        if slots.live_incarnation(slot) and slots.state(slot) == 2 and slots.pid(slot)
     }
 
 

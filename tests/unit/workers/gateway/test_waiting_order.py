@@ -108,3 +108,19 @@ def test_entries_of_a_dead_worker_fail_and_its_successor_gets_only_its_own(run: 
     assert isinstance(ring, DescriptorConsumer)
     ((_, _, _, generation, *_),) = ring.pop_all()
     assert (generation, run.gateway.outstanding.count, run.blocks_taken()) == (2, 1, 1)
+
+
+def test_nothing_is_sent_to_a_successor_before_it_leads(run: InProcess) -> None:
+    """(R) An entry goes to the incarnation that was assigned, or waits."""
+    run.slots.mark_dead(WORKER_AT, run.worker.incarnation)
+    successor = run.begin(WORKER_AT, WORKER)
+    client, connection = run.dial()
+    client.sendall(produce_frame(1))
+    while not connection.requests:
+        run.turn()
+    run.turn(3)
+    assert successor.links.poll() == []
+    assert run.gateway.outstanding.count == 0
+    run.assign(generation=2, worker=successor)
+    run.turn(3)
+    assert len(successor.links.poll()) == 1
