@@ -103,6 +103,7 @@ class Log(FlushedLog):
         except OSError as error:
             raise storage_error(error, f"cannot open {name}") from error
         log._flushed_ms = now_ms
+        # (R) what a dead predecessor had published, but not more than is there
         log.high_watermark = max(min(high_watermark, log.log_end_offset), log.log_start_offset)
         return log
 

@@ -97,7 +97,7 @@ class ActiveSegment:
         self.created_ms = now_ms
         self._interval = config.index_interval_bytes
         self.since_index = 0
-        self._size = max(config.segment_bytes, segment.size)
+        self._size = max(config.segment_bytes, segment.size)  # (R) never below the end: others send from it
         self.file: MappedFile = directory.open_mapped(segment.log_name, self._size)
         self.view = self.file.view
         self._offsets = IndexWriter(

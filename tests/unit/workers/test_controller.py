@@ -206,6 +206,24 @@ def test_no_new_epoch_before_the_death_is_stored(run: Run) -> None:
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
 
 
+def test_a_death_between_two_looks_is_met_with_its_frame(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(R) Deaths are looked for before frames are read: what the worker died of decides who comes next."""
+    run.create("t")
+    worker, (order,) = run.serve()
+    take_frames = run.controller._take_frames  # pyright: ignore[reportPrivateUsage]
+
+    def take_frames_and_die() -> None:
+        take_frames()
+        monkeypatch.undo()
+        run.worker_dies(worker.incarnation, order.row, signal.SIGBUS)
+
+    monkeypatch.setattr(run.controller, "_take_frames", take_frames_and_die)
+    run.controller.turn()
+    assert run.shared.state_table.read_word(order.row, ROLE) != ROLE_OFFLINE
+    run.controller.turn()
+    assert run.shared.state_table.read_word(order.row, ROLE) == ROLE_OFFLINE
+
+
 def test_a_death_heard_of_late_does_not_touch_the_row_of_the_next_leader(run: Run) -> None:
     """(R) A row has one writer: it is quarantined only while its owner is dead."""
     run.create("t")
