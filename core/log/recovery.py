@@ -33,7 +33,7 @@ from tailrace.core.log.segment import (
     file_name,
     offset_of,
 )
-from tailrace.core.records.batch import NO_TIMESTAMP, BatchHeader
+from tailrace.core.records.batch import HEADER_SIZE, MAGIC, NO_TIMESTAMP, BatchHeader, parse_header
 
 LEFTOVER_SUFFIXES = (".tmp", ".deleted", ".cleaned")
 
@@ -109,9 +109,9 @@ def describe_segment(directory: Directory, base: int) -> Segment:
     file = directory.open_read(segment.log_name)
     try:
         segment.size = file.size()
-        for _, header in scan(file, 0, segment.size, check=False):
+        data = file.read(0, HEADER_SIZE)  # no more: there may be thousands of them
+        if len(data) == HEADER_SIZE and (header := parse_header(data)).magic == MAGIC:
             segment.first_timestamp = header.max_timestamp
-            break
     finally:
         file.release()
     times = directory.read(file_name(base, TIME_INDEX_SUFFIX)) or b""
@@ -247,6 +247,8 @@ def recover_segments(
         if whole != rebuilt.segment.size:
             name = file_name(base, LOG_SUFFIX)
             cut_log_file(directory, name, rebuilt.segment.size, new_inode=end_offset < high_watermark)
+            if not trust_cache:  # (R) or the next crash brings it back, behind what came in its place
+                directory.sync_file(name)
             result.cut_bytes += whole - rebuilt.segment.size
         drop_rest = broken and not _is_zero_tail_only(end_offset, bases[number + 1])
         store_indexes(directory, rebuilt, inactive=not (last or drop_rest))
