@@ -127,6 +127,21 @@ def test_a_row_is_free_only_after_its_replica_stopped() -> None:
     assert world.take() == [(0, RetireWorker(slot=4))]
 
 
+def test_an_answer_about_the_row_before_it_was_given_away_again_frees_nothing() -> None:
+    """(R) Also from the same worker: it may have held both replicas."""
+    world = World(row_count=2, workers_max=1)
+    old = world.serving()
+    world.assignments.delete_topic(A, 1)
+    world.assignments.on_stopped(4, 7, old.row, old.row_generation)
+    new = world.serving(B)
+    assert (new.row, new.slot, new.row_generation) == (old.row, old.slot, old.row_generation + 1)
+    world.assignments.delete_topic(B, 1)
+    world.assignments.on_stopped(4, 7, old.row, old.row_generation)
+    assert world.assignments.rows_free == 0
+    world.assignments.on_stopped(4, 7, new.row, new.row_generation)
+    assert world.assignments.rows_free == 1
+
+
 def test_a_worker_that_dies_while_deleting_has_its_successor_delete() -> None:
     world = World()
     replica = world.serving()

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,11 @@ from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
+    LEADER_EPOCH,
     ROLE,
     ROLE_LEADER,
     ROLE_OFFLINE,
+    ROW_GENERATION,
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     RowWriter,
@@ -44,7 +47,7 @@ from tailrace.workers.control import (
 )
 from tailrace.workers.controller import Controller
 from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
-from tailrace.workers.metadata_log import open_metadata_log
+from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.takeover import TakeOver, set_strays_aside
 from tests.support.shared import make_shared
@@ -68,20 +71,23 @@ class Run:
         return ProcessContext(self.shared, slot, self.slots.begin(slot, role, 0, 0))
 
     def new_controller(
-        self, worker: ProcessContext | None = None, held: list[HeldReplica] | None = None
+        self, worker: ProcessContext | None = None, replicas: list[HeldReplica] | None = None
     ) -> Controller:
         """A controller starts; a worker that lives answers what it holds."""
-        context = self.begin(CONTROLLER_AT, CONTROLLER)
-        first = self.shared.state_table.read_word(METADATA_ROW, ROLE) == 0
-        log = open_metadata_log(context)
-        take_over = TakeOver(context, first_of_run=first)
+        context, log, take_over = self.begin_controller()
         if worker is not None:
-            say(worker, CONTROLLER_AT, Replicas(replicas=held or []))
+            say(worker, CONTROLLER_AT, Replicas(replicas=replicas or []))
         take_over.ask_workers()
         controller = Controller(context, log)
         controller.take_over(take_over)
         controller.turn()
         return controller
+
+    def begin_controller(self) -> tuple[ProcessContext, MetadataLog, TakeOver]:
+        """A controller that has yet to ask the workers."""
+        context = self.begin(CONTROLLER_AT, CONTROLLER)
+        first = self.shared.state_table.read_word(METADATA_ROW, ROLE) == 0
+        return context, open_metadata_log(context), TakeOver(context, first_of_run=first)
 
     def die(self, slot: int) -> None:
         self.slots.mark_dead(slot, self.slots.incarnation(slot))
@@ -120,6 +126,18 @@ class Run:
 
 def started(order: BecomeLeader) -> ReplicaStarted:
     return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
+
+
+def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
+    """What a worker says that does as it was told."""
+    return HeldReplica(
+        topic_id=order.topic_id,
+        partition=order.partition,
+        row=order.row,
+        row_generation=order.row_generation,
+        leader_epoch=order.leader_epoch if leader_epoch is None else leader_epoch,
+        started=True,
+    )
 
 
 def say(context: ProcessContext, slot: int, message: Message) -> None:
@@ -243,9 +261,7 @@ def test_a_death_heard_of_late_does_not_touch_the_row_of_the_next_leader(run: Ru
 def test_what_a_dead_gateway_asked_is_not_answered_to_its_successor(run: Run) -> None:
     """(R) The successor numbers its requests from 1, too, and would take the answer for one to its own."""
     run.die(CONTROLLER_AT)
-    context = run.begin(CONTROLLER_AT, CONTROLLER)
-    log = open_metadata_log(context)
-    take_over = TakeOver(context, first_of_run=False)
+    context, log, take_over = run.begin_controller()
     topic = NewTopic(name="t", num_partitions=1)
     say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
     asked = CreateTopics(request_id=2, topics=[topic], validate_only=False, timeout_ms=1000)
@@ -275,18 +291,7 @@ def test_a_crash_loop_quarantines_its_partition_and_not_the_neighbours(run: Run)
     assert [order.partition for order in orders] == [2]
     assert run.shared.state_table.read_word(bad.row, ROLE) == ROLE_OFFLINE
     run.die(CONTROLLER_AT)
-    held = [
-        HeldReplica(
-            topic_id=order.topic_id,
-            partition=order.partition,
-            row=order.row,
-            row_generation=order.row_generation,
-            leader_epoch=order.leader_epoch,
-            started=True,
-        )
-        for order in orders
-    ]
-    run.new_controller(worker, held)
+    run.new_controller(worker, [held(order) for order in orders])
     codes = {
         message.partition: message.error_code
         for message in heard(run.gateway)
@@ -301,20 +306,100 @@ def test_a_new_controller_leaves_alone_what_live_workers_serve(run: Run) -> None
     heard(run.gateway)
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     run.die(CONTROLLER_AT)
-    held = HeldReplica(
-        topic_id=order.topic_id,
-        partition=0,
-        row=order.row,
-        row_generation=order.row_generation,
-        leader_epoch=order.leader_epoch,
-        started=True,
-    )
-    run.new_controller(worker, [held])
+    run.new_controller(worker, [held(order)])
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
     assert heard(worker) == [ReportReplicas()]
     (assigned,) = heard(run.gateway)
     assert isinstance(assigned, Assigned)
     assert assigned.worker_incarnation == worker.incarnation
+
+
+def test_what_nobody_holds_is_served_in_a_new_epoch_and_generation(run: Run) -> None:
+    """(R) Its last leader may have died with the controller, which had no time to say so."""
+    run.create("t")
+    _, (order,) = run.serve()
+    writer = RowWriter(run.shared.state_table, order.row)  # what the worker had published
+    writer.values[TOPIC_ID_HI], writer.values[TOPIC_ID_LO] = topic_id_words(order.topic_id)
+    writer.values[ROLE] = ROLE_LEADER
+    writer.values[ROW_GENERATION] = order.row_generation
+    writer.publish()
+    run.die(CONTROLLER_AT)
+    run.die(WORKER_AT)
+    run.controller = run.new_controller()
+    _, (again,) = run.serve()
+    assert (again.row, again.leader_epoch) == (order.row, order.leader_epoch + 1)
+    assert again.row_generation > order.row_generation
+
+
+def test_a_worker_in_an_epoch_before_the_committed_one_is_told(run: Run) -> None:
+    """(R) Nobody hears of it as leader before it has said that it leads in the committed epoch."""
+    run.create("t")
+    worker, (order,) = run.serve()
+    heard(run.gateway)
+    run.die(CONTROLLER_AT)
+    run.controller = run.new_controller(worker, [held(order, order.leader_epoch - 1)])
+    assert heard(run.gateway) == []
+    report, told = heard(worker)
+    assert isinstance(report, ReportReplicas)
+    assert isinstance(told, BecomeLeader)
+    assert (told.leader_epoch, told.row_generation) == (order.leader_epoch, order.row_generation)
+    say(worker, CONTROLLER_AT, started(told))
+    run.controller.turn()
+    assert [type(message) for message in heard(run.gateway)] == [Assigned]
+
+
+def test_a_controller_waits_for_what_every_living_worker_holds(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) Or it would give away what is served; and of two that hold the same only one goes on."""
+    run.create("t")
+    worker, (order,) = run.serve()
+    second = run.begin(WORKER_AT + 1, WORKER)
+    run.die(CONTROLLER_AT)
+    context, log, take_over = run.begin_controller()
+    asked = [worker, second]
+
+    def wait(_timeout_s: float) -> None:
+        say(asked.pop(0), CONTROLLER_AT, Replicas(replicas=[held(order)]))
+
+    monkeypatch.setattr(context, "wait", wait)
+    take_over.ask_workers()
+    assert not asked
+    controller = Controller(context, log)
+    controller.take_over(take_over)
+    controller.turn()
+    assert heard(worker) == [ReportReplicas()]
+    report, stop = heard(second)
+    assert isinstance(report, ReportReplicas)
+    assert isinstance(stop, StopReplica)
+    assert not stop.delete
+
+
+def test_each_controller_writes_in_a_leader_epoch_of_its_own_above_the_commit_of_the_last(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) What a dead controller had committed is never rewritten, and nobody has its epoch again."""
+    given: list[int] = []
+    open_log = Log.open
+
+    def watch(*arguments: Any, **options: Any) -> Log:
+        given.append(options["high_watermark"])
+        return open_log(*arguments, **options)
+
+    monkeypatch.setattr(Log, "open", watch)
+    table = run.shared.state_table
+    committed: list[int] = []
+    epochs: list[int] = []
+    for name in ("a", "b", "c"):
+        run.create(name)
+        heard(run.supervisor)
+        epochs.append(table.read_word(METADATA_ROW, LEADER_EPOCH))
+        committed.append(table.read_word(METADATA_ROW, HIGH_WATERMARK))
+        run.die(CONTROLLER_AT)
+        run.controller = run.new_controller()
+        heard(run.gateway)
+    assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
+    assert given == committed
 
 
 def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: Run) -> None:
