@@ -11,6 +11,7 @@ once.
 
 import gc
 import os
+import resource
 import select
 import signal
 import sys
@@ -269,6 +270,7 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
     """Be a broker until a signal comes. Returns the exit status; errors of the start are one line on
     stderr.
     """
+    _raise_descriptor_limit()
     try:
         require_x86_64()
         if len(config.log_dirs) != 1:
@@ -298,6 +300,13 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
     finally:
         run_dir.remove()
         data_dir.clear_info()
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as a process may have: each client, log file and ring takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run_locked(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir, roles: Roles) -> int:

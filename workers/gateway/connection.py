@@ -55,13 +55,13 @@ class Connection:
         self.peer = peer
         self.block: Block | None = None
         self.start = 0  # of the bytes not yet taken, in the block's mapping
-        self.end = 0
+        self.end: int = 0
         self.requests: deque[Request] = deque()
         self.out: deque[Any] = deque()
         self.events = EPOLLIN
         self.stalled = False  # a whole frame waits for answers to those before it
         self.starved = False  # no memory to receive into
-        self.ended = False  # the peer sends no more, and is owed answers
+        self.ended = False  # nothing more is read, and answers are owed
         self.closed = False
         self.last_active_ms = gateway.now_ms()
 
@@ -136,7 +136,7 @@ class Connection:
                 break
             (size,) = _read_size(block.map, self.start)
             if size < HEADER_BYTES_MIN or size > self.gateway.request_bytes_max:
-                self.close()  # as Kafka: what follows cannot be told apart any more
+                self.hang_up(None)  # as Kafka: what follows cannot be told apart any more
                 return
             if available < 4 + size:
                 break
@@ -252,6 +252,20 @@ class Connection:
                 self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
         if self.ended and not self.requests and not self.out:
             self.close()
+
+    def hang_up(self, request: Request | None) -> None:
+        """Close, as Kafka does when a request ends its connection: once all before it are answered. None: all
+        that were taken.
+        """
+        if self.closed:
+            return
+        if request in self.requests:
+            while (last := self.requests.pop()) is not request:
+                self.drop(last.pieces or [])
+        self.ended, self.stalled = True, False
+        self.end = self.start
+        self._watch(self.events & ~(EPOLLIN | EPOLLRDHUP))
+        self.gateway.unflushed.add(self)
 
     def _watch(self, events: int) -> None:
         if events != self.events and not self.closed:

@@ -22,7 +22,7 @@ from tailrace.workers.gateway.buffers import Buffers
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
 from tailrace.workers.gateway.listener import (
-    ListeningSocket,
+    Listeners,
     listen_tcp,
     listen_unix,
     remember_port,
@@ -39,6 +39,7 @@ from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
 DRAIN_MS = 2000
 SMALL_REQUEST_BYTES_MAX = 4 * 1024 * 1024  # of every request but Produce: decoding costs time per byte
 IDLE_CHECK_MS = 5000
+LOOK_AGAIN_S = 0.1  # while descriptors are short: most often one is free because a client went
 SHORT_CHECK_MS = 1000
 SHORT_MS = 5000  # while memory is short: without a byte for so long, an unfinished request is given up
 
@@ -67,7 +68,7 @@ class Gateway:
         self.starved: set[Connection] = set()
         self.connections: dict[int, Connection] = {}
         self.tcp_address = ("127.0.0.1", 0)
-        self._listeners: dict[int, ListeningSocket] = {}
+        self._listeners = Listeners(self.epoll, self._on_accept)
         self._controller_incarnation = 0
         self._per_peer: dict[str, int] = {}
         self._is_short = False  # a look for those that hold memory is due
@@ -89,27 +90,17 @@ class Gateway:
             if not listener.port:
                 remember_port(run_dir, broker, listener.name, bound)
             addresses.append((_reachable(listener.host), bound))
-            self._listen(sock)
+            self._listeners.add(sock)
         self.tcp_address = addresses[0]
         unix = self.config.unix_socket_path
         unix = f"{run_dir}/broker-{broker}.sock" if unix is None else unix
         if unix:
-            self._listen(listen_unix(unix, self.config.unix_socket_mode, backlog))
+            self._listeners.add(listen_unix(unix, self.config.unix_socket_mode, backlog))
         host, port = self.tcp_address
         self.context.publish_addresses(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", unix)
         self.follower.poll()
         self._meet_controller()
         self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
-
-    def _listen(self, sock: socket.socket) -> None:
-        listening = ListeningSocket(sock, self._on_accept)
-        self._listeners[listening.fd] = listening
-        self.epoll.register(listening.fd, EPOLLIN)
-
-    def _stop_listening(self) -> None:
-        for listening in self._listeners.values():
-            listening.sock.close()
-        self._listeners.clear()
 
     def close(self) -> None:
         """Close every client and give the memory back."""
@@ -126,7 +117,7 @@ class Gateway:
 
     def drain(self) -> None:
         """Answer what is under way, for a bounded time, taking nothing new."""
-        self._stop_listening()
+        self._listeners.close()
         deadline = self.now_ms() + DRAIN_MS
         self.long_polls.finish_all()
         while self.now_ms() < deadline and (
@@ -139,6 +130,9 @@ class Gateway:
         timeout = None if deadline is None else max(0.0, (deadline - self.now_ms()) / 1000)
         if self.partitions.waiting:
             timeout = min(0.01, timeout or 0.01)
+        if self._listeners.is_short:
+            self._listeners.look_again()
+            timeout = min(LOOK_AGAIN_S, LOOK_AGAIN_S if timeout is None else timeout)
         self._turn_once(timeout)
 
     def _turn_once(self, timeout: float | None) -> None:
@@ -149,7 +143,7 @@ class Gateway:
             if connection is not None:
                 connection.on_event(event)
             elif fd in self._listeners:
-                self._listeners[fd].on_event(event)
+                self._listeners.on_event(fd)
         self._publish()
         if context.links.has_work():
             self._take_messages()
@@ -283,6 +277,7 @@ class Gateway:
         """One whole frame: to its handler. Malformed, or in a version not served: the connection closes."""
         block = connection.block
         assert block is not None
+        request = None
         try:
             key, version, correlation_id, client_id, body = parse_request_header(block.map, position, end)
             api = APIS[key]
@@ -294,7 +289,7 @@ class Gateway:
             connection.requests.append(request)
             HANDLERS[key](self, request)
         except (ProtocolError, KafkaError):
-            connection.close()
+            connection.hang_up(request)
 
     def topic(self, name_or_id: str | bytes) -> TopicImage | None:
         """The topic of this name or id, None if there is none."""

@@ -8,42 +8,91 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from resource import RLIMIT_NOFILE, getrlimit
+from select import EPOLLIN, epoll
 
 from tailrace.core.listeners import Listener
 from tailrace.workers.process import Refusal
 
 OnAccept = Callable[[socket.socket, str], None]
 ACCEPTS_AT_ONCE = 64
+RESERVED_DESCRIPTORS = 32  # for the log files that connected clients read, and rings to new workers
 _LOST = {  # that client is lost, or its network is: accept(2) tells of its errors
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
     errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT,
 }  # fmt: skip
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class ListeningSocket:
-    """Accepts clients and hands them to `on_accept` with the peer's name."""
+class Listeners:
+    """Accepts clients and hands them to `on_accept` with the peer's name.
 
-    def __init__(self, sock: socket.socket, on_accept: OnAccept) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-        self.fd = sock.fileno()
+    When descriptors are short nobody is accepted: clients wait in the kernel's queue, and those that are
+    connected keep what they need of the last descriptors. `look_again` says when one may be free.
+    """
+
+    def __init__(self, poll: epoll, on_accept: OnAccept) -> None:
+        self._poll = poll
         self._on_accept = on_accept
+        self._sockets: dict[int, socket.socket] = {}
+        self._fd_max = getrlimit(RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+        self.is_short = False
 
-    def on_event(self, _events: int) -> None:
-        """Accept what is there."""
+    def __contains__(self, fd: int) -> bool:
+        """Whether it is a listening socket."""
+        return fd in self._sockets
+
+    def add(self, sock: socket.socket) -> None:
+        """Accept from this one too."""
+        sock.setblocking(False)
+        self._sockets[sock.fileno()] = sock
+        self._poll.register(sock.fileno(), EPOLLIN)
+
+    def on_event(self, fd: int) -> None:
+        """Accept what is there, as far as there are descriptors."""
+        listening = self._sockets[fd]
         for _ in range(ACCEPTS_AT_ONCE):
             try:
-                sock, address = self.sock.accept()
+                sock, address = listening.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _LOST:
                     continue
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    return  # epoll says so again once a descriptor is free
+                if error.errno in _SHORT:
+                    self._stop_watching()
+                    return
                 raise
+            is_last = sock.fileno() >= self._fd_max  # the kernel gives the lowest number that is free
             sock.setblocking(False)
-            self._on_accept(sock, "unix" if self.sock.family == socket.AF_UNIX else str(address[0]))
+            self._on_accept(sock, "unix" if listening.family == socket.AF_UNIX else str(address[0]))
+            if is_last:
+                self._stop_watching()
+                return
+
+    def _stop_watching(self) -> None:
+        self.is_short = True
+        for fd in self._sockets:
+            self._poll.modify(fd, 0)
+
+    def look_again(self) -> None:
+        """Accept again if a descriptor is free."""
+        try:
+            probe = os.dup(self._poll.fileno())
+        except OSError:
+            return
+        os.close(probe)
+        if probe < self._fd_max:
+            self.is_short = False
+            for fd in self._sockets:
+                self._poll.modify(fd, EPOLLIN)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        for sock in self._sockets.values():
+            sock.close()
+        self._sockets.clear()
+        self.is_short = False
 
 
 def listen_tcp(listener: Listener, port: int, backlog: int) -> socket.socket:

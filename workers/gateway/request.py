@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """What a handler is given. It answers once, now or later, by `respond`, `respond_pieces` or `close`."""
+    """What a handler is given. It answers once, now or later, by `respond` or `respond_pieces`."""
 
     __slots__ = ("api", "client_id", "connection", "correlation_id", "end", "pieces", "position", "version")
 
@@ -63,7 +63,3 @@ class Request:
         assert self.pieces is None, "a request is answered once"
         self.pieces = frame
         self.connection.on_answered(self)
-
-    def close(self) -> None:
-        """The request cannot be answered: close its connection, as Kafka does."""
-        self.connection.close()

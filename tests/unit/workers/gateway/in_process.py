@@ -144,8 +144,7 @@ class InProcess:
         for client in self.clients:
             client.close()
         self.gateway.close()
-        for listening in self.gateway._listeners.values():  # pyright: ignore[reportPrivateUsage]
-            listening.sock.close()
+        self.gateway._listeners.close()  # pyright: ignore[reportPrivateUsage]
         self.leader.close()
 
 
