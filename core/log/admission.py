@@ -1,16 +1,20 @@
 """What a log refuses of a batch besides a bad checksum: the checks off the common path of an append."""
 
+from struct import Struct
+
 from tailrace.core.errors import (
     CORRUPT_MESSAGE,
     INVALID_RECORD,
     INVALID_TIMESTAMP,
-    INVALID_TXN_STATE,
     MESSAGE_TOO_LARGE,
     RECORD_LIST_TOO_LARGE,
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    UNSUPPORTED_COMPRESSION_TYPE,
     KafkaError,
 )
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.segment import ActiveSegment
+from tailrace.core.protocol.primitives import Source
 from tailrace.core.records.batch import (
     ATTRIBUTES,
     ATTRIBUTES_AT,
@@ -19,9 +23,12 @@ from tailrace.core.records.batch import (
     CRC,
     CRC_AT,
     HEADER_SIZE,
+    INT32,
     LENGTH_PREFIX,
     LOG_APPEND_TIME,
+    MAGIC,
     MAX_TIMESTAMP_AT,
+    NO_TIMESTAMP,
     TIMESTAMP,
     TRANSACTIONAL,
     header_fault,
@@ -32,6 +39,63 @@ RECORD_SIZE_MIN = 7  # one byte for each field of a record
 EXPANSION_MAX = (1, 1032, 22, 255, 32768)
 """How many bytes one byte of a codec can become: gzip 258 from 2 bits, snappy 64 from 3 bytes, lz4 255 from
 each byte of a length, zstd a block of 128 KiB from 4 bytes."""
+
+
+ZSTD = 4
+ZSTD_SINCE = 7  # the version of Produce
+ENTRY_SIZE_MIN = 14  # what a message of format 0 takes after its length
+_read_entry = Struct(">qi4xb").unpack_from
+_ENTRY_HEAD = 17
+
+
+def is_plain(records: Source, position: int, length: int, version: int) -> bool:
+    """Whether a Produce request's records of one partition are one batch that begins like any other: offset
+    0, format 2, nothing behind it.
+    """
+    if length < HEADER_SIZE:
+        return False
+    base_offset, size, magic = _read_entry(records, position)
+    if size != length - LENGTH_PREFIX or magic != MAGIC or base_offset:
+        return False
+    return version >= ZSTD_SINCE or records[position + ATTRIBUTES_AT + 1] & CODEC_MASK != ZSTD
+
+
+def whole_batch(records: Source, position: int, length: int, version: int) -> int:
+    """The length of the one batch that such records hold, for those that are not plain; KafkaError, with the
+    message if Kafka has one, where Kafka refuses them. What follows and is no whole batch is left out, as
+    Kafka does.
+    """
+    size = _entry_size(records, position, length)
+    try:
+        is_alone = not _entry_size(records, position + size, length - size)
+    except KafkaError as error:
+        raise KafkaError(error.code) from error
+    if not size or not is_alone:
+        raise KafkaError(INVALID_RECORD)
+    base_offset, _, magic = _read_entry(records, position)
+    if magic != MAGIC or base_offset:
+        raise KafkaError(INVALID_RECORD)
+    if size < HEADER_SIZE:
+        raise KafkaError(CORRUPT_MESSAGE)
+    if version < ZSTD_SINCE and records[position + ATTRIBUTES_AT + 1] & CODEC_MASK == ZSTD:
+        raise KafkaError(UNSUPPORTED_COMPRESSION_TYPE)
+    return size
+
+
+def _entry_size(records: Source, position: int, length: int) -> int:
+    """How long the batch or message there is; 0 if none is there as a whole."""
+    if length < LENGTH_PREFIX:
+        return 0
+    (size,) = INT32.unpack(records[position + 8 : position + LENGTH_PREFIX])
+    if size < ENTRY_SIZE_MIN:
+        fault = f"Record size {size} is less than the minimum record overhead ({ENTRY_SIZE_MIN})"
+        raise KafkaError(CORRUPT_MESSAGE, fault)
+    if length < _ENTRY_HEAD:
+        return 0
+    magic = _read_entry(records, position)[2]
+    if not 0 <= magic <= MAGIC:
+        raise KafkaError(CORRUPT_MESSAGE, f"Invalid magic found in record: {magic}")
+    return size + LENGTH_PREFIX if size + LENGTH_PREFIX <= length else 0
 
 
 def unsound(length: int, size: int) -> KafkaError:
@@ -72,7 +136,9 @@ def check_header(
     if from_client and attributes & CONTROL:
         raise KafkaError(INVALID_RECORD, "clients are not allowed to write control records")
     if from_client and attributes & TRANSACTIONAL:
-        raise KafkaError(INVALID_TXN_STATE, "the record batch is not part of an ongoing transaction")
+        raise KafkaError(
+            TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "the record batch is not part of an ongoing transaction"
+        )
     codec = attributes & CODEC_MASK
     plain = payload * EXPANSION_MAX[codec]
     if codec:
@@ -87,16 +153,19 @@ def stamp_time(
 ) -> int:  # fmt: skip
     """The time of the batch copied to the end of the segment, checked or replaced.
 
-    LogAppendTime: it takes the broker's time; CreateTime: it must not claim to have it. Both are in the CRC.
+    LogAppendTime: it takes the broker's time, which it must not claim to have already; CreateTime: the claim
+    is taken back. Both are in the CRC.
     """
     file, start = active.file, active.end
     if config.message_timestamp_type == "LogAppendTime":
+        if from_client and attributes & LOG_APPEND_TIME:
+            raise KafkaError(INVALID_TIMESTAMP, "a client's batch says that it has the broker's time")
         wanted, timestamp = attributes | LOG_APPEND_TIME, now_ms
         file.store(start + MAX_TIMESTAMP_AT, TIMESTAMP.pack(timestamp))
     else:
         oldest = now_ms - config.message_timestamp_before_max_ms
         newest = now_ms + config.message_timestamp_after_max_ms
-        if from_client and not oldest <= timestamp <= newest:
+        if from_client and timestamp != NO_TIMESTAMP and not oldest <= timestamp <= newest:
             raise KafkaError(
                 INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}"
             )

@@ -45,7 +45,7 @@ def parse_request_header(buffer: Source, position: int, end: int) -> RequestHead
             stop = position + length
             if stop > end:
                 raise too_long("client id", length, end - position)
-            client_id = buffer[position:stop].decode()
+            client_id = buffer[position:stop].decode(errors="replace")
             position = stop
         if version >= flexible_since:
             tags = buffer[position]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Struct
 
-from tailrace.core.errors import ProtocolError
+from tailrace.core.errors import UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, ProtocolError
 from tailrace.core.protocol.compile import encoder
 from tailrace.core.protocol.messages.current_leader import CurrentLeader, NodeEndpoint
 from tailrace.core.protocol.primitives import UNENCODABLE, uvarint_bytes
@@ -147,6 +147,8 @@ FetchedPartition = tuple[int, int, int, int, int, Any]
 # by name up to version 12, by id from 13 on
 FetchedTopic = tuple[str | bytes, list[FetchedPartition]]
 
+_UNKNOWN = (UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID)
+
 _head = Layout(">ihi").pack
 _topic = Layout(">16sB").pack
 _partition = Layout(">ihqqqBi").pack  # up to the length of its records
@@ -163,7 +165,8 @@ def encode_fetch_response(
 ) -> list[Any]:
     """Encode the usual response without building messages: no leaders, divergence or aborted transactions.
 
-    A reader at isolation level `committed` gets an empty list of aborted transactions instead of null.
+    A reader at isolation level `committed` gets an empty list of aborted transactions instead of null, as
+    does anybody for a partition that does not exist: so does Kafka.
     The bytes are those of FetchResponse's encoder; versions without tagged fields take the way through it.
     """
     if version < 12:
@@ -183,7 +186,8 @@ def encode_fetch_response(
                 out += topic + uvarint_bytes(count)
             for index, error, high_watermark, stable, start, records in partitions:
                 size = 0 if records is None else len(records) + 1
-                out += _partition(index, error, high_watermark, stable, start, committed, -1)
+                aborted = error in _UNKNOWN if error else committed
+                out += _partition(index, error, high_watermark, stable, start, aborted, -1)
                 out += uvarint_bytes(size)
                 if size > 1:
                     pieces.append(out)
@@ -209,11 +213,13 @@ def _encode_classic(
 ) -> list[Any]:
     response = FetchResponse(throttle_time_ms, error_code, session_id)
     for topic, partitions in topics:
-        parts = [
-            FetchResponsePartition(
-                *partition[:5], aborted_transactions=[] if committed else None, records=partition[5]
+        parts: list[FetchResponsePartition] = []
+        for part in partitions:
+            aborted = part[1] in _UNKNOWN if part[1] else committed
+            parts.append(
+                FetchResponsePartition(
+                    *part[:5], aborted_transactions=[] if aborted else None, records=part[5]
+                )
             )
-            for partition in partitions
-        ]
         response.responses.append(FetchResponseTopic(str(topic), partitions=parts))
     return encoder(FetchResponse, version)(response)

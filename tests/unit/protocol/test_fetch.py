@@ -10,6 +10,7 @@ from tailrace.core.protocol.compile import decode, encode
 from tailrace.core.protocol.messages.fetch import (
     FetchedTopic,
     FetchResponse,
+    FetchResponseAbortedTransaction,
     FetchResponsePartition,
     FetchResponseTopic,
     encode_fetch_response,
@@ -22,7 +23,14 @@ def topics_of(random: Random, version: int) -> list[FetchedTopic]:
     def partition() -> tuple[int, int, int, int, int, Any]:
         size = random.choice(SIZES[:9])
         records = None if size is None else random.randbytes(size)
-        return (random.randrange(9), random.randrange(9), random.randrange(2**40), 5, 6, records)
+        return (
+            random.randrange(9),
+            random.choice((0, 0, 1, 3, 6, 100)),
+            random.randrange(2**40),
+            5,
+            6,
+            records,
+        )
 
     def name() -> str | bytes:
         return random.randbytes(16) if version >= 13 else "t" * random.choice((1, 127, 200))
@@ -31,6 +39,11 @@ def topics_of(random: Random, version: int) -> list[FetchedTopic]:
         (name(), [partition() for _ in range(random.choice((0, 1, 2, 130)))])
         for _ in range(random.choice((0, 1, 1, 3)))
     ]
+
+
+def aborted(error: int, committed: bool) -> list[FetchResponseAbortedTransaction] | None:
+    """None or no transactions, as Kafka says: no error, and what does not exist, and any other error."""
+    return [] if error in (3, 100) or (committed and not error) else None
 
 
 def long_way(version: int, topics: list[FetchedTopic], committed: bool) -> FetchResponse:
@@ -42,7 +55,7 @@ def long_way(version: int, topics: list[FetchedTopic], committed: bool) -> Fetch
                 topic if isinstance(topic, bytes) else bytes(16),
                 [
                     FetchResponsePartition(
-                        *each[:5], aborted_transactions=[] if committed else None, records=each[5]
+                        *each[:5], aborted_transactions=aborted(each[1], committed), records=each[5]
                     )
                     for each in partitions
                 ],

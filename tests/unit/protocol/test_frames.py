@@ -57,10 +57,9 @@ def test_a_header_that_is_cut_off_is_refused(behind: bytes) -> None:
             parse_request_header(REQUEST[:end] + behind, 0, end)
 
 
-def test_a_header_that_is_no_text_is_refused() -> None:
+def test_a_client_id_that_is_no_text_is_taken_as_kafka_takes_it() -> None:
     header = bytes.fromhex("0012 0000 00000001 0001 ff")
-    with pytest.raises(ProtocolError):
-        parse_request_header(header, 0, len(header))
+    assert parse_request_header(header, 0, len(header))[3] == "\ufffd"
 
 
 def test_any_bytes_are_a_header_or_refused() -> None:

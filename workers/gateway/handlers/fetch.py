@@ -14,11 +14,19 @@ from tailrace.core.errors import (
     NOT_LEADER_OR_FOLLOWER,
     OFFSET_OUT_OF_RANGE,
     UNKNOWN_LEADER_EPOCH,
+    UNKNOWN_SERVER_ERROR,
     UNKNOWN_TOPIC_ID,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tailrace.core.fetch_sessions import FetchContext, FetchPartition
-from tailrace.core.protocol.messages.fetch import FetchRequest, encode_fetch_response
+from tailrace.core.protocol.messages.fetch import (
+    FetchedTopic,
+    FetchRequest,
+    FetchResponse,
+    FetchResponsePartition,
+    FetchResponseTopic,
+    encode_fetch_response,
+)
 from tailrace.shm.state_table import (
     ACTIVE_SEGMENT_BASE_OFFSET,
     HIGH_WATERMARK,
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 COPY_BYTES_MAX = 32 * 1024  # up to here a read into the answer is cheaper than a sendfile call
-READ_COMMITTED = 1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
 """What was asked, whose it is, error, high watermark, log start offset, records."""
@@ -50,7 +58,7 @@ Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
 class Fetch:
     """One fetch request, answered now or after a wait."""
 
-    __slots__ = ("context", "deadline_ms", "gateway", "message", "request")
+    __slots__ = ("context", "deadline_ms", "found", "gateway", "message", "request")
 
     def __init__(
         self, gateway: "Gateway", request: Request, message: FetchRequest, context: FetchContext
@@ -60,22 +68,28 @@ class Fetch:
         self.message = message
         self.context = context
         self.deadline_ms = gateway.now_ms() + max(0, message.max_wait_ms)
+        self.found = -1  # partitions that exist, when it was last looked
 
     def try_answer(self, *, late: bool) -> bool:
         """Answer if there is enough, an error, or it is late. False: go on waiting."""
         if self.request.connection.closed:
             return True
         results: list[Result] = []
-        size, failed = 0, False
+        size, found, failed = 0, 0, False
         left = min(self.message.max_bytes, self.gateway.config.fetch_max_bytes)
         for part in self.context.partitions.values():
             result = self._read(part, left, min_one=size == 0)
             length = len(result[5])
             size += length
             left = max(0, left - length)
-            failed = failed or result[2] != NONE
+            if result[1] is not None:
+                found += 1
+                failed = failed or result[2] != NONE
             results.append(result)
-        if not (late or failed or size >= self.message.min_bytes or not results):
+        # one that does not exist is told when the others are, or its client would ask again and again
+        failed = failed or not found or found < self.found
+        self.found = found
+        if not (late or failed or size >= self.message.min_bytes):
             for result in results:
                 self.request.connection.drop([result[5]])
             return False
@@ -92,7 +106,9 @@ class Fetch:
             return part, partition, error, -1, -1, b""
         high_watermark = row[HIGH_WATERMARK]
         records: Any = b""
-        if part.fetch_offset < high_watermark and (left > 0 or min_one):
+        if part.fetch_offset < high_watermark and (left != 0 or min_one):
+            if min(part.max_bytes, left) < 0:
+                return part, partition, UNKNOWN_SERVER_ERROR, -1, -1, b""  # as Kafka
             try:
                 records = self._locate(partition, row, part, left, min_one)
             except OSError:
@@ -129,7 +145,9 @@ class Fetch:
 
     def _answer(self, results: list[Result]) -> None:
         context = self.context
-        topics: dict[str | bytes, list[Any]] = {}
+        topics: list[FetchedTopic] = []
+        if self.found < len(results):  # what does not exist comes last, as in Kafka
+            results.sort(key=lambda result: result[1] is None)
         for part, _, error, high_watermark, log_start, records in results:
             size = len(records)
             if not context.is_told(part, error, high_watermark, log_start, size):
@@ -137,14 +155,16 @@ class Fetch:
             context.told(part, error, high_watermark, log_start, size)
             stable = high_watermark
             row = (part.partition, error, high_watermark, stable, log_start, records)
-            topics.setdefault(part.topic, []).append(row)
+            if not topics or topics[-1][0] != part.topic:
+                topics.append((part.topic, []))
+            topics[-1][1].append(row)
         self.request.respond_pieces(
             encode_fetch_response(
                 self.request.version,
                 0,
                 NONE,
                 context.session_id,
-                list(topics.items()),
+                topics,
                 committed=self.message.isolation_level == READ_COMMITTED,
             )
         )
@@ -159,11 +179,25 @@ def _refusal(part: FetchPartition, row: Row | None, error: int) -> int:
     if row[ROLE] != ROLE_LEADER:  # its disk failed, or it is being deleted
         return KAFKA_STORAGE_ERROR if row[ROLE] == ROLE_OFFLINE else NOT_LEADER_OR_FOLLOWER
     epoch, wanted = row[LEADER_EPOCH], part.current_leader_epoch
-    if wanted not in (-1, epoch):
+    if wanted >= 0 and wanted != epoch:
         return FENCED_LEADER_EPOCH if wanted < epoch else UNKNOWN_LEADER_EPOCH
     if not row[LOG_START_OFFSET] <= part.fetch_offset <= row[LOG_END_OFFSET]:
         return OFFSET_OUT_OF_RANGE
     return NONE
+
+
+def _failure(message: FetchRequest) -> FetchResponse:
+    """What Kafka answers to a request that it fails on."""
+    topics: list[FetchResponseTopic] = []
+    for topic in message.topics:
+        parts = [
+            FetchResponsePartition(
+                part.partition, UNKNOWN_SERVER_ERROR, -1, aborted_transactions=[], records=b""
+            )
+            for part in topic.partitions
+        ]
+        topics.append(FetchResponseTopic(topic.topic, topic.topic_id, parts))
+    return FetchResponse(error_code=UNKNOWN_SERVER_ERROR, responses=topics)
 
 
 def handle(gateway: "Gateway", request: Request) -> None:
@@ -172,6 +206,9 @@ def handle(gateway: "Gateway", request: Request) -> None:
     replica = message.replica_state.replica_id if message.replica_state else message.replica_id
     if replica >= 0:
         request.respond_pieces(encode_fetch_response(request.version, 0, CLUSTER_AUTHORIZATION_FAILED, 0, []))
+        return
+    if message.isolation_level not in (READ_UNCOMMITTED, READ_COMMITTED):
+        request.respond(_failure(message))
         return
     context = gateway.fetch_sessions.context(message, request.version >= 13, gateway.now_ms())
     if context.error_code:

@@ -3,15 +3,18 @@
 Nothing is tiered: the local start is the start, the latest tiered offset is none.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.core.errors import (
     FENCED_LEADER_EPOCH,
+    INVALID_REQUEST,
     KAFKA_STORAGE_ERROR,
     NONE,
     NOT_LEADER_OR_FOLLOWER,
     UNKNOWN_LEADER_EPOCH,
+    UNKNOWN_SERVER_ERROR,
     UNKNOWN_TOPIC_OR_PARTITION,
     UNSUPPORTED_VERSION,
 )
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 LEADER_EPOCH_SINCE = 4
+ISOLATION_LEVELS = (0, 1)
 _SINCE = {MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING_UPLOAD: 11}
 
 
@@ -74,17 +78,25 @@ def handle(gateway: "Gateway", request: Request) -> None:
     message: ListOffsetsRequest = request.decode()
     pending = _Pending(request)
     for topic in message.topics:
+        if not topic.partitions:
+            continue
         answers: list[ListOffsetsResponsePartition] = []
         pending.response.topics.append(ListOffsetsResponseTopic(topic.name, answers))
         image = gateway.image.topics_by_name.get(topic.name)
-        for asked in topic.partitions:
+        times_asked = Counter(asked.partition_index for asked in topic.partitions)
+        for asked in {asked.partition_index: asked for asked in topic.partitions}.values():
             answer = ListOffsetsResponsePartition(asked.partition_index)
             answers.append(answer)
-            pending.remaining += 1
+            if times_asked[asked.partition_index] > 1:
+                answer.error_code = INVALID_REQUEST
+                continue
             if image is None or not 0 <= asked.partition_index < len(image.partitions):
                 answer.error_code = UNKNOWN_TOPIC_OR_PARTITION
-                pending.done()
                 continue
+            if message.isolation_level not in ISOLATION_LEVELS:
+                answer.error_code = UNKNOWN_SERVER_ERROR  # as Kafka
+                continue
+            pending.remaining += 1
             partition = gateway.partitions.get(image.name, image.topic_id, asked.partition_index)
             attempt = _attempt(gateway, pending, partition, asked, answer)
             if not partition.held and attempt():

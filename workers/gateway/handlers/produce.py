@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING
 
 from tailrace.core.errors import (
     CORRUPT_MESSAGE,
-    INVALID_RECORD,
     INVALID_REQUIRED_ACKS,
+    INVALID_TIMESTAMP,
+    KAFKA_STORAGE_ERROR,
+    MESSAGE_TOO_LARGE,
     NONE,
     NOT_LEADER_OR_FOLLOWER,
+    RECORD_LIST_TOO_LARGE,
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     UNKNOWN_TOPIC_ID,
     UNKNOWN_TOPIC_OR_PARTITION,
-    UNSUPPORTED_COMPRESSION_TYPE,
     UNSUPPORTED_VERSION,
+    KafkaError,
 )
+from tailrace.core.log.admission import is_plain, whole_batch
 from tailrace.core.protocol.messages.produce import (
     ProduceResponse,
     ProduceResponsePartition,
     ProduceResponseTopic,
     decode_produce,
 )
-from tailrace.core.records.batch import HEADER_SIZE
+from tailrace.shm.state_table import LOG_START_OFFSET
 from tailrace.workers.descriptors import PRODUCE
 from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.outstanding import Completion
@@ -33,10 +38,11 @@ from tailrace.workers.gateway.request import Request
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
-ZSTD = 4
-ZSTD_SINCE = 7
-_MAGIC = 16
-_CODEC = 22
+_WITHOUT_START = {  # errors beside which Kafka does not tell the start of the log
+    CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, MESSAGE_TOO_LARGE, NOT_LEADER_OR_FOLLOWER, RECORD_LIST_TOO_LARGE,
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+}  # fmt: skip
+_BAD_TIME = "One or more records have been rejected due to invalid timestamp"
 
 
 class _Pending:
@@ -63,10 +69,10 @@ class _Pending:
         self.gateway.buffers.unpin(self.block)
         if self.acks:
             self.request.respond(ProduceResponse(self.topics))
+        elif self.failed:
+            self.request.connection.hang_up(self.request)  # as Kafka: all that an acks=0 client can be told
         else:
             self.request.answer([])
-            if self.failed:
-                self.request.close()  # as Kafka: all that an acks=0 client can be told
 
 
 class _Part:
@@ -123,7 +129,17 @@ class _Part:
         response.base_offset = entry[3]
         response.log_append_time_ms = entry[4]
         response.log_start_offset = entry[5]
+        if error:
+            self._explain(error)
         self.pending.done(error)
+
+    def _explain(self, error: int) -> None:
+        """What Kafka tells beside an error of the log."""
+        if error == INVALID_TIMESTAMP:
+            self.response.error_message = _BAD_TIME
+        row = self.pending.gateway.partitions.read_row(self.partition)
+        if row is not None and error not in _WITHOUT_START:
+            self.response.log_start_offset = row[LOG_START_OFFSET]
 
 
 def handle(gateway: "Gateway", request: Request) -> None:
@@ -147,22 +163,14 @@ def handle(gateway: "Gateway", request: Request) -> None:
             response = ProduceResponsePartition(index)
             response.base_offset = response.log_append_time_ms = response.log_start_offset = -1
             responses.append(response)
-            error = refusal or _check(block, position, length, request.version)
+            error = refusal
+            if not error and not is_plain(block.map, position, length, request.version):
+                try:
+                    length = whole_batch(block.map, position, length, request.version)
+                except KafkaError as refused:
+                    error, response.error_message = refused.code, refused.message or None
             _route(gateway, pending, response, (name, topic_id, position, length), error)
     pending.done(NONE)
-
-
-def _check(block: Block, position: int, length: int, version: int) -> int:
-    """What can be told of a batch without its worker; the worker checks all the rest."""
-    if length <= 0:
-        return INVALID_RECORD
-    if length < HEADER_SIZE:
-        return CORRUPT_MESSAGE
-    if block.map[position + _MAGIC] != 2:
-        return INVALID_RECORD
-    if version < ZSTD_SINCE and block.map[position + _CODEC] & 7 == ZSTD:
-        return UNSUPPORTED_COMPRESSION_TYPE
-    return NONE
 
 
 def _route(

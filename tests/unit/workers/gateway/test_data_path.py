@@ -11,6 +11,10 @@ import pytest
 from perf import wire
 from perf.batches import batch_of_size
 from tailrace.core import errors
+from tailrace.core.protocol.apis import APIS, FETCH
+from tailrace.core.protocol.compile import encoder
+from tailrace.core.protocol.frames import request_frame
+from tailrace.core.protocol.messages.fetch import FetchRequest, FetchRequestPartition, FetchRequestTopic
 from tailrace.shm.arena import BLOCK_MAX
 from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import GATEWAY
@@ -21,6 +25,7 @@ from tailrace.workers.gateway.buffers import Block
 from tests.unit.workers.gateway.in_process import (
     BATCH,
     GATEWAY_AT,
+    TOPIC,
     WORKER_AT,
     InProcess,
     correlation_ids,
@@ -137,6 +142,24 @@ def test_mixed_requests_are_answered_in_order(run: InProcess) -> None:
     frames = [produce_frame(n) if n % 3 else fetch_frame(0, wait_ms=0, correlation_id=n) for n in range(300)]
     client.sendall(b"".join(frames))
     assert correlation_ids(run.answers(client, 300)) == list(range(300))
+    assert run.blocks_taken() == 0
+
+
+BAD_BATCH = BATCH[:-1] + b"?"  # its checksum is wrong
+
+
+@pytest.mark.parametrize(
+    "last", [produce_frame(3, acks=0, batch=BAD_BATCH), produce_frame(3)[:-1] + b"\x05", b"\0" * 9]
+)
+def test_what_came_before_the_request_that_ends_a_connection_is_answered(run: InProcess, last: bytes) -> None:
+    """As with Kafka, which does one request of a connection after the other."""
+    client, connection = run.dial()
+    client.sendall(produce_frame(1) + produce_frame(2) + last + produce_frame(4))
+    run.turn(5)  # nobody leads the partition yet
+    run.lead()
+    assert correlation_ids(run.answers(client, 2)) == [1, 2]
+    turn_until_closed(run, connection.fd)
+    assert client.recv(100) == b""
     assert run.blocks_taken() == 0
 
 
@@ -376,3 +399,32 @@ def test_reading_a_topic_that_is_gone_does_not_make_its_directory(run: InProcess
     assert fetched(run.answers(client, 1)[0]).error_code == errors.KAFKA_STORAGE_ERROR
     assert not directory.exists()
     (run.path / "elsewhere").rename(directory)
+
+
+def fetch_of(*partitions: int) -> bytes:
+    """A fetch of the end of these partitions that waits for ever."""
+    parts = [FetchRequestPartition(index, partition_max_bytes=1 << 20) for index in partitions]
+    message = FetchRequest(
+        max_wait_ms=FOREVER_MS, min_bytes=1, topics=[FetchRequestTopic(TOPIC, partitions=parts)]
+    )
+    return b"".join(request_frame(APIS[FETCH], 12, 0, None, encoder(FetchRequest, 12)(message)))
+
+
+def test_a_partition_that_does_not_exist_does_not_end_the_wait_for_another(run: InProcess) -> None:
+    """Or its client would ask again at once, without end."""
+    run.lead()
+    client, connection = run.dial()
+    client.sendall(fetch_of(0, 7))
+    while not run.gateway.long_polls.has(connection):
+        run.turn()
+    run.turn(5)
+    assert run.gateway.long_polls.has(connection)
+    other, _ = run.dial()
+    other.sendall(produce_frame())
+    assert fetched(run.answers(client, 1)[0]).length == len(BATCH)
+
+
+def test_a_wait_for_nothing_that_exists_ends_at_once(run: InProcess) -> None:
+    client, _ = run.dial()
+    client.sendall(fetch_of(7))
+    assert fetched(run.answers(client, 1)[0]).error_code == errors.UNKNOWN_TOPIC_OR_PARTITION
