@@ -213,7 +213,7 @@ class RealMappedFile:
             os.posix_fallocate(self.fd, self.reserved, end - self.reserved)
         except OSError as error:
             raise storage_error(error, f"cannot extend {self.name}") from error
-        self.reserved = end
+        self.reserved = end  # (R) nothing is stored above: the disk might have no room for it
 
     def sync(self) -> None:
         """See MappedFile."""

@@ -211,6 +211,47 @@ def test_bytes_below_the_high_watermark_stay_in_their_inode(seed: int) -> None:
     assert len(work.published) > 5
 
 
+def filled(directory: SimulatedDirectory) -> Log:
+    """A log of four segments and a bit."""
+    log = Log.open(directory, "t-0", CONFIG, now_ms=NOW)
+    number = 0
+    while len(log.segments) < 5:
+        log.append_as_leader(batch(f"{number:04d}".ljust(900, ".")), 0, NOW)
+        number += 1
+    log.flush()
+    return log
+
+
+@pytest.mark.parametrize("high_watermark", [0, 40])
+def test_later_segments_are_gone_on_disk_before_an_earlier_one_is_cut(high_watermark: int) -> None:
+    """(R) Newest first, one by one: at no moment a crash leaves a hole between offsets."""
+    directory = SimulatedDirectory()
+    log = filled(directory)
+    log.high_watermark = high_watermark
+    bases = [segment.base_offset for segment in log.segments]
+    directory.events.clear()
+    log.truncate_to(bases[1] + 3, NOW)
+    seen = [(kind, name) for kind, name, *_ in directory.events if kind == "sync" or name.endswith(".log")]
+    expected = [
+        event for base in reversed(bases[2:]) for event in (("remove", f"{base:020d}.log"), ("sync", ""))
+    ]
+    assert seen[: len(expected)] == expected
+    assert seen[len(expected)] == ("replace" if high_watermark else "cut", f"{bases[1]:020d}.log")
+    log.close(clean=False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_log_that_was_emptied_starts_where_it_was_told_also_after_a_crash(seed: int) -> None:
+    """(R) Nothing of what it held comes back, and no offset is given twice."""
+    directory = SimulatedDirectory()
+    log = filled(directory)
+    log.truncate_fully_and_start_at(5000, NOW)
+    log.close(clean=False)
+    log = Log.open(directory.crash(Random(seed), SECTOR), "t-0", CONFIG, now_ms=NOW)
+    assert (log.log_start_offset, log.log_end_offset, log.leader_epochs.entries) == (5000, 5000, [])
+    log.close(clean=False)
+
+
 def test_the_last_batches_torn_at_every_byte() -> None:
     directory = SimulatedDirectory()
     log = Log.open(directory, "t-0", CONFIG, now_ms=NOW)

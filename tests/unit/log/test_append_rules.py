@@ -3,6 +3,7 @@ leaves nothing, and a batch is there only when it is whole, accepted and stamped
 """
 
 from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,18 @@ class WatchedFile(RealMappedFile):
 
 
 class WatchedDirectory(RealDirectory):
-    """A directory whose .log files are watched; `log_file` is the last one opened."""
+    """A directory whose .log files are watched; `log_file` is the last one opened. It may be full."""
 
-    __slots__ = ("log_file",)
+    __slots__ = ("is_full", "log_file")
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.is_full = False
 
     def open_mapped(self, name: str, size: int) -> MappedFile:
         """As a directory does."""
+        if self.is_full:
+            raise OSError(ENOSPC, "no space")
         if not name.endswith(".log"):
             return super().open_mapped(name, size)
         self.log_file = WatchedFile(self.path, name, size)
@@ -142,6 +149,25 @@ def test_whatever_is_not_appended_leaves_zeros(tmp_path: Path, refusal: str) -> 
     log.append_as_leader(batch("next"), 5, NOW)
     log.close(clean=False)
     assert offsets_on_disk(tmp_path) == [0, 1]
+
+
+def test_a_batch_that_waits_for_a_roll_that_fails_leaves_zeros(tmp_path: Path) -> None:
+    """(R) The log goes on in the old segment, behind what was copied there already."""
+    directory = WatchedDirectory(str(tmp_path))
+    config = LogConfig(
+        segment_bytes=64 * 1024, index_interval_bytes=256, segment_index_bytes=4096, segment_ms=1000
+    )
+    log = Log.open(directory, "t-0", config, now_ms=NOW)
+    log.append_as_leader(batch("first"), 0, NOW)
+    end = log.active_position
+    directory.is_full = True
+    with pytest.raises(KafkaError):
+        log.append_as_leader(batch("much later", timestamp=NOW + 5000), 0, NOW)
+    assert not any(log_bytes(tmp_path)[end:])
+    directory.is_full = False
+    assert log.append_as_leader(batch("much later", timestamp=NOW + 5000), 0, NOW).base_offset == 1
+    assert [segment.base_offset for segment in log.segments] == [0, 1]
+    log.close()
 
 
 def test_a_batch_inside_a_refused_one_does_not_come_true(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """What is promised to be on the disk is synced, in the order that a loss of power allows."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import RealDirectory
 from tailrace.workers.data_dir import open_data_dir
 
@@ -66,3 +68,22 @@ def test_the_identity_of_a_data_directory_lasts_before_it_is_used(
     os.close(open_data_dir(str(tmp_path), node_id=0, cluster_id=None, wait_s=0.0).lock_fd)
     meta = "meta.properties.tmp"
     assert calls == [("fsync", meta), ("replace", meta), ("fsync", tmp_path.name)]
+
+
+def test_what_is_reserved_is_on_the_disk_and_a_full_disk_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) A store to a page that the disk has no room for would be a SIGBUS."""
+    mapped = RealDirectory(str(tmp_path)).open_mapped("mapped", 1 << 20)
+    mapped.reserve(300_000)
+    assert mapped.reserved == 300_000
+    assert (tmp_path / "mapped").stat().st_blocks * 512 >= 300_000
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(KafkaError, match="the disk is full"):
+        mapped.reserve(1 << 20)
+    assert mapped.reserved == 300_000
+    mapped.close()
