@@ -125,7 +125,7 @@ class SlotTable:
         words[row + PROGRESS] = 0
         words[row + LONG_OPERATION] = 0
         words[row + MISSED_WAKEUPS] = 0
-        words[row + INCARNATION] = incarnation  # publishes the row; pairs with live_incarnation
+        words[row + INCARNATION] = incarnation  # (R) last: publishes the row; pairs with live_incarnation
         return incarnation
 
     def set_pid(self, slot: int, pid: int) -> None:
@@ -140,7 +140,7 @@ class SlotTable:
         words[row + STATE] = FREE
         words[row + PID] = 0
         words[row + PARKED] = 0
-        words[DEATH_COUNT] += 1  # after dead_incarnation: whoever sees the count finds the dead
+        words[DEATH_COUNT] += 1  # (R) after dead_incarnation: whoever sees the count finds the dead
 
     # Everybody's side.
 
