@@ -184,7 +184,7 @@ class Log(FlushedLog):
             return self._append_after_room(source, leader_epoch, now_ms, from_client)
         file, view, data = active.file, active.view, memoryview(source)
         # (R) copy first and check the copy: the source may be a client's memory, and change after a check
-        length = PREFIX.unpack(data[:LENGTH_PREFIX])[1]  # any base offset is replaced, as in Kafka
+        length = PREFIX.unpack(data[:LENGTH_PREFIX])[1]  # the base offset is replaced
         file.store(start + LENGTH_PREFIX, data[LENGTH_PREFIX:])
         header = AFTER_PREFIX.unpack_from(view, start + LENGTH_PREFIX)
         _, magic, crc, attributes, delta, _, timestamp, producer_id, epoch, sequence, count = header

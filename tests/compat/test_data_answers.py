@@ -28,6 +28,7 @@ GROUPS = {
     "fetch sessions": read_cases.sessions,
     "list offsets": read_cases.offsets,
     "frames": frame_cases.headers,
+    "endings": frame_cases.endings,
     "not served": frame_cases.unserved,
 }
 

@@ -54,6 +54,7 @@ MAX_MESSAGE_BYTES = 2000
 TOPICS: dict[str, dict[str, str]] = {
     "data": {"max.message.bytes": str(MAX_MESSAGE_BYTES)},
     "append-time": {"message.timestamp.type": "LogAppendTime"},
+    "zstd": {"compression.type": "zstd"},
     "recent": {"message.timestamp.before.max.ms": str(HOUR_MS)},
 }
 _NOT_YET = (LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION)

@@ -22,8 +22,9 @@ from tailrace.core.protocol.messages.describe_topic_partitions import (
 from tailrace.core.protocol.messages.fetch import FetchRequest
 from tailrace.core.protocol.messages.list_offsets import ListOffsetsRequest
 from tailrace.core.protocol.messages.metadata import MetadataRequest
-from tests.support.batches import batch
+from tests.support.batches import batch, changed
 from tests.support.data_cases import Cluster, produce
+from tests.support.raw_client import framed
 
 JUNK = {
     "one unknown tag": b"\x01\x05\x02ab",
@@ -73,6 +74,25 @@ def sent(cluster: Cluster, body: bytes) -> str:
     cluster.client.send(struct.pack(">i", len(body)) + body)
     answer = cluster.client.receive()
     return "closed" if answer is None else f"answered {answer[:4].hex()}"
+
+
+def endings(cluster: Cluster) -> None:
+    """Requests sent at once, of which one ends the connection: how many are answered before it ends."""
+    good = framed(PRODUCE, 9, produce("data", cluster.partition(), batch()))
+    bad = changed(batch(), crc=1)
+    for what, last in {
+        "acks=0 that fails": framed(PRODUCE, 9, produce("data", cluster.partition(), bad, acks=0)),
+        "unknown key": framed(999, 0, b""),
+        "version not served": framed(METADATA, 99, b""),
+        "not a message": framed(METADATA, 12, b"\x7f"),
+        "a size of 2 GiB": b"\x7f\xff\xff\xff",
+        "a negative size": b"\xff\xff\xff\xff",
+    }.items():
+        cluster.client.send(good + good + framed(METADATA, 12, MetadataRequest([])) + good + last + good)
+        answers = 0
+        while cluster.client.receive() is not None:
+            answers += 1
+        cluster.keep(f"ended by {what}", f"{answers} answers")
 
 
 def unserved(cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from tailrace.core.protocol.messages.list_offsets import (
     ListOffsetsRequestPartition,
     ListOffsetsRequestTopic,
 )
+from tailrace.core.records.record import NewRecord, build_batch
 from tests.support.batches import PAST_MS, batch
 from tests.support.data_cases import PARTITIONS, UNKNOWN_ID, Cluster, produce
 from tests.support.raw_client import Outcome, RawClient
@@ -113,6 +114,15 @@ def fetches(cluster: Cluster) -> None:
     fetch("replica -3", 12, topic(12, part()), replica_id=-3)
     fetch("replica 5", 17, topic(17, part()), replica_state=FetchRequestReplicaState(5, 1))
     fetch("zero id", 13, FetchRequestTopic("", bytes(16), [part()]))
+    for version in (4, 9, 10, 13):
+        fetch("zstd by configuration", version, topic(version, part(0), name="zstd"))
+        for size in (1, one, one + 1, 2 * one + 1):
+            topics = (
+                topic(version, part(empty)),
+                topic(version, part(0), name="recent"),
+                topic(version, part(offset=3)),
+            )
+            fetch(f"three topics, max bytes {size}", version, *topics, max_bytes=size)
     cluster.keep("Fetch v3", cluster.client.ask(FETCH, 3, b""))
     cluster.keep("Fetch v19", cluster.client.ask(FETCH, 19, b""))
 
@@ -210,6 +220,14 @@ def offsets(cluster: Cluster) -> None:
             ask("committed", version, (full, -1, -1), isolation_level=1)
     for after in (-1, 0, 1, 2, 3):
         ask(f"time {after}", 7, (full, -1, PAST_MS + after))
+    for codec in range(5):
+        mixed = cluster.partition()
+        for deltas in ((5, 1, 9), (3, 9, 2), (-1, 9, 4)):
+            made = [NewRecord(value=b"v", timestamp=PAST_MS + delta) for delta in deltas]
+            cluster.client.ask(PRODUCE, 9, produce("data", mixed, bytes(build_batch(made, codec=codec))))
+        for timestamp in (-3, *(PAST_MS + after for after in (-2, -1, 0, 1, 3, 5, 6, 9, 10))):
+            at = timestamp - PAST_MS if timestamp > 0 else timestamp
+            ask(f"codec {codec}, mixed times, {at}", 7, (mixed, -1, timestamp))
     ask("twice", 7, (full, -1, -1), (full, -1, -1))
     ask("no partitions", 7)
     ask("no topics", 7, topics=[])
