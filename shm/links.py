@@ -147,6 +147,7 @@ class Links:
     ) -> Producer:
         if self._outgoing[peer_slot] is not None:
             self._bury()  # (R) what the dead one had is failed, though its successor is met before its death
+            self._deaths -= 1  # has_work goes on saying so until drop_dead has told of it
         cells = (capacity or DESCRIPTOR_CAPACITY) if kind == DESCRIPTOR else (capacity or BYTE_CAPACITY) // 8
         path = self._path(self._slot, self._incarnation, peer_slot, incarnation)
         region = create_ring(path, kind, cells, ring_tag(self._incarnation, incarnation))

@@ -198,7 +198,9 @@ def test_a_death_is_told_though_the_successor_is_met_first() -> None:
         run.die(2)
         successor = run.begin(2)
         push(a, 2, 9)
+        assert a.has_work()
         assert a.drop_dead() == [(2, run.slots.dead_incarnation(2))]
+        assert not a.has_work()
         assert hear(successor) == {1: [9]}
         assert a.drop_dead() == []
 
