@@ -25,6 +25,7 @@ GROUPS = {
     "idempotent producers": data_cases.producers,
     "acks=0": data_cases.unanswered,
     "fetch": read_cases.fetches,
+    "fetch waits": read_cases.waits,
     "fetch sessions": read_cases.sessions,
     "list offsets": read_cases.offsets,
     "frames": frame_cases.headers,

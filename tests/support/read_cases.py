@@ -93,6 +93,22 @@ def fetches(cluster: Cluster) -> None:
             topic(12, part(empty), small[0]),
             topic(12, small[1], name="absent"),
         )
+    for version in (4, 9, 10, 13):
+        fetch("zstd by configuration", version, topic(version, part(0), name="zstd"))
+        for size in (1, one, one + 1, 2 * one + 1):
+            topics = (
+                topic(version, part(empty)),
+                topic(version, part(0), name="recent"),
+                topic(version, part(offset=3)),
+            )
+            fetch(f"three topics, max bytes {size}", version, *topics, max_bytes=size)
+
+
+def waits(cluster: Cluster) -> None:
+    """What ends a wait; odd values of the other fields."""
+    reading = Reading(cluster)
+    fetch, part, topic, empty = reading.fetch, reading.part, reading.topic, reading.empty
+    one = len(batch())
     fetch("enough", 12, topic(12, part()), min_bytes=one, max_wait_ms=60_000)
     fetch("more than there is, with a wait", 12, topic(12, part()), min_bytes=1 << 20, max_wait_ms=20)
     fetch("nothing, with a wait", 12, topic(12, part(empty)), max_wait_ms=20)
@@ -114,15 +130,6 @@ def fetches(cluster: Cluster) -> None:
     fetch("replica -3", 12, topic(12, part()), replica_id=-3)
     fetch("replica 5", 17, topic(17, part()), replica_state=FetchRequestReplicaState(5, 1))
     fetch("zero id", 13, FetchRequestTopic("", bytes(16), [part()]))
-    for version in (4, 9, 10, 13):
-        fetch("zstd by configuration", version, topic(version, part(0), name="zstd"))
-        for size in (1, one, one + 1, 2 * one + 1):
-            topics = (
-                topic(version, part(empty)),
-                topic(version, part(0), name="recent"),
-                topic(version, part(offset=3)),
-            )
-            fetch(f"three topics, max bytes {size}", version, *topics, max_bytes=size)
     cluster.keep("Fetch v3", cluster.client.ask(FETCH, 3, b""))
     cluster.keep("Fetch v19", cluster.client.ask(FETCH, 19, b""))
 
