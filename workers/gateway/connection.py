@@ -255,9 +255,12 @@ class Connection:
 
     def hang_up(self, request: Request | None) -> None:
         """Close, as Kafka does when a request ends its connection: once all before it are answered. None: all
-        that were taken.
+        that were taken. Only a fetch that waits is not waited for: nobody would see its client go.
         """
         if self.closed:
+            return
+        if self.gateway.long_polls.has(self):
+            self.close()
             return
         if request in self.requests:
             while (last := self.requests.pop()) is not request:

@@ -35,7 +35,9 @@ class Listeners:
         self._poll = poll
         self._on_accept = on_accept
         self._sockets: dict[int, socket.socket] = {}
-        self._fd_max = getrlimit(RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+        limit = getrlimit(RLIMIT_NOFILE)[0]
+        free = limit - _lowest_free()
+        self._fd_max = limit - min(RESERVED_DESCRIPTORS, free // 4)
         self.is_short = False
 
     def __contains__(self, fd: int) -> bool:
@@ -78,11 +80,10 @@ class Listeners:
     def look_again(self) -> None:
         """Accept again if a descriptor is free."""
         try:
-            probe = os.dup(self._poll.fileno())
+            lowest = _lowest_free()
         except OSError:
             return
-        os.close(probe)
-        if probe < self._fd_max:
+        if lowest < self._fd_max:
             self.is_short = False
             for fd in self._sockets:
                 self._poll.modify(fd, EPOLLIN)
@@ -93,6 +94,13 @@ class Listeners:
             sock.close()
         self._sockets.clear()
         self.is_short = False
+
+
+def _lowest_free() -> int:
+    """The number that the next descriptor gets: those below are taken."""
+    probe = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(probe)
+    return probe
 
 
 def listen_tcp(listener: Listener, port: int, backlog: int) -> socket.socket:

@@ -163,6 +163,15 @@ def test_what_came_before_the_request_that_ends_a_connection_is_answered(run: In
     assert run.blocks_taken() == 0
 
 
+def test_what_is_no_request_behind_a_waiting_fetch_ends_the_wait(run: InProcess) -> None:
+    run.lead()
+    client, connection = run.dial()
+    client.sendall(fetch_frame(0, wait_ms=FOREVER_MS) + b"\xff" * 9)
+    turn_until_closed(run, connection.fd)
+    assert wanted(run) == -1
+    assert run.blocks_taken() == 0
+
+
 def test_acks_0_gives_its_memory_back(run: InProcess) -> None:
     run.lead()
     client, _ = run.dial()
