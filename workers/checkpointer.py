@@ -97,7 +97,7 @@ class CheckpointWriter:
         old = checkpoints.read_offsets(self._directory, name)
         new: Offsets = {key: offset for key, offset in old.items() if f"{key[0]}-{key[1]}" in there}
         word = WORD_OF[name]
-        new.update((key, row[word]) for key, row in rows.items() if row[word] >= 0)
+        new.update((key, row[word]) for key, row in rows.items())
         if name == LOG_STARTS:  # as Kafka: a log that starts where its first segment can, needs no entry
             new = {key: offset for key, offset in new.items() if offset > 0}
         if new != old or even_unchanged:

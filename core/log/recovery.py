@@ -236,7 +236,7 @@ def recover_segments(
         file = directory.open_read(file_name(base, LOG_SUFFIX))
         whole = file.size()
         file.release()
-        if (clean or ends_there) and whole != rebuilt.segment.size:
+        if clean and whole != rebuilt.segment.size:
             # it does not agree with itself after all: believe nothing unread
             rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
             result.scanned_bytes += read

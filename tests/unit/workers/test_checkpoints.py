@@ -1,5 +1,5 @@
-"""From a worker's log to the files of the log directory and back, in one process: the worker, the writer of the
-files and the metadata are real, on real shared memory.
+"""From a worker's log to the files of the log directory and back, in one process: the worker, the writer of
+the files and the metadata are real, on real shared memory.
 """
 
 # pyright: reportPrivateUsage=false
@@ -271,11 +271,16 @@ def test_a_deleted_topic_vanishes_at_once_and_stays_away(run: Run) -> None:
 
 def test_the_row_of_a_topic_that_is_gone_says_nothing_of_its_namesake(run: Run) -> None:
     """(R) Its worker died before it heard of the deletion, and nobody cleared the row."""
-    store(run.leader._replicas[1], 5)
-    run.leader._replicas[1].log.flush()
-    run.leader._replicas[1].publish_recovery_point(5)
     run.next_worker()
-    run.remove()
+    replica = run.lead(generation=7)
+    store(replica, 5)
+    replica.log.flush()
+    replica.publish_recovery_point(5)
+    run.writer.write()
+    assert run.files() == [{KEY: 5}, {KEY: 5}, {}]
+    run.next_worker()
+    run.remove(generation=7)
+    assert run.files() == [{}, {}, {}]
     run.create(2)
     store(run.lead(2, row=2), 1)
     run.writer.write()
