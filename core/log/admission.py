@@ -44,18 +44,16 @@ each byte of a length, zstd a block of 128 KiB from 4 bytes."""
 ZSTD = 4
 ZSTD_SINCE = 7  # the version of Produce
 ENTRY_SIZE_MIN = 14  # what a message of format 0 takes after its length
-_read_entry = Struct(">qi4xb").unpack_from
+_read_entry = Struct(">8xi4xb").unpack_from
 _ENTRY_HEAD = 17
 
 
 def is_plain(records: Source, position: int, length: int, version: int) -> bool:
-    """Whether a Produce request's records of one partition are one batch that begins like any other: offset
-    0, format 2, nothing behind it.
-    """
+    """Whether a Produce request's records of a partition are one batch of format 2 and nothing behind it."""
     if length < HEADER_SIZE:
         return False
-    base_offset, size, magic = _read_entry(records, position)
-    if size != length - LENGTH_PREFIX or magic != MAGIC or base_offset:
+    size, magic = _read_entry(records, position)
+    if size != length - LENGTH_PREFIX or magic != MAGIC:
         return False
     return version >= ZSTD_SINCE or records[position + ATTRIBUTES_AT + 1] & CODEC_MASK != ZSTD
 
@@ -72,8 +70,7 @@ def whole_batch(records: Source, position: int, length: int, version: int) -> in
         raise KafkaError(error.code) from error
     if not size or not is_alone:
         raise KafkaError(INVALID_RECORD)
-    base_offset, _, magic = _read_entry(records, position)
-    if magic != MAGIC or base_offset:
+    if _read_entry(records, position)[1] != MAGIC:
         raise KafkaError(INVALID_RECORD)
     if size < HEADER_SIZE:
         raise KafkaError(CORRUPT_MESSAGE)
@@ -92,7 +89,7 @@ def _entry_size(records: Source, position: int, length: int) -> int:
         raise KafkaError(CORRUPT_MESSAGE, fault)
     if length < _ENTRY_HEAD:
         return 0
-    magic = _read_entry(records, position)[2]
+    magic = _read_entry(records, position)[1]
     if not 0 <= magic <= MAGIC:
         raise KafkaError(CORRUPT_MESSAGE, f"Invalid magic found in record: {magic}")
     return size + LENGTH_PREFIX if size + LENGTH_PREFIX <= length else 0
@@ -122,15 +119,19 @@ def check_sizes(size: int, config: LogConfig) -> None:
 
 
 def check_header(
-    magic: int, attributes: int, delta: int, count: int, payload: int, config: LogConfig, from_client: bool
+    fields: tuple[int, int, int, int, int], size: int, config: LogConfig, from_client: bool
 ) -> None:
-    """The header fields of a batch with `payload` bytes of records.
+    """The header fields (base offset, magic, attributes, last offset delta, record count) of a batch of so many
+    bytes.
 
     A batch takes as many offsets as it claims records, so the claim is bounded, without decompressing: each
     record is at least 7 bytes, and the records together are at most what this codec can make of the payload,
     and what this broker will ever decompress.
     """
+    base_offset, magic, attributes, delta, count = fields
     fault = header_fault(magic, attributes, delta, count)
+    if from_client and base_offset:
+        fault = f"a client's batch begins at offset 0, not {base_offset}"
     if fault:
         raise KafkaError(INVALID_RECORD, fault)
     if from_client and attributes & CONTROL:
@@ -140,6 +141,7 @@ def check_header(
             TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "the record batch is not part of an ongoing transaction"
         )
     codec = attributes & CODEC_MASK
+    payload = size - HEADER_SIZE
     plain = payload * EXPANSION_MAX[codec]
     if codec:
         plain = min(plain, config.max_decompressed_bytes)

@@ -184,7 +184,7 @@ class Log(FlushedLog):
             return self._append_after_room(source, leader_epoch, now_ms, from_client)
         file, view, data = active.file, active.view, memoryview(source)
         # (R) copy first and check the copy: the source may be a client's memory, and change after a check
-        length = PREFIX.unpack(data[:LENGTH_PREFIX])[1]  # the base offset is replaced
+        claimed, length = PREFIX.unpack(data[:LENGTH_PREFIX])
         file.store(start + LENGTH_PREFIX, data[LENGTH_PREFIX:])
         header = AFTER_PREFIX.unpack_from(view, start + LENGTH_PREFIX)
         _, magic, crc, attributes, delta, _, timestamp, producer_id, epoch, sequence, count = header
@@ -193,9 +193,9 @@ class Log(FlushedLog):
         try:
             if length != size - LENGTH_PREFIX or crc32c(view[start + ATTRIBUTES_AT : end]) != crc:
                 raise unsound(length, size)
-            rare = magic != 2 or delta < 0 or count != delta + 1 or not 0 <= attributes <= 4
+            rare = claimed or magic != 2 or delta < 0 or count != delta + 1 or not 0 <= attributes <= 4
             if rare or count * RECORD_SIZE_MIN > size - HEADER_SIZE:
-                check_header(magic, attributes, delta, count, size - HEADER_SIZE, self._config, from_client)
+                check_header((claimed, magic, attributes, delta, count), size, self._config, from_client)
             if leader_epoch != self._epoch:
                 self._begin_epoch(leader_epoch)
             if producer_id >= 0:

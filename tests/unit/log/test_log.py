@@ -10,6 +10,7 @@ from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import MappedFile, RealDirectory
 from tailrace.core.log.log import EXPIRY_CHECK_MS, Log
 from tailrace.core.records.record import assemble
+from tests.support.batches import changed
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
 
 
@@ -243,4 +244,15 @@ def test_a_producer_of_old_records_is_known_until_it_is_silent(tmp_path: Path) -
     assert log.append_as_leader(batch("b", producer=1, sequence=1), 0, late).duplicate
     log.tick(late + 2 * EXPIRY_CHECK_MS)
     assert not log.append_as_leader(batch("b", producer=1, sequence=1), 0, late).duplicate
+    log.close()
+
+
+@pytest.mark.parametrize("offset", [1, -1, 2**62])
+def test_a_client_does_not_choose_offsets_and_a_leader_does(tmp_path: Path, offset: int) -> None:
+    log = open_log(tmp_path)
+    sent = changed(batch("a"), base_offset=offset)
+    with pytest.raises(KafkaError) as refused:
+        log.append_as_leader(sent, 0, NOW)
+    assert refused.value.code == errors.INVALID_RECORD
+    assert log.append_as_leader(sent, 0, NOW, from_client=False).base_offset == 0
     log.close()
