@@ -121,8 +121,7 @@ def check_sizes(size: int, config: LogConfig) -> None:
 def check_header(
     fields: tuple[int, int, int, int, int], size: int, config: LogConfig, from_client: bool
 ) -> None:
-    """The header fields (base offset, magic, attributes, last offset delta, record count) of a batch of so many
-    bytes.
+    """The header fields of a batch of `size` bytes: base offset, magic, attributes, last offset delta, count.
 
     A batch takes as many offsets as it claims records, so the claim is bounded, without decompressing: each
     record is at least 7 bytes, and the records together are at most what this codec can make of the payload,
