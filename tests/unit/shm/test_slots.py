@@ -24,6 +24,7 @@ from tailrace.shm.slots import (
     row_start,
     state_name,
 )
+from tests.support.watched_words import WatchedWords
 
 
 def test_fresh_slots_are_free_and_nobody_lives_in_them(tmp_path: Path) -> None:
@@ -58,33 +59,19 @@ def test_slot_of_a_process_not_proven_dead_is_not_given_away(tmp_path: Path) -> 
         table.begin(1, WORKER, 0, 0)
 
 
-class Recorder:
-    """Words that write down which of them were stored, in order."""
-
-    def __init__(self, words: "memoryview[int]") -> None:
-        self.words = words
-        self.stored: list[int] = []
-
-    def __getitem__(self, index: int) -> int:
-        return self.words[index]
-
-    def __setitem__(self, index: int, value: int) -> None:
-        self.stored.append(index)
-        self.words[index] = value
-
-
 def test_a_row_is_whole_before_its_incarnation_and_a_death_there_before_its_count(tmp_path: Path) -> None:
     """(R) Whoever sees the word that is stored last finds all the rest."""
     table = SlotTable.create(str(tmp_path / "slots"), 2)
-    recorder = table.words = Recorder(table.words)  # type: ignore[assignment]
+    stored: list[int] = []
+    table.words = WatchedWords(table.words, stored.append)  # type: ignore[assignment]
     row = row_start(1)
     incarnation = table.begin(1, WORKER, 0, 0)
-    assert recorder.stored.index(row + INCARNATION) == len(recorder.stored) - 1
-    assert set(recorder.stored) >= {row + word for word in (ROLE, STATE, PARKED, CURRENT_ROW)}
-    recorder.stored.clear()
+    assert stored.index(row + INCARNATION) == len(stored) - 1
+    assert set(stored) >= {row + word for word in (ROLE, STATE, PARKED, CURRENT_ROW)}
+    stored.clear()
     table.mark_dead(1, incarnation)
-    assert recorder.stored[-1] == DEATH_COUNT
-    assert recorder.stored.index(row + DEAD_INCARNATION) < len(recorder.stored) - 1
+    assert stored[-1] == DEATH_COUNT
+    assert stored.index(row + DEAD_INCARNATION) < len(stored) - 1
 
 
 def test_run_that_has_used_up_its_incarnations_says_so(

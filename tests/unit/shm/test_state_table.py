@@ -15,6 +15,7 @@ from tailrace.shm.state_table import (
     topic_id_words,
 )
 from tests.support.forks import fork
+from tests.support.watched_words import WatchedWords
 
 READS = 100_000
 KILLS = 30
@@ -45,6 +46,23 @@ def test_next_owner_goes_on_from_the_last_published_row(tmp_path: Path) -> None:
     second.values[3] = 101
     second.publish()
     assert table.read(0)[3] == 101
+
+
+def test_a_row_changes_with_the_last_store_and_not_before(tmp_path: Path) -> None:
+    """(R) The copy first, then the word that names it."""
+    table = StateTable.create(str(tmp_path / "state"), 4)
+    attached = StateTable.attach(str(tmp_path / "state"))
+    writer = RowWriter(table, 2)
+    seen: list[int] = []
+    watched = WatchedWords(table.words, lambda _: seen.append(attached.read(2)[HIGH_WATERMARK]))
+    writer._words = table.words = watched  # type: ignore[assignment]  # pyright: ignore
+    for number in range(1, 5):
+        writer.values[HIGH_WATERMARK] = number
+        writer.publish()
+    for number in range(5, 8):
+        writer.values[HIGH_WATERMARK] = number
+        table.write(2, writer.values)
+    assert seen == [value for number in range(1, 8) for value in (number - 1, number)]
 
 
 def test_neighbours_are_not_touched(tmp_path: Path) -> None:
