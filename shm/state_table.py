@@ -133,7 +133,7 @@ class StateTable:
         sequence = words[at] + 1
         start = at + _COPY_0 + (sequence & 1) * _COPY_WORDS
         words[start : start + _COPY_WORDS] = memoryview(values)
-        words[at] = sequence  # (R) publishes: the copy before the sequence word; pairs with read
+        words[at] = sequence  # (R) last: it publishes the copy; pairs with read
 
 
 class RowWriter:
@@ -160,4 +160,4 @@ class RowWriter:
         self._sequence = sequence = self._sequence + 1
         words = self._words
         words[self._copies[sequence & 1]] = self._source
-        words[self._sequence_at] = sequence  # (R) publishes: the copy before the sequence word; pairs with read
+        words[self._sequence_at] = sequence  # (R) last: it publishes the copy; pairs with read

@@ -88,6 +88,21 @@ def test_what_waited_for_the_dead_never_reaches_the_successor(run: SharedRun) ->
     assert read(Inbox(), successor) == [WantWorker(slot=2)]
 
 
+def test_what_was_not_yet_flushed_to_the_dead_is_not_put_before_what_its_successor_is_sent(
+    run: SharedRun,
+) -> None:
+    """(R) Also when the death is not noticed between the two."""
+    out, _, _ = pair(run)
+    first = run.slots.incarnation(2)
+    assert out.send(2, WantWorker(slot=1), only=first)
+    run.die(2)
+    successor = run.begin(2)
+    assert not out.send(2, WantWorker(slot=2), only=first)
+    assert out.send(2, WantWorker(slot=3))
+    assert out.flush()
+    assert read(Inbox(), successor) == [WantWorker(slot=3)]
+
+
 def test_half_a_message_of_the_dead_is_forgotten(run: SharedRun) -> None:
     out, _, receiver = pair(run)
     inbox = Inbox()
