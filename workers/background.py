@@ -15,11 +15,13 @@ Token = TypeVar("Token")
 
 
 class Background(Generic[Token]):
-    """Runs jobs, each known by a token; an OSError of a job is part of its outcome."""
+    """Runs jobs, each known by a token. An OSError of a job is its outcome, another exception is a fault of
+    ours: it is raised where outcomes are taken.
+    """
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Token, Callable[[], object]]] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Token, OSError | None]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Token, Exception | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._under_way = 0
 
@@ -41,10 +43,13 @@ class Background(Generic[Token]):
         outcomes: list[tuple[Token, OSError | None]] = []
         while self._under_way:
             try:
-                outcomes.append(self._done.get(block=wait))
+                token, error = self._done.get(block=wait)
             except queue.Empty:
                 break
             self._under_way -= 1
+            if error is not None and not isinstance(error, OSError):
+                raise error
+            outcomes.append((token, error))
         return outcomes
 
     def _run(self) -> None:
@@ -53,7 +58,7 @@ class Background(Generic[Token]):
             token, job = self._jobs.get()
             try:
                 job()
-            except OSError as error:
+            except Exception as error:
                 self._done.put((token, error))
             else:
                 self._done.put((token, None))

@@ -33,6 +33,7 @@ from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
 WORD_OF = {RECOVERY_POINTS: RECOVERY_POINT, HIGH_WATERMARKS: HIGH_WATERMARK, LOG_STARTS: LOG_START_OFFSET}
 INTERVAL_MS_MIN = 10  # Kafka allows 0
 WAIT_S_MAX = 3600.0
+BUSY_PAUSE_S = 0.5  # until the next look whether the round before has ended
 
 
 class CheckpointWriter:
@@ -137,9 +138,10 @@ class Checkpointer:
         """Have the files written that are due, in the background: what else this process does goes on."""
         self._take_done()
         due = tuple(name for name, due_s in self._due_s.items() if due_s <= now_s)
-        for name in due:
-            self._due_s[name] = now_s + self._intervals_s[name]
-        if due and not self._background.under_way:  # a slow disk: they come with the next round
+        if self._background.under_way:  # a slow disk
+            self._due_s.update((name, now_s + BUSY_PAUSE_S) for name in due)
+        elif due:
+            self._due_s.update((name, now_s + self._intervals_s[name]) for name in due)
             self._background.submit(None, lambda: self._writer.write(due))
 
     def close(self) -> None:

@@ -449,3 +449,22 @@ def test_each_file_has_its_interval(run: Run, monkeypatch: pytest.MonkeyPatch) -
     checkpointer.close()
     assert run.files() == [{KEY: 0}, {KEY: 3}, {}]
     assert run.word(LOG_START_OFFSET) == 0
+
+
+def test_what_is_due_while_the_disk_is_slow_comes_later(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, written = threading.Event(), list[tuple[str, ...]]()
+
+    def write(_: CheckpointWriter, names: tuple[str, ...] = OFFSET_FILES, **_more: bool) -> None:
+        written.append(names)
+        gate.wait()
+
+    monkeypatch.setattr(CheckpointWriter, "write", write)
+    checkpointer = Checkpointer(run.shared.config, run.writer, 0.0, str)
+    checkpointer.tick(5.0)
+    checkpointer.tick(60.0)
+    assert checkpointer.wait_s(60.0) == 0.5
+    gate.set()
+    checkpointer._take_done(wait=True)
+    checkpointer.tick(60.5)
+    checkpointer.close()
+    assert written == [(HIGH_WATERMARKS,), OFFSET_FILES, OFFSET_FILES]
