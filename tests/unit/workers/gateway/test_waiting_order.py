@@ -1,11 +1,12 @@
 """Fences, and what is published before what, where a gateway and a worker look at each other's words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
+from tailrace.shm.doorbell import Bells
 from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import WORKER
 from tailrace.shm.state_table import HIGH_WATERMARK
@@ -14,6 +15,7 @@ from tailrace.workers import leader as leader_module
 from tailrace.workers.gateway import long_polls
 from tailrace.workers.gateway.outstanding import Completion
 from tests.unit.workers.gateway.in_process import (
+    GATEWAY_AT,
     WORKER_AT,
     InProcess,
     fetch_frame,
@@ -124,3 +126,27 @@ def test_nothing_is_sent_to_a_successor_before_it_leads(run: InProcess) -> None:
     run.assign(generation=2, worker=successor)
     run.turn(3)
     assert len(successor.links.poll()) == 1
+
+
+def test_who_is_rung_finds_what_was_published(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(R) The ringer publishes, then looks whether anybody sleeps: never the other way round."""
+    links = {GATEWAY_AT: run.gateway.context.links, WORKER_AT: run.worker.links}
+    found: list[tuple[int, bool]] = []
+    ring_many = Bells.ring_many
+
+    def look(bells: Bells, slots: Iterable[int]) -> None:
+        slots = list(slots)
+        found.extend((slot, links[slot].has_work()) for slot in slots if slot in links)
+        ring_many(bells, slots)
+
+    def look_at_one(bells: Bells, slot: int) -> None:
+        look(bells, [slot])
+
+    monkeypatch.setattr(Bells, "ring_many", look)
+    monkeypatch.setattr(Bells, "ring", look_at_one)
+    client, _ = run.dial()
+    for _ in range(2):  # the first time the rings are new, which is work enough
+        found.clear()
+        client.sendall(produce_frame())
+        run.answers(client, 1)
+    assert set(found) == {(GATEWAY_AT, True), (WORKER_AT, True)}
