@@ -21,7 +21,7 @@ between looks; one look in vain, and it parks at once until a wait is short agai
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tailrace.shm.slots import MISSED_WAKEUPS, PARKED, SlotTable, row_start
 from tailrace.shm.words import fence
@@ -36,6 +36,10 @@ T = TypeVar("T")
 def make_eventfd() -> int:
     """A doorbell's descriptor; made before the forks, so that every process inherits it."""
     return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+
+def _nothing(_timeout_s: float) -> Any:
+    """What an owner without descriptors finds in them."""
 
 
 class Doorbell:
@@ -59,16 +63,23 @@ class Doorbell:
         self._net_s = net_s
         self._words[self._parked] = 0
 
-    def linger(self, has_work: Callable[[], object]) -> None:
-        """Look for work a moment longer before `park`, if waits are short now: nobody need ring then."""
+    def linger(self, has_work: Callable[[], object], poll: Callable[[float], T] = _nothing) -> T | None:
+        """Look for work a moment longer before `park`, if waits are short now: nobody need ring then.
+
+        Returns what `poll` found (with work in the rings perhaps nothing), None: nothing came, park now.
+        """
         if not self._eager:
-            return
+            return None
         end = time.perf_counter_ns() + LINGER_NS
         while not has_work():
+            found = poll(0)
+            if found:
+                return found
             if time.perf_counter_ns() > end:
                 self._eager = False
-                return
+                return None
             os.sched_yield()
+        return poll(0)
 
     def park(self, poll: Callable[[float], T], has_work: Callable[[], object], timeout_s: float | None) -> T:
         """Sleep until the bell rings, `poll` finds something else, or the time, at most NET_S, is over.

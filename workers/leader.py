@@ -61,6 +61,7 @@ from tailrace.workers.process import CONTROLLER_SLOT, HOUSEKEEPER_SLOT, ProcessC
 from tailrace.workers.starting_points import StartingPoints
 
 TICK_S = 1.0
+RUN_BYTES = 16 * 1024  # appended, after which its clients are told while the run goes on
 Entry = tuple[int, int, int, int, int, int, int, int]
 
 
@@ -195,8 +196,21 @@ class Leader:
                 return  # it died just now, and the supervisor has removed its arena
             self._arenas[slot, incarnation] = arena
         now_ms = time.time_ns() // 1_000_000
-        answers = [self._on_entry(entry, arena, slot, incarnation, now_ms) for entry in entries]
+        answers: list[bytes] = []
+        size = 0
+        for entry in entries:
+            answer = self._on_entry(entry, arena, slot, incarnation, now_ms)
+            answers.append(answer)
+            size += entry[6]
+            if size >= RUN_BYTES:
+                self._complete(answers, slot, back)
+                answers, size = [], 0
         context.slots.add_progress(context.slot)
+        if answers:
+            self._complete(answers, slot, back)
+
+    def _complete(self, answers: list[bytes], slot: int, back: DescriptorProducer) -> None:
+        """Publish what was appended, then tell the gateway so (R): whoever hears of an append can read it."""
         if self._touched:
             self._publish_touched()
         for answer in answers:
@@ -204,7 +218,7 @@ class Leader:
             assert pushed, "a gateway has fewer entries under way than the ring back has room for"
         self._push_notices(slot, back)
         back.publish()
-        context.bells.ring(slot)
+        self._context.bells.ring(slot)
 
     def _on_entry(self, entry: Entry, arena: Arena, slot: int, incarnation: int, now_ms: int) -> bytes:
         kind, token, row, generation, source, position, length, _ = entry

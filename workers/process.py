@@ -142,6 +142,10 @@ class ProcessContext:
         """
         return self.doorbell.park(poll, self.has_work, timeout_s)
 
+    def linger(self, poll: Callable[[float], T]) -> T | None:
+        """Look for work a moment, if work comes often now, before `park`; None: nothing came."""
+        return self.doorbell.linger(self.has_work, poll)
+
     def wait(self, timeout_s: float, *, lingers: bool = False) -> None:
         """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of
         its own. One that answers requests `lingers` first.

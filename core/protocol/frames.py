@@ -61,11 +61,13 @@ def parse_request_header(buffer: Source, position: int, end: int) -> RequestHead
 
 def response_frame(correlation_id: int, header_version: int, pieces: list[Any]) -> list[Any]:
     """Put the size and the header before the encoded body; the first piece is changed in place."""
-    size = 4 + header_version
-    for piece in pieces:
-        size += len(piece)
-    pieces[0][0:0] = (_response_1 if header_version else _response_0)(size, correlation_id)
+    pieces[0][0:0] = response_header(correlation_id, header_version, sum(map(len, pieces)))
     return pieces
+
+
+def response_header(correlation_id: int, header_version: int, body_size: int) -> bytes:
+    """Size and header of a response whose encoded body has `body_size` bytes."""
+    return (_response_1 if header_version else _response_0)(4 + header_version + body_size, correlation_id)
 
 
 def request_frame(

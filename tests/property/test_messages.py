@@ -18,7 +18,11 @@ from tailrace.core.protocol.messages.produce import (
     ProduceRequest,
     ProduceRequestPartition,
     ProduceRequestTopic,
+    ProduceResponse,
+    ProduceResponsePartition,
+    ProduceResponseTopic,
     decode_produce,
+    encode_appended,
 )
 from tailrace.core.protocol.schema import FACTS
 from tests.support.messages import all_messages, random_message, version_id
@@ -237,3 +241,26 @@ def _records(message: Any) -> list[bytes]:
         parts += getattr(topic, "partition_data", None) or getattr(topic, "partitions", None) or []
     parts = [part for part in parts if hasattr(part, "records")]
     return [part.records for part in parts if part.records is not None]
+
+
+@pytest.mark.parametrize("version", range(3, 14))
+def test_the_answer_to_a_produce_that_succeeded_is_what_its_encoder_writes(version: int) -> None:
+    random = Random(version)
+    for topic_count in (0, 1, 2, 3, 130):
+        topics = [
+            ProduceResponseTopic(
+                "" if version >= 13 else "é" * random.choice((1, 3, 70)),
+                random.randbytes(16) if version >= 13 else bytes(16),
+                [
+                    ProduceResponsePartition(
+                        random.randrange(1 << 31),
+                        base_offset=random.randrange(-1, 1 << 63),
+                        log_append_time_ms=random.choice((-1, 1_700_000_000_000)) if version >= 2 else -1,
+                        log_start_offset=random.randrange(1 << 63) if version >= 5 else -1,
+                    )
+                    for _ in range(random.choice((1, 2, 200)))
+                ],
+            )
+            for _ in range(topic_count)
+        ]
+        assert encode_appended(topics, version) == encode(ProduceResponse(topics), version)

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from tailrace.core.protocol.apis import PRODUCE
+from tailrace.shm.arena import BLOCK_MAX
 from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.sendfile import FileRange, send_pieces
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 RECEIVE_BYTES = 64 * 1024
+BULK_BYTES = 256 * 1024  # to receive into, for one that sends a lot at once
+BULK_FROM = 16 * 1024  # a receive of so many bytes says that it does
 PIPELINE_MAX = 128  # requests of one connection under way
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # unsent bytes (files apart) above which no more requests are taken
 OUTPUT_PIECES_MAX = 256  # unsent pieces, each of which may hold a file open
@@ -36,6 +39,7 @@ class Connection:
         "end",
         "ended",
         "events",
+        "expected",
         "fd",
         "gateway",
         "last_active_ms",
@@ -46,6 +50,7 @@ class Connection:
         "stalled",
         "start",
         "starved",
+        "stop",
     )
 
     def __init__(self, gateway: "Gateway", sock: socket.socket, peer: str) -> None:
@@ -56,6 +61,8 @@ class Connection:
         self.block: Block | None = None
         self.start = 0  # of the bytes not yet taken, in the block's mapping
         self.end: int = 0
+        self.stop = 0  # receive up to here: a large frame's end, else the block's
+        self.expected = RECEIVE_BYTES  # that the next block has to take
         self.requests: deque[Request] = deque()
         self.out: deque[Any] = deque()
         self.events = EPOLLIN
@@ -89,7 +96,7 @@ class Connection:
             if block is None:
                 return
         try:
-            received = self.sock.recv_into(block.view[self.end : block.limit])
+            received = self.sock.recv_into(block.view[self.end : self.stop])
         except BlockingIOError:
             return
         except OSError:
@@ -100,6 +107,7 @@ class Connection:
             return
         self.last_active_ms = self.gateway.now_ms()
         self.end += received
+        self.expected = BULK_BYTES if received >= BULK_FROM else RECEIVE_BYTES
         self.take_requests()
 
     def _on_end(self) -> None:
@@ -118,12 +126,17 @@ class Connection:
             self._watch(self.events & ~EPOLLRDHUP)  # the end is met once all before it is read
 
     def _first_block(self) -> Block | None:
-        block = self.gateway.buffers.allocate(RECEIVE_BYTES)
+        expected = self.expected
+        block = self.gateway.buffers.allocate(expected)
+        if block is None and expected > RECEIVE_BYTES:
+            expected = RECEIVE_BYTES
+            block = self.gateway.buffers.allocate(expected)
         if block is None:
             self._starve()
             return None
         self.block = block
         self.start = self.end = block.start
+        self.stop = block.start + expected
         return block
 
     def take_requests(self) -> None:
@@ -143,6 +156,8 @@ class Connection:
             if self._must_wait(block):
                 self.stalled = True
                 return
+            if RECEIVE_BYTES < size < BLOCK_MAX:
+                self.expected = 4 + size  # it sends another like it: no byte of which need then be moved
             start = self.start + 4
             self.start = start + size
             self.gateway.on_frame(self, start, start + size)
@@ -175,13 +190,13 @@ class Connection:
             return
         available = self.end - self.start
         need = 4 + _read_size(block.map, self.start)[0] if available >= 4 else 4
-        if self.start + need <= block.limit:
-            return
-        if block.pins == 1 and block.start + need <= block.limit:
+        if self.start + need > block.limit:
+            if block.pins > 1 or block.start + need > block.limit:
+                self._move(block, need, available)
+                return
             block.view[block.start : block.start + available] = block.view[self.start : self.end]
             self.start, self.end = block.start, block.start + available
-            return
-        self._move(block, need, available)
+        self.stop = self.start + need if need > RECEIVE_BYTES else block.limit
 
     def _move(self, block: Block, need: int, available: int) -> None:
         new = self.gateway.buffers.allocate(max(need, RECEIVE_BYTES))
@@ -191,6 +206,7 @@ class Connection:
         new.view[new.start : new.start + available] = block.view[self.start : self.end]
         self.block = new
         self.start, self.end = new.start, new.start + available
+        self.stop = new.start + need if need > RECEIVE_BYTES else new.limit
         self.gateway.buffers.unpin(block)
 
     def _starve(self) -> None:

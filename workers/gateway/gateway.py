@@ -53,7 +53,7 @@ class Gateway:
         self.epoll = epoll()
         self.timers = Timers()
         self.partitions = Partitions(context.slots, context.state_table, context.data_dir)
-        self.outstanding = Outstanding(context.links)
+        self.outstanding = Outstanding(context.links, context.slots)
         self.follower = MetadataFollower(context.data_dir, context.state_table)
         self.image = self.follower.image
         self.controller = ControllerRequests(self)
@@ -126,26 +126,34 @@ class Gateway:
             self._turn_once(0.01)
 
     def _turn(self) -> None:
+        if self._listeners.is_short:
+            self._listeners.look_again()
+        events = self.context.linger(self.epoll.poll)
+        if events is not None:
+            self._handle(events)
+            return
         deadline = self.timers.next_deadline_ms()
         timeout = None if deadline is None else max(0.0, (deadline - self.now_ms()) / 1000)
         if self.partitions.waiting:
             timeout = min(0.01, timeout or 0.01)
         if self._listeners.is_short:
-            self._listeners.look_again()
             timeout = min(LOOK_AGAIN_S, LOOK_AGAIN_S if timeout is None else timeout)
         self._turn_once(timeout)
 
     def _turn_once(self, timeout: float | None) -> None:
-        context = self.context
-        events = context.park(self.epoll.poll, timeout)
+        self._handle(self.context.park(self.epoll.poll, timeout))
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
+        """One turn, with what epoll saw."""
+        connections = self.connections
         for fd, event in events:
-            connection = self.connections.get(fd)
+            connection = connections.get(fd)
             if connection is not None:
                 connection.on_event(event)
             elif fd in self._listeners:
                 self._listeners.on_event(fd)
         self._publish()
-        if context.links.has_work():
+        if self.context.links.has_work():
             self._take_messages()
         self._follow()
         if self.partitions.waiting:
@@ -153,6 +161,14 @@ class Gateway:
         self.timers.run_due(self.now_ms())
         self._flush()
         self._publish()
+
+    def _show(self) -> None:
+        """Have the workers begin while this run goes on: a client's requests come in runs, too, and would
+        otherwise be received, appended and answered without any two of these going on at once.
+        """
+        slots = self.outstanding.show()
+        if slots:
+            self.context.bells.ring_many(slots)
 
     def _publish(self) -> None:
         slots = self.outstanding.publish()
@@ -288,6 +304,7 @@ class Gateway:
             request = Request(connection, api, version, correlation_id, client_id, body, end)
             connection.requests.append(request)
             HANDLERS[key](self, request)
+            self._show()
         except (ProtocolError, KafkaError):
             connection.hang_up(request)
 

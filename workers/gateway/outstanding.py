@@ -6,6 +6,7 @@ from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
 from tailrace.shm.links import DESCRIPTOR, Links
 from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorProducer
+from tailrace.shm.slots import SlotTable
 from tailrace.workers.control import Assigned
 from tailrace.workers.descriptors import REQUESTS_MAX, pack
 
@@ -13,15 +14,29 @@ Completion = tuple[int, int, int, int, int, int, int, int]
 OnCompletion = Callable[[Completion], None]
 
 
-class Outstanding:
-    """Tokens to callbacks, by worker incarnation."""
+class _Worker:
+    """One incarnation of a worker: the ring to it and what it has not answered, by token."""
 
-    def __init__(self, links: Links) -> None:
+    __slots__ = ("incarnation", "pushed", "ring", "shown", "slot", "waiting")
+
+    def __init__(self, slot: int, incarnation: int, ring: DescriptorProducer) -> None:
+        self.slot = slot
+        self.incarnation = incarnation
+        self.ring = ring
+        self.pushed = self.shown = False
+        self.waiting: dict[int, OnCompletion] = {}
+
+
+class Outstanding:
+    """All workers that entries were sent to."""
+
+    def __init__(self, links: Links, slots: SlotTable) -> None:
         self._links = links
-        self._waiting: dict[int, OnCompletion] = {}
-        self._counts: dict[tuple[int, int], set[int]] = {}
+        self._slots = slots
+        self._workers: dict[int, _Worker] = {}  # by slot
         self._next = 0
-        self._touched: dict[int, DescriptorProducer] = {}
+        self._pushed: list[_Worker] = []  # with entries not shown yet
+        self._shown: list[_Worker] = []  # in this run
 
     def send(
         self,
@@ -32,67 +47,89 @@ class Outstanding:
         length: int,
         on_completion: OnCompletion,
     ) -> bool:
-        """Push one entry to the worker of `assigned`; False when its ring is full. `publish` shows it."""
-        slot = assigned.worker_slot
-        try:
-            ring = self._links.outgoing(slot, DESCRIPTOR, REQUESTS_MAX)
-        except ShmError:  # no room for a new ring now
+        """Push one entry to the worker of `assigned`; `publish` shows it. False: it is dead, or its ring is
+        full.
+        """
+        worker = self._workers.get(assigned.worker_slot)
+        if worker is None or worker.incarnation != assigned.worker_incarnation:
+            worker = self._meet(assigned.worker_slot, assigned.worker_incarnation)
+            if worker is None:
+                return False
+        waiting = worker.waiting
+        if len(waiting) >= REQUESTS_MAX:
             return False
-        if ring is None:
+        token = self._next + 1
+        row, generation, epoch = assigned.row, assigned.row_generation, assigned.leader_epoch
+        if not worker.ring.try_push(pack(kind, token, row, generation, source, position, length, epoch)):
             return False
-        key = (slot, assigned.worker_incarnation)
-        tokens = self._counts.get(key)
-        if tokens is None:
-            tokens = self._counts[key] = set()
-        elif len(tokens) >= REQUESTS_MAX:
-            return False
-        self._next = token = self._next + 1
-        entry = pack(
-            kind,
-            token,
-            assigned.row,
-            assigned.row_generation,
-            source,
-            position,
-            length,
-            assigned.leader_epoch,
-        )
-        if not ring.try_push(entry):
-            return False
-        tokens.add(token)
-        self._waiting[token] = on_completion
-        self._touched[slot] = ring
+        self._next = token
+        waiting[token] = on_completion
+        if not worker.pushed:
+            worker.pushed = True
+            self._pushed.append(worker)
         return True
 
-    def publish(self) -> "list[int]":
-        """Show the workers what was pushed; returns the slots to ring."""
-        if not self._touched:
+    def _meet(self, slot: int, incarnation: int) -> _Worker | None:
+        """A worker not sent to before; None when it is dead, or when there is no room for a new ring."""
+        if slot in self._workers or not self._slots.is_live(slot, incarnation):
+            return None  # the entries of its predecessor are failed first
+        try:
+            ring = self._links.outgoing(slot, DESCRIPTOR, REQUESTS_MAX)
+        except ShmError:
+            return None
+        if ring is None or not self._slots.is_live(slot, incarnation):
+            return None  # it died just now: the ring may be to its successor
+        worker = self._workers[slot] = _Worker(slot, incarnation, ring)
+        return worker
+
+    def show(self) -> list[int]:
+        """Show the workers what was pushed so far in this run of work; returns those to ring: each the first
+        time.
+        """
+        pushed = self._pushed
+        if not pushed:
             return []
-        for ring in self._touched.values():
-            ring.publish()
-        slots = list(self._touched)
-        self._touched.clear()
-        return slots
+        self._pushed = []
+        first: list[int] = []
+        for worker in pushed:
+            worker.ring.publish()
+            worker.pushed = False
+            if not worker.shown:
+                worker.shown = True
+                self._shown.append(worker)
+                first.append(worker.slot)
+        return first
+
+    def publish(self) -> list[int]:
+        """The same at the end of a run; returns all that were shown any: one rung early may sleep again."""
+        self.show()
+        if not self._shown:
+            return []
+        shown, self._shown = self._shown, []
+        for worker in shown:
+            worker.shown = False
+        return [worker.slot for worker in shown]
 
     def complete(self, slot: int, incarnation: int, entry: Completion) -> None:
         """A worker has done one."""
-        on_completion = self._waiting.pop(entry[1], None)
-        if on_completion is not None:
-            tokens = self._counts.get((slot, incarnation))
-            if tokens is not None:
-                tokens.discard(entry[1])
-            on_completion(entry)
+        worker = self._workers.get(slot)
+        if worker is not None and worker.incarnation == incarnation:
+            on_completion = worker.waiting.pop(entry[1], None)
+            if on_completion is not None:
+                on_completion(entry)
 
     def fail_dead(self, slot: int, incarnation: int) -> None:
         """The worker is proven dead: it copies nothing any more, and answers nothing (R)."""
-        self._touched.pop(slot, None)
-        for token in sorted(self._counts.pop((slot, incarnation), ())):
-            on_completion = self._waiting.pop(token, None)
-            if on_completion is None:
-                continue
+        worker = self._workers.get(slot)
+        if worker is None or worker.incarnation != incarnation:
+            return
+        del self._workers[slot]
+        self._pushed = [other for other in self._pushed if other is not worker]
+        self._shown = [other for other in self._shown if other is not worker]
+        for token, on_completion in worker.waiting.items():  # in the order of sending
             on_completion((0, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0))
 
     @property
     def count(self) -> int:
         """How many are under way."""
-        return len(self._waiting)
+        return sum(len(worker.waiting) for worker in self._workers.values())

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from tailrace.core.protocol.apis import Api
 from tailrace.core.protocol.compile import decoder, encoder
-from tailrace.core.protocol.frames import response_frame
+from tailrace.core.protocol.frames import response_frame, response_header
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.connection import Connection
@@ -57,6 +57,11 @@ class Request:
         """Answer with an encoded body."""
         header = self.api.response_header_version(self.version)
         self.answer(response_frame(self.correlation_id, header, pieces))
+
+    def respond_body(self, body: bytes) -> None:
+        """Answer with an encoded body of one piece."""
+        header = self.api.response_header_version(self.version)
+        self.answer([response_header(self.correlation_id, header, len(body)) + body])
 
     def answer(self, frame: list[Any]) -> None:
         """Answer with a whole frame; an empty one sends nothing (acks=0)."""

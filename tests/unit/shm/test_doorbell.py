@@ -155,3 +155,22 @@ def test_only_after_a_short_wait_does_a_sleeper_linger_and_once_in_vain(
     looks[0] = 0
     owner.bell.linger(look)
     assert looks == [0]
+
+
+def test_who_lingers_hears_of_descriptors_and_of_work_and_looks_at_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.perf_counter_ns", lambda: 0)
+    owner = Owner(tmp_path)
+    owner.answers = [(True, lambda: None)]
+    owner.park()
+    polled: list[float] = []
+
+    def poll(timeout_s: float) -> list[int]:
+        polled.append(timeout_s)
+        return [7] if len(polled) == 3 else []
+
+    assert owner.bell.linger(lambda: False, poll) == [7]
+    assert polled == [0, 0, 0]
+    assert owner.bell.linger(lambda: True, poll) == []  # work in a ring: park is in vain
+    assert polled == [0, 0, 0, 0]

@@ -27,6 +27,7 @@ from tailrace.core.protocol.messages.produce import (
     ProduceResponsePartition,
     ProduceResponseTopic,
     decode_produce,
+    encode_appended,
 )
 from tailrace.shm.state_table import LOG_START_OFFSET
 from tailrace.workers.descriptors import PRODUCE
@@ -68,7 +69,10 @@ class _Pending:
             return
         self.gateway.buffers.unpin(self.block)
         if self.acks:
-            self.request.respond(ProduceResponse(self.topics))
+            if self.failed:
+                self.request.respond(ProduceResponse(self.topics))
+            else:
+                self.request.respond_body(encode_appended(self.topics, self.request.version))
         elif self.failed:
             self.request.connection.hang_up(self.request)  # as Kafka: all that an acks=0 client can be told
         else:
@@ -97,14 +101,12 @@ class _Part:
 
     def try_send(self) -> bool:
         """Send to the leader; False: there is none, or its ring is full."""
-        partition = self.partition
-        gateway = self.pending.gateway
+        partition, pending = self.partition, self.pending
         assigned = partition.assigned
-        if assigned is None or not gateway.partitions.is_led(partition):
+        if assigned is None or partition.error:
             return False
-        source = self.pending.block.serial
-        return gateway.outstanding.send(
-            assigned, PRODUCE, source, self.position, self.length, self.on_completion
+        return pending.gateway.outstanding.send(
+            assigned, PRODUCE, pending.block.serial, self.position, self.length, self.on_completion
         )
 
     def try_send_held(self) -> bool:
