@@ -103,10 +103,13 @@ class _Decoding:
             self.flush()  # keeps the order of reads if the struct begins with a tag count
             return self.message(field.struct)
         local, mark = self.text.name(field.name or "item"), self.text.name("mark")
-        self.run.append(("b", mark))
-        self.flush()
+        if field.tag < 0:
+            self.run.append(("b", mark))
+            self.flush()
+        else:  # where null is 0, not -1
+            self.text.line(f"{mark}, p = uvarint(b, p)")
         self.text.line(f"{local} = None")
-        self.text.line(f"if {mark} >= 0:")
+        self.text.line(f"if {mark} {'>=' if field.tag < 0 else '>'} 0:")
         self.text.depth += 1
         self.text.line(f"{local} = {self.message(field.struct)}")
         self.text.depth -= 1
@@ -169,7 +172,7 @@ class _Decoding:
         self.flush()
         locals_ = {field.name: text.name(field.name) for field in tagged}
         for field in tagged:
-            text.line(f"{locals_[field.name]} = {field.default!r}")
+            text.line(f"{locals_[field.name]} = {self.default(field)}")
         text.line(f"if {count}:")
         text.depth += 1
         if tagged:
@@ -194,7 +197,7 @@ class _Decoding:
         for branch, field in enumerate(tagged):
             text.line(f"{'elif' if branch else 'if'} {number} == {field.tag}:")
             text.depth += 1
-            built = self.message(field.struct) if field.struct is not None else self.value(field)
+            built = self.value(field)
             self.flush()
             text.line(f"{locals_[field.name]} = {built}")
             text.depth -= 1

@@ -12,7 +12,7 @@ from msgspec import Struct
 from tailrace.core.errors import ProtocolError
 from tailrace.core.protocol import primitives
 from tailrace.core.protocol.generated import Text, split_fields
-from tailrace.core.protocol.schema import FIXED, Field, fields_of
+from tailrace.core.protocol.schema import FIXED, NEWEST, Field, fields_of
 
 _COUNT_FORMATS = {"string": "h", "bytes": "i", "records": "i", "array": "i"}
 
@@ -78,7 +78,7 @@ class _Encoding:
         if field.default is None:
             return f"{value} is not None"
         if field.kind == "array":
-            return value
+            return value if field.null_since > NEWEST else f"{value} != []"
         if isinstance(field.default, Struct):
             return f"{value} != {self.default_of(type(field.default))}"
         return f"{value} != {field.default!r}"
@@ -124,7 +124,7 @@ class _Encoding:
             return
         self.flush()
         text.line(f"if {local} is None:")
-        text.line(f"    {self.out}.append(255)")
+        text.line(f"    {self.out}.append({255 if field.tag < 0 else 0})")
         text.line("else:")
         text.depth += 1
         self.run.append(("b", "1"))
@@ -205,7 +205,7 @@ class _Encoding:
             value = text.name(field.name)
             text.line(f"{value} = {local}.{field.name}")
             condition = self.differs(field, value)
-            if field.struct is not None:
+            if field.struct is not None and field.default is None:
                 condition = f"{condition} and {value} != {self.default_of(field.struct)}"
             present.append(condition)
         run, self.run = self.run, []
@@ -232,10 +232,7 @@ class _Encoding:
             text.line(f"{count} += 1")
             text.line(f"{part} = bytearray()")
             inner = _Encoding(text, self.version, self.flexible, part)
-            if field.struct is not None:
-                inner.message(field.struct, value)
-            else:
-                inner.value(field, value)
+            inner.value(field, value)
             inner.flush()
             text.line(f"{body} += uvarint_bytes({field.tag}) + uvarint_bytes(len({part})) + {part}")
             text.depth -= 1

@@ -13,9 +13,9 @@ carries its wire facts in `Annotated`; type checkers see plain `int`, `str`, `by
 
 Rules: versions are inclusive; a field outside a version decodes to its default; encoding a value that the
 version cannot carry is dropped if `IGNORABLE`, else refused. `X | None` may be null on the wire (from
-`nullable(version)` on, if given), except a tagged struct, where None means absent. Generated code calls
-constructors by position. `gc=False`: a message is never part of a reference cycle, so the collector need not
-look at it.
+`nullable(version)` on, if given), except a tagged struct, where None means absent: one that may be null on
+the wire says `nullable(version)`, and absent is its default then. Generated code calls constructors by
+position. `gc=False`: a message is never part of a reference cycle, so the collector need not look at it.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from msgspec import Struct
 
 NO_ID = bytes(16)  # the uuid of nothing
 NEWEST = 32767
+NEVER = NEWEST + 1  # as the first flexible version: there is none
 
 
 class Wire(Struct, frozen=True):
@@ -188,7 +189,7 @@ def _field(name: str, hint: Any, default: Any) -> Field:
     options = get_args(base)
     if type(None) in options:
         base = next(option for option in options if option is not type(None))
-        if null_since > NEWEST:
+        if null_since > NEWEST and (number < 0 or kind or not _is_struct(base)):
             null_since = first
     if kind == "records":
         null_since = first
@@ -200,6 +201,10 @@ def _field(name: str, hint: Any, default: Any) -> Field:
 def _composite(name: str, base: Any) -> tuple[str, Field | None, type[Struct] | None]:
     if getattr(base, "__origin__", None) is list:
         return "array", _field("", get_args(base)[0], None), None
-    if isinstance(base, type) and issubclass(base, Struct):
+    if _is_struct(base):
         return "struct", None, base
     raise TypeError(f"field {name or 'of an array'}: {base!r} is not a wire type")
+
+
+def _is_struct(base: Any) -> bool:
+    return isinstance(base, type) and issubclass(base, Struct)

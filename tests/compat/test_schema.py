@@ -13,9 +13,9 @@ from zipfile import ZipFile
 import pytest
 from msgspec import Struct
 
-from tailrace.core.protocol.apis import APIS, INIT_PRODUCER_ID, PRODUCE
+from tailrace.core.protocol.apis import APIS, PRODUCE
 from tailrace.core.protocol.schema import FACTS, NEWEST, Field, fields_of
-from tests.support.messages import version_id
+from tests.support.messages import declared_classes, version_id
 
 PEERS = Path(environ.get("TAILRACE_PEERS", Path(__file__).resolve().parents[2] / ".peers" / "jars"))
 JAR = "kafka-clients-4.3.1.jar"
@@ -23,9 +23,7 @@ JAR = "kafka-clients-4.3.1.jar"
 Json = dict[str, Any]
 
 # versions that Kafka defines but that are not stable: not declared, not advertised
-UNSTABLE_SINCE = {INIT_PRODUCER_ID: 6}
-
-CASES = [(key, kind) for key in APIS for kind in ("Request", "Response")]
+UNSTABLE_SINCE = {"InitProducerIdRequest": 6, "InitProducerIdResponse": 6}
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +77,10 @@ def default_of(theirs: Json, fields: list[Json] | None) -> Any:
         return bytes(16)
     if type_ == "string":
         return given or ""
-    if type_ == "records" or fields is not None:
+    if type_ == "records":
         return None
+    if fields is not None:
+        return "a struct"
     if type_ == "bytes":
         return b""
     return int(str(given or 0), 0)
@@ -99,9 +99,7 @@ def compare(path: str, ours: Field, theirs: Json, common: dict[str, list[Json]],
     parts = theirs.get("fields") or common.get(element)
     tagged = within(theirs.get("taggedVersions", "none"), version)
     same("tag", ours.tag, theirs["tag"] if tagged else -1)
-    if not (tagged and parts and element == type_):  # a tagged struct is None here when it is absent
-        same("nullable", ours.null_since <= version, within(theirs.get("nullableVersions", "none"), version))
-    same("ignorable", ours.ignorable, bool(theirs.get("ignorable")))
+    same("nullable", ours.null_since <= version, within(theirs.get("nullableVersions", "none"), version))
     same("array", ours.kind == "array", type_.startswith("[]"))
     single = ours.item if ours.item is not None else ours
     same("type", single.kind, "struct" if parts is not None else element)
@@ -126,55 +124,74 @@ def compare_fields(
     ]
 
 
-def compare_defaults(
-    cls: type[Struct], theirs: list[Json], common: dict[str, list[Json]], declared: range
+def compare_absence(
+    cls: type[Struct], theirs: list[Json], common: dict[str, list[Json]], declared: list[int]
 ) -> list[str]:
-    """Defaults matter where a version lacks the field; where none does, ours may be null if allowed."""
+    """What differs in versions that lack a field: its default, and whether another value is dropped.
+
+    Where no version lacks the field, or such a version has no such part at all, a default may be null if
+    the field may.
+    """
     differences: list[str] = []
-    by_name = {snake(field["name"]): field for field in theirs}
-    for ours in fields_of(cls):
+    by_name = {snake(field["name"]): field for field in theirs if _carried(field, declared)}
+    for ours in (field for field in fields_of(cls) if field.name in by_name):
+        name = f"{cls.__name__}.{ours.name}"
         their_field = by_name[ours.name]
+        carried = _carried(their_field, declared)
         parts = their_field.get("fields") or common.get(their_field["type"].removeprefix("[]"))
         expected = default_of(their_field, parts)
-        always = all(ours.in_version(version) and ours.null_since <= version for version in declared)
-        if ours.default != expected and not (ours.default is None and always):
-            differences.append(f"{cls.__name__}.{ours.name}: default {ours.default!r}, {expected!r} in Kafka")
+        default: Any = ours.default
+        absent = default is None and ours.tag >= 0 and ours.null_since > NEWEST  # one of defaults, to Kafka
+        if ours.struct is not None and (absent or default == ours.struct()):
+            default = "a struct"
+        always = carried == declared and all(ours.null_since <= version for version in carried)
+        if default != expected and not (default is None and always):
+            differences.append(f"{name}: default {default!r}, {expected!r} in Kafka")
+        if carried != declared and ours.ignorable != bool(their_field.get("ignorable")):
+            differences.append(f"{name}: ignorable is {ours.ignorable} here, not so in Kafka")
         single = ours.item if ours.item is not None else ours
         if parts is not None and single.struct is not None:
-            differences += compare_defaults(single.struct, parts, common, declared)
+            differences += compare_absence(single.struct, parts, common, carried)
     return differences
 
 
-@pytest.mark.parametrize(("key", "kind"), CASES, ids=version_id)
-def test_a_declaration_says_what_kafka_says(jar: Path, key: int, kind: str) -> None:
-    api = APIS[key]
-    cls = api.request if kind == "Request" else api.response
-    theirs = definition(jar, api.name + kind)
+def _carried(field: Json, declared: list[int]) -> list[int]:
+    return [version for version in declared if within(field["versions"], version)]
+
+
+def compare_message(cls: type[Struct], theirs: Json) -> list[str]:
+    """What differs between our declaration of a message and Kafka's."""
     common = {each["name"]: each["fields"] for each in theirs.get("commonStructs", [])}
     facts = FACTS[cls]
-
+    declared = list(range(facts.first, facts.last + 1))
     first, last = versions(theirs["validVersions"])
-    assert theirs["apiKey"] == key
-    assert facts.first == first
-    assert facts.last == UNSTABLE_SINCE.get(key, last + 1) - 1
-    assert facts.flexible == versions(theirs["flexibleVersions"])[0]
-    assert bool(theirs.get("latestVersionUnstable")) == (key in UNSTABLE_SINCE) or kind == "Response"
-
-    declared = range(facts.first, facts.last + 1)
+    bounds = (first, UNSTABLE_SINCE.get(cls.__name__, last + 1) - 1, versions(theirs["flexibleVersions"])[0])
     differences = [
         difference
         for version in declared
         for difference in compare_fields(cls.__name__, cls, theirs["fields"], common, version)
     ]
-    differences += compare_defaults(cls, theirs["fields"], common, declared)
-    assert differences == []
+    differences += compare_absence(cls, theirs["fields"], common, declared)
+    if (facts.first, facts.last, facts.flexible) != bounds:
+        differences.append(f"{cls.__name__}: {facts} here, {bounds} in Kafka")
+    return differences
+
+
+@pytest.mark.parametrize("cls", declared_classes(), ids=version_id)
+def test_a_declaration_says_what_kafka_says(jar: Path, cls: type[Struct]) -> None:
+    theirs = definition(jar, cls.__name__)
+    assert compare_message(cls, theirs) == []
+    if theirs["type"] == "request":
+        assert bool(theirs.get("latestVersionUnstable")) == (cls.__name__ in UNSTABLE_SINCE)
 
 
 @pytest.mark.parametrize("key", APIS)
 def test_the_table_advertises_what_the_messages_have(jar: Path, key: int) -> None:
     api = APIS[key]
     facts = FACTS[api.request]
-    assert "broker" in definition(jar, api.name + "Request")["listeners"]
+    theirs = definition(jar, api.name + "Request")
+    assert (theirs["apiKey"], definition(jar, api.name + "Response")["apiKey"]) == (key, key)
+    assert "broker" in theirs["listeners"]
     assert FACTS[api.response] == facts
     assert (api.min_decodable, api.max_version, api.flexible_since) == (
         facts.first,

@@ -1,11 +1,13 @@
-"""Random values of declared messages, from a seed."""
+"""Every message that is declared, and random values of them, from a seed."""
 
+from importlib import import_module
+from pkgutil import iter_modules
 from random import Random
 from typing import Any
 
 from msgspec import Struct
 
-from tailrace.core.protocol.apis import APIS
+from tailrace.core.protocol import messages
 from tailrace.core.protocol.schema import FACTS, Field, fields_of
 
 _RANGES = {
@@ -19,9 +21,21 @@ _TEXTS = ("", "a", "topic-1", "grün", "日本", "x" * 126, "x" * 127, "y" * 128
 _LENGTHS = (0, 1, 2, 3, 9)
 
 
+def declared_classes() -> list[type[Struct]]:
+    """Every request and response, whether it is served already or not."""
+    for module in iter_modules(messages.__path__):
+        import_module(f"{messages.__name__}.{module.name}")
+    found = [cls for cls in FACTS if cls.__module__.startswith(f"{messages.__name__}.")]
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
 def all_messages() -> list[tuple[type[Struct], int]]:
     """Every message with every version it has."""
-    classes = [cls for api in APIS.values() for cls in (api.request, api.response)]
+    return versions_of(declared_classes())
+
+
+def versions_of(classes: list[type[Struct]]) -> list[tuple[type[Struct], int]]:
+    """The classes with every version they have."""
     return [(cls, version) for cls in classes for version in range(FACTS[cls].first, FACTS[cls].last + 1)]
 
 
@@ -55,7 +69,7 @@ def _value(field: Field, version: int, random: Random) -> Any:
     if field.kind == "struct":
         assert field.struct is not None
         value = random_message(field.struct, version, random)
-        return None if field.tag >= 0 and value == field.struct() else value
+        return None if field.tag >= 0 and field.default is None and value == field.struct() else value
     if field.kind == "array":
         assert field.item is not None
         item = field.item
