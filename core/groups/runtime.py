@@ -67,6 +67,10 @@ class Runtime(Protocol):
     now_ms: int  # a clock that never goes back, set before every call
     time_ms: int  # the time of day, set likewise
 
+    def new_uuid(self) -> str:
+        """A random uuid in the text form of RFC 9562, the end of the member ids a coordinator gives out."""
+        ...
+
     def write(self, records: Sequence[Record], then: Callable[[int], None]) -> None:
         """Append the records as one batch, in the order of the calls; see the module. No records: `then` is
         called in its turn.
