@@ -7,6 +7,8 @@ ConfigDef.
 
 from typing import NamedTuple
 
+from tailrace.core.config_group_keys import GROUP_KEYS
+
 Value = int | float | str | tuple[str, ...] | None
 
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
@@ -33,7 +35,10 @@ class Key(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-NOT_EMPTY = ("advertised.listeners", "controller.listener.names", "listeners", "log.dir", "log.dirs")
+NOT_EMPTY = (
+    "advertised.listeners", "controller.listener.names", "group.consumer.assignors", "listeners", "log.dir",
+    "log.dirs",
+)  # fmt: skip
 THROTTLED = ("follower.replication.throttled.replicas", "leader.replication.throttled.replicas")
 
 
@@ -317,6 +322,7 @@ BROKER_KEYS = _synonym_keys() | _table(
         "Unix socket; empty: none; default: in the run directory",
     ),
     Key("workers.max", INT, 64, 1, 4096, "most leader worker processes"),
+    *(Key(*row) for row in GROUP_KEYS),
 )
 
 # Where we differ from Kafka on purpose.
@@ -325,6 +331,8 @@ OWN_DEFAULTS = {
     "controller.listener.names": "required by Kafka, needless here",
     "log.dir": "Kafka's is under /tmp, which a restart of the machine empties",
     "node.id": "required by Kafka; one node needs no choice",
+    "group.initial.rebalance.delay.ms": "on one node a first member need not wait 3 s for others",
+    "offsets.topic.num.partitions": "Kafka's 50 spread load over brokers; one host has one",
 }
 OWN_KEYS = frozenset(
     [
@@ -468,8 +476,10 @@ def _check_bounds(key: Key, value: float) -> None:
 
 def _check_choices(key: Key, value: Value) -> None:
     for item in value if isinstance(value, tuple) else (value,):
-        if item not in key.choices:
-            raise _invalid(key.name, item, f"String must be one of: {', '.join(key.choices)}")
+        caseless = key.name == "group.consumer.migration.policy"
+        if (str(item).upper() if caseless else item) not in key.choices:
+            note = " (case insensitive)" if caseless else ""
+            raise _invalid(key.name, item, f"String must be one of{note}: {', '.join(key.choices)}")
 
 
 def _invalid(name: str, value: object, why: str) -> ConfigError:

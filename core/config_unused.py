@@ -33,13 +33,11 @@ controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms
 controller.quorum.retry.backoff.ms controller.quota.window.num controller.quota.window.size.seconds
 controller.socket.timeout.ms delete.records.purgatory.purge.interval.requests
 fetch.purgatory.purge.interval.requests group.consumer.assignment.interval.ms
-group.consumer.heartbeat.interval.ms group.consumer.max.assignment.interval.ms
-group.consumer.max.heartbeat.interval.ms group.consumer.max.session.timeout.ms group.consumer.max.size
-group.consumer.min.assignment.interval.ms group.consumer.min.heartbeat.interval.ms
-group.consumer.min.session.timeout.ms group.consumer.regex.refresh.interval.ms
-group.consumer.session.timeout.ms group.coordinator.append.linger.ms group.coordinator.background.threads
-group.coordinator.cached.buffer.max.bytes group.coordinator.threads group.initial.rebalance.delay.ms
-group.max.session.timeout.ms group.max.size group.min.session.timeout.ms
+group.consumer.max.assignment.interval.ms
+group.consumer.min.assignment.interval.ms
+group.consumer.regex.refresh.interval.ms
+group.coordinator.append.linger.ms group.coordinator.background.threads
+group.coordinator.cached.buffer.max.bytes group.coordinator.threads
 group.share.assignment.interval.ms group.share.delivery.count.limit group.share.heartbeat.interval.ms
 group.share.initialize.retry.interval.ms group.share.max.assignment.interval.ms
 group.share.max.delivery.count.limit group.share.max.heartbeat.interval.ms
@@ -60,9 +58,9 @@ internal.metadata.max.batch.size.in.bytes kafka.metrics.polling.interval.secs lo
 log.cleaner.threads max.connection.creation.rate
 metadata.log.segment.bytes metadata.max.idle.interval.ms metrics.num.samples num.io.threads
 num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
-num.replica.fetchers offset.metadata.max.bytes offsets.commit.timeout.ms offsets.load.buffer.size
-offsets.retention.minutes offsets.topic.compression.codec offsets.topic.num.partitions
-offsets.topic.segment.bytes producer.id.expiration.check.interval.ms
+num.replica.fetchers offsets.commit.timeout.ms offsets.load.buffer.size
+offsets.topic.compression.codec
+producer.id.expiration.check.interval.ms
 producer.purgatory.purge.interval.requests quota.window.num quota.window.size.seconds
 remote.fetch.max.wait.ms remote.log.manager.copier.thread.pool.size
 remote.log.manager.copy.quota.window.num remote.log.manager.copy.quota.window.size.seconds
@@ -99,7 +97,7 @@ leader.imbalance.check.interval.seconds log.cleaner.backoff.ms log.cleaner.dedup
 log.dir.failure.timeout.ms log.initial.task.delay.ms log.retention.check.interval.ms
 metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.ms metadata.max.retention.bytes metadata.max.retention.ms metrics.sample.window.ms
-offsets.retention.check.interval.ms remote.list.offsets.request.timeout.ms
+remote.list.offsets.request.timeout.ms
 remote.log.index.file.cache.total.size.bytes remote.log.index.file.cache.ttl.ms
 remote.log.manager.copy.max.bytes.per.second remote.log.manager.fetch.max.bytes.per.second
 remote.log.manager.task.interval.ms remote.log.manager.task.retry.backoff.max.ms
@@ -123,7 +121,7 @@ ssl.allow.san.changes transaction.partition.verification.enable transaction.two.
 unstable.api.versions.enable unstable.feature.versions.enable
 """
 _STRING = """
-authorizer.class.name group.consumer.migration.policy group.share.persister.class.name
+authorizer.class.name group.share.persister.class.name
 inter.broker.listener.name max.connections.per.ip.overrides metadata.log.dir metrics.recording.level
 remote.log.metadata.manager.class.name remote.log.metadata.manager.class.path
 remote.log.metadata.manager.impl.prefix remote.log.metadata.manager.listener.name
@@ -143,7 +141,7 @@ super.users
 """
 _LIST = """
 config.providers controller.quorum.bootstrap.servers controller.quorum.voters cordoned.log.dirs
-early.start.listeners group.consumer.assignors group.coordinator.rebalance.protocols
+early.start.listeners group.coordinator.rebalance.protocols
 group.share.assignors kafka.metrics.reporters metric.reporters process.roles sasl.enabled.mechanisms
 sasl.kerberos.principal.to.local.rules sasl.oauthbearer.expected.audience ssl.cipher.suites
 ssl.enabled.protocols

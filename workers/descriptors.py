@@ -5,11 +5,14 @@
        1   token      names the request to its gateway    token (of ROW_ADVANCED: the row)
        2   row                                            error code
        3   row generation                                 base offset (LOOK_UP: the offset found, -1 none)
+                                                          ASK: length of the answer
        4   PRODUCE: large file serial, 0 for the arena    log append time in ms, -1 (LOOK_UP: the timestamp)
            LOOK_UP: timestamp in ms, -3 the largest
        5   position in that mapping                       log start offset
-       6   length of the batch                            leader epoch
-       7   leader epoch the gateway knows                 0
+       6   length of the batch, of the question           leader epoch
+           ASK_AGAIN: token of the question
+       7   ASK: what is asked << 32 | bytes that the      0
+           answer may take from that position on
 
 The worker copies the batch out of the gateway's memory before it completes the entry, never after: the
 completion is what frees that memory (R).
@@ -21,11 +24,18 @@ from typing import Final
 PRODUCE: Final = 1
 LOOK_UP: Final = 2
 ROW_ADVANCED: Final = 3
+ASK: Final = 4
+ASK_AGAIN: Final = 5
+
+GROUP_REQUEST: Final = 1  # what is asked: of a coordinator, later
 
 MAX_TIMESTAMP: Final = -3  # as in ListOffsets
 
 REQUESTS_MAX: Final = 1024  # entries a gateway may have under way at one worker
+ASKS_MAX: Final = 1024  # questions besides, which may wait for minutes
 COMPLETIONS_MAX: Final = 4096  # entries of the ring back: all completions and as many notices always fit
+
+Entry = tuple[int, int, int, int, int, int, int, int]
 
 pack = Struct("<8q").pack
 

@@ -6,8 +6,8 @@ the entries, so that whoever hears of an append can read it. All that a ring hol
 
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from tailrace.core.config import log_config
 from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
     NONE,
@@ -16,88 +16,44 @@ from tailrace.core.errors import (
 )
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.flush import SyncFailedError
-from tailrace.core.log.log import Log
+from tailrace.core.metadata.topics import OFFSETS_TOPIC
 from tailrace.shm.arena import Arena, LargeFile
 from tailrace.shm.links import DESCRIPTOR
 from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorConsumer, DescriptorProducer
 from tailrace.shm.state_table import (
-    ACTIVE_SEGMENT_BASE_OFFSET,
     HIGH_WATERMARK,
-    HIGH_WATERMARK_POSITION,
-    HW_SEGMENT_BASE_OFFSET,
-    LAST_STABLE_OFFSET,
-    LEADER_EPOCH,
-    LOG_END_OFFSET,
-    LOG_START_OFFSET,
-    OWNER,
-    PARTITION,
     RECOVERY_POINT,
     ROLE,
-    ROLE_LEADER,
     ROLE_NONE,
     ROLE_OFFLINE,
-    ROW_GENERATION,
-    SEGMENT_GENERATION,
     SYNC_FAILED,
-    TOPIC_ID_HI,
-    TOPIC_ID_LO,
-    RowWriter,
-    topic_id_words,
 )
 from tailrace.shm.words import fence
 from tailrace.workers import control
+from tailrace.workers.completions import Completions
 from tailrace.workers.descriptors import (
+    ASK,
+    ASK_AGAIN,
     COMPLETIONS_MAX,
     LOOK_UP,
     MAX_TIMESTAMP,
     PRODUCE,
-    ROW_ADVANCED,
+    Entry,
     arena_name,
     pack,
 )
 from tailrace.workers.flusher import Flusher
-from tailrace.workers.process import CONTROLLER_SLOT, HOUSEKEEPER_SLOT, ProcessContext
+from tailrace.workers.leader_asks import Asks
+from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
+from tailrace.workers.replica import Opener, Replica
 from tailrace.workers.starting_points import StartingPoints
+
+if TYPE_CHECKING:
+    from tailrace.workers.coordinator_host import CoordinatorHost
 
 TICK_S = 1.0
 RUN_BYTES = 16 * 1024  # appended, after which its clients are told while the run goes on
-Entry = tuple[int, int, int, int, int, int, int, int]
-
-
-class Replica:
-    """One partition that this worker leads."""
-
-    __slots__ = ("generations_before", "log", "order", "path", "row")
-
-    def __init__(
-        self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str, generations_before: int
-    ) -> None:
-        self.generations_before = generations_before  # segment generations its predecessor published
-        self.order = order
-        self.log = log
-        self.row = row
-        self.path = path
-
-    def publish(self) -> None:
-        """Show the log's state. The only replica of its partition: what it holds is committed."""
-        log, values = self.log, self.row.values
-        end = log.log_end_offset
-        values[LEADER_EPOCH] = self.order.leader_epoch
-        values[LOG_START_OFFSET] = log.log_start_offset
-        values[LOG_END_OFFSET] = end
-        values[HIGH_WATERMARK] = end
-        values[LAST_STABLE_OFFSET] = end
-        values[HIGH_WATERMARK_POSITION] = log.active_position
-        values[HW_SEGMENT_BASE_OFFSET] = log.active_base_offset
-        values[ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
-        values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
-        self.row.publish()
-
-    def publish_recovery_point(self, recovery_point: int) -> None:
-        """What is on the disk by now: the housekeeper writes it down, who opens the log next trusts it."""
-        self.row.values[RECOVERY_POINT] = recovery_point
-        self.row.publish()
 
 
 class Leader:
@@ -108,10 +64,13 @@ class Leader:
         self._replicas: dict[int, Replica] = {}
         self._arenas: dict[tuple[int, int], Arena] = {}
         self._touched: set[Replica] = set()
-        self._notices: dict[int, list[int]] = {}  # gateway slot -> rows it is to be told of
         self._last_tick_ms = 0
         self._flusher: Flusher[Replica] = Flusher()
         self._starting_points = StartingPoints(context.data_dir)
+        self._opener = Opener(context, self._starting_points)
+        self._completions = Completions(context)
+        self._asks = Asks(context, self._completions)
+        self._coordinators: dict[int, CoordinatorHost] = {}  # by row
 
     # -- the loop
 
@@ -130,14 +89,23 @@ class Leader:
             for slot, incarnation in links.drop_dead():
                 self._forget(slot, incarnation)
             context.outbox.flush()
-            if self._notices:
-                self._send_notices()
+            for coordinator in list(self._coordinators.values()):
+                coordinator.turn()
+            if self._touched:
+                self._publish_touched()
+            if self._completions.is_waiting:
+                self._completions.send_waiting()
             now_ms = time.monotonic_ns() // 1_000_000
             if now_ms - self._last_tick_ms >= TICK_S * 1000:
                 self._last_tick_ms = now_ms
                 self._tick()
             if not found:
-                context.wait(0.005 if self._notices else TICK_S, lingers=True)
+                context.wait(self._timeout_s(), lingers=True)
+
+    def _timeout_s(self) -> float:
+        if self._completions.is_waiting:
+            return 0.005
+        return min([TICK_S, *(coordinator.timeout_s() for coordinator in self._coordinators.values())])
 
     def close(self) -> None:
         """Close every log cleanly; the rows stay, led by nobody."""
@@ -176,7 +144,8 @@ class Leader:
         arena = self._arenas.pop((slot, incarnation), None)
         if arena is not None:
             arena.close()
-        self._notices.pop(slot, None)
+        self._completions.forget(slot)
+        self._asks.forget(slot, incarnation)
 
     # -- entries of gateways
 
@@ -200,28 +169,26 @@ class Leader:
         size = 0
         for entry in entries:
             answer = self._on_entry(entry, arena, slot, incarnation, now_ms)
-            answers.append(answer)
+            if answer is not None:
+                answers.append(answer)
             size += entry[6]
             if size >= RUN_BYTES:
                 self._complete(answers, slot, back)
                 answers, size = [], 0
         context.slots.add_progress(context.slot)
-        if answers:
+        if answers or self._touched:
             self._complete(answers, slot, back)
 
     def _complete(self, answers: list[bytes], slot: int, back: DescriptorProducer) -> None:
         """Publish what was appended, then tell the gateway so (R): whoever hears of an append can read it."""
         if self._touched:
             self._publish_touched()
-        for answer in answers:
-            pushed = back.try_push(answer)
-            assert pushed, "a gateway has fewer entries under way than the ring back has room for"
-        self._push_notices(slot, back)
-        back.publish()
-        self._context.bells.ring(slot)
+        self._completions.send(slot, back, answers)
 
-    def _on_entry(self, entry: Entry, arena: Arena, slot: int, incarnation: int, now_ms: int) -> bytes:
+    def _on_entry(self, entry: Entry, arena: Arena, slot: int, incarnation: int, now_ms: int) -> bytes | None:
         kind, token, row, generation, source, position, length, _ = entry
+        if kind == ASK_AGAIN:
+            return self._asks.again(entry, arena, slot, incarnation)
         replica = self._replicas.get(row)
         if replica is None or replica.order.row_generation != generation:
             return pack(kind, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0)
@@ -229,6 +196,8 @@ class Leader:
         try:
             if kind == LOOK_UP:
                 return self._look_up(replica, token, source)
+            if kind == ASK:
+                return self._asks.take(entry, replica, arena, slot, incarnation)
             assert kind == PRODUCE
             if source:
                 return self._append_large(
@@ -285,7 +254,7 @@ class Leader:
         for replica in self._touched:
             row = replica.row.row
             for waiter in waiters.satisfied(row, replica.row.values[HIGH_WATERMARK]):
-                self._notices.setdefault(self._gateway_slot(waiter), []).append(row)
+                self._completions.notice(self._gateway_slot(waiter), row)
         self._touched.clear()
 
     @staticmethod
@@ -293,24 +262,6 @@ class Leader:
         """The gateway of broker `waiter`."""
         assert waiter == 0, "one broker"
         return 2
-
-    def _push_notices(self, slot: int, back: DescriptorProducer) -> None:
-        rows = self._notices.pop(slot, None)
-        while rows:
-            if not back.try_push(pack(ROW_ADVANCED, rows[-1], 0, 0, 0, 0, 0, 0)):
-                self._notices[slot] = rows  # the next turn tries again
-                return
-            rows.pop()
-
-    def _send_notices(self) -> None:
-        for slot in list(self._notices):
-            back = self._context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
-            if back is None:
-                del self._notices[slot]
-                continue
-            self._push_notices(slot, back)
-            back.publish()
-            self._context.bells.ring(slot)
 
     # -- orders of the controller
 
@@ -339,7 +290,7 @@ class Leader:
             slots.set_current_row(slot, order.row)
             slots.set_long_operation(slot, 1)
             try:
-                replica = self._open(order)
+                replica = self._opener.open(order)
             except (OSError, KafkaError) as error:
                 self._say(
                     control.ReplicaFailed(
@@ -353,6 +304,8 @@ class Leader:
             finally:
                 slots.set_long_operation(slot, 0)
             self._replicas[order.row] = replica
+            if order.topic == OFFSETS_TOPIC:
+                self._coordinate(replica)
         self._say(
             control.ReplicaStarted(
                 row=order.row,
@@ -361,59 +314,27 @@ class Leader:
             )
         )
 
-    def _open(self, order: control.BecomeLeader) -> Replica:
-        context = self._context
-        path = f"{order.log_dir}/{order.topic}-{order.partition}"
-        row = RowWriter(context.state_table, order.row)
-        values = row.values
-        topic_id = topic_id_words(order.topic_id)
-        was_here = (
-            topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
-        )
-        directory = RealDirectory(path)
-        start = self._starting_points.find(
-            directory, order.topic, order.partition, order.topic_id, values if was_here else None
-        )
-        log = Log.open(
-            directory,
-            f"{order.topic}-{order.partition}",
-            log_config(order.configs, context.config),
-            now_ms=time.time_ns() // 1_000_000,
-            recovery_point=start.recovery_point,
-            high_watermark=start.high_watermark,  # of its dead predecessor (R), or of the last run
-            log_start_offset=start.log_start_offset,
-            has_readers=start.has_readers,
-            topic_id=order.topic_id,
-        )
-        log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
-        if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
-            self._take_back(order, row, log.recovery_point)
-        log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
-        # recovery may have made new inodes: no generation is published twice, so that readers open them anew
-        replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
-        values[TOPIC_ID_HI], values[TOPIC_ID_LO] = topic_id
-        values[PARTITION] = order.partition
-        values[ROW_GENERATION] = order.row_generation
-        values[ROLE] = ROLE_LEADER
-        values[OWNER] = context.slot << 32 | context.incarnation
-        values[RECOVERY_POINT] = log.recovery_point
-        replica.publish()
-        return replica
+    def _coordinate(self, replica: Replica) -> None:
+        """Host the groups whose offsets this partition holds."""
+        from tailrace.workers.coordinator_host import CoordinatorHost
 
-    def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
-        row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
-        row.publish()
-        self._starting_points.take_back(order.topic, order.partition, recovery_point)
+        row = replica.row.row
+        host = CoordinatorHost(self._context, replica, self._asks, self._touched.add, self._fail)
+        self._coordinators[row] = host
+        self._asks.later[row] = host.take
 
-    def _prefault(self, path: str, name: str, position: int, length: int) -> None:
-        message = control.Prefault(path=f"{path}/{name}", position=position, length=length)
-        self._context.outbox.send(HOUSEKEEPER_SLOT, message)
+    def _end_coordinator(self, row: int) -> None:
+        coordinator = self._coordinators.pop(row, None)
+        if coordinator is not None:
+            del self._asks.later[row]
+            coordinator.close()
 
     def _stop_replica(self, order: control.StopReplica) -> None:
         self._take_flushed(wait=not order.delete)  # as in `close`
         replica = self._replicas.get(order.row)
         if replica is not None and replica.order.row_generation == order.row_generation:
             del self._replicas[order.row]
+            self._end_coordinator(order.row)
             self._touched.discard(replica)
             replica.row.values[ROLE] = ROLE_NONE
             replica.row.publish()
@@ -437,6 +358,7 @@ class Leader:
     def _fail(self, replica: Replica, error: Exception) -> None:
         """Its disk failed: this replica goes offline, its neighbours go on."""
         self._replicas.pop(replica.row.row, None)
+        self._end_coordinator(replica.row.row)
         self._touched.discard(replica)
         replica.row.values[ROLE] = ROLE_OFFLINE
         if isinstance(error, SyncFailedError) or isinstance(error.__cause__, SyncFailedError):

@@ -26,6 +26,7 @@ from tailrace.core.metadata.records import (
 from tailrace.core.metadata.requests import NO_TOPIC_ID, NewTopic, TopicResult, TopicToDelete
 
 METADATA_TOPIC = "__cluster_metadata"
+OFFSETS_TOPIC = "__consumer_offsets"
 NAME_LENGTH_MAX = 249
 _LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 

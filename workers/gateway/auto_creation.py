@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.core.errors import NONE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.core.metadata.requests import NewTopic
+from tailrace.core.metadata.topics import OFFSETS_TOPIC
 from tailrace.workers.control import CreateTopics, TopicResults
 from tailrace.workers.gateway.leaders import LEADERS_TIMEOUT_MS, await_leaders
 
@@ -47,7 +48,7 @@ class AutoCreation:
             self._gateway.controller.ask(
                 lambda request_id: CreateTopics(
                     request_id=request_id,
-                    topics=[NewTopic(name=name) for name in new],
+                    topics=[_new_topic(self._gateway, name) for name in new],
                     validate_only=False,
                     timeout_ms=CREATION_TIMEOUT_MS,
                     automatic=True,
@@ -76,3 +77,20 @@ class AutoCreation:
     def _end(self, name: str, code: int) -> None:
         for end_one in self._making.pop(name, ()):
             end_one(name, code)
+
+
+def _new_topic(gateway: Gateway, name: str) -> NewTopic:
+    """With the broker's defaults, or as Kafka makes a topic of its own."""
+    if name != OFFSETS_TOPIC:
+        return NewTopic(name=name)
+    config = gateway.config
+    return NewTopic(
+        name=name,
+        num_partitions=config.integer("offsets.topic.num.partitions"),
+        replication_factor=1,
+        configs=[
+            ("compression.type", "producer"),
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", str(config.integer("offsets.topic.segment.bytes"))),
+        ],
+    )

@@ -18,9 +18,11 @@ from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
 from tailrace.workers.descriptors import ROW_ADVANCED
+from tailrace.workers.gateway.asks import Asks
 from tailrace.workers.gateway.buffers import Buffers
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
+from tailrace.workers.gateway.coordinators import Coordinators
 from tailrace.workers.gateway.listener import (
     Listeners,
     listen_tcp,
@@ -54,6 +56,8 @@ class Gateway:
         self.timers = Timers()
         self.partitions = Partitions(context.slots, context.state_table, context.data_dir)
         self.outstanding = Outstanding(context.links, context.slots)
+        self.asks = Asks(self)
+        self.coordinators = Coordinators(self)
         self.follower = MetadataFollower(context.data_dir, context.state_table)
         self.image = self.follower.image
         self.controller = ControllerRequests(self)

@@ -8,21 +8,22 @@ from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorProducer
 from tailrace.shm.slots import SlotTable
 from tailrace.workers.control import Assigned
-from tailrace.workers.descriptors import REQUESTS_MAX, pack
+from tailrace.workers.descriptors import ASK, ASKS_MAX, LOOK_UP, PRODUCE, REQUESTS_MAX, Entry, pack
 
-Completion = tuple[int, int, int, int, int, int, int, int]
+Completion = Entry
 OnCompletion = Callable[[Completion], None]
 
 
 class _Worker:
     """One incarnation of a worker: the ring to it and what it has not answered, by token."""
 
-    __slots__ = ("incarnation", "pushed", "ring", "shown", "slot", "waiting")
+    __slots__ = ("asks", "incarnation", "pushed", "ring", "shown", "slot", "waiting")
 
     def __init__(self, slot: int, incarnation: int, ring: DescriptorProducer) -> None:
         self.slot = slot
         self.incarnation = incarnation
         self.ring = ring
+        self.asks = 0  # of those waited for, questions: they may wait for minutes
         self.pushed = self.shown = False
         self.waiting: dict[int, OnCompletion] = {}
 
@@ -46,6 +47,7 @@ class Outstanding:
         position: int,
         length: int,
         on_completion: OnCompletion,
+        extra: int = 0,
     ) -> bool:
         """Push one entry to the worker of `assigned`; `publish` shows it. False: it is dead, or its ring is
         full.
@@ -56,12 +58,15 @@ class Outstanding:
             if worker is None:
                 return False
         waiting = worker.waiting
-        if len(waiting) >= REQUESTS_MAX:
+        is_question = kind != PRODUCE and kind != LOOK_UP
+        if worker.asks >= ASKS_MAX if is_question else len(waiting) - worker.asks >= REQUESTS_MAX:
             return False
         token = self._next + 1
-        row, generation, epoch = assigned.row, assigned.row_generation, assigned.leader_epoch
-        if not worker.ring.try_push(pack(kind, token, row, generation, source, position, length, epoch)):
+        row, generation = assigned.row, assigned.row_generation
+        if not worker.ring.try_push(pack(kind, token, row, generation, source, position, length, extra)):
             return False
+        if is_question:
+            worker.asks += 1
         self._next = token
         waiting[token] = on_completion
         if not worker.pushed:
@@ -116,6 +121,8 @@ class Outstanding:
         if worker is not None and worker.incarnation == incarnation:
             on_completion = worker.waiting.pop(entry[1], None)
             if on_completion is not None:
+                if entry[0] == ASK:
+                    worker.asks -= 1
                 on_completion(entry)
 
     def fail_dead(self, slot: int, incarnation: int) -> None:

@@ -1,6 +1,7 @@
 """Gateway and worker together: what is held is given back, what waits goes on, requests keep their order."""
 
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -387,6 +388,7 @@ def test_a_large_request_is_served_and_its_file_removed(tmp_path: Path) -> None:
 
 
 def test_a_replica_whose_disk_failed_gives_its_files_back(run: InProcess) -> None:
+    gc.collect()  # what earlier tests left open
     before = len(os.listdir("/proc/self/fd"))
     run.lead()
     assert len(os.listdir("/proc/self/fd")) > before

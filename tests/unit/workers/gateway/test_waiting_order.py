@@ -12,6 +12,7 @@ from tailrace.shm.slots import WORKER
 from tailrace.shm.state_table import HIGH_WATERMARK
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers import leader as leader_module
+from tailrace.workers.completions import Completions
 from tailrace.workers.gateway import long_polls
 from tailrace.workers.gateway.outstanding import Completion
 from tests.unit.workers.gateway.in_process import (
@@ -77,13 +78,13 @@ def test_a_waiting_fetch_names_its_offset_then_fences_then_looks_once_more(
             other.sendall(produce_frame())
             run.answers(other, 1)
 
-    def push_nothing(_slot: int, _back: object) -> None:
+    def push_nothing(_self: Completions, _slot: int, _back: object) -> None:
         """The leader looked before the word was there."""
 
     client, connection = run.dial()
     other, _ = run.dial()
     monkeypatch.setattr(long_polls, "fence", fence_and_append)
-    monkeypatch.setattr(run.leader, "_push_notices", push_nothing)
+    monkeypatch.setattr(Completions, "_push_notices", push_nothing)
     client.sendall(fetch_frame(0, wait_ms=FOREVER_MS))
     while not fences:
         run.turn()

@@ -1,0 +1,66 @@
+"""Questions to the worker that leads a partition (workers/leader_asks.py): sent in a block of the gateway's
+arena, answered in the same one, or in a larger one if the answer does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
+from tailrace.workers.descriptors import ASK, ASK_AGAIN, Entry
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.buffers import Block
+    from tailrace.workers.gateway.gateway import Gateway
+    from tailrace.workers.gateway.partitions import Partition
+
+ANSWER_BYTES = 4096  # room for an answer, at least
+
+OnAnswer = Callable[[int, bytes], None]
+"""Error code and answer; NOT_LEADER_OR_FOLLOWER: nobody can be asked now, or who was asked has died."""
+
+
+class Asks:
+    """All questions of a gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def ask(self, partition: Partition, what: int, question: bytes, on_answer: OnAnswer) -> None:
+        """Ask the leader; `on_answer` is called once, perhaps before this returns."""
+        size = max(len(question), ANSWER_BYTES)
+        block = None if partition.error else self._gateway.buffers.allocate(size)
+        if block is None:
+            on_answer(NOT_LEADER_OR_FOLLOWER, b"")
+            return
+        block.view[block.start : block.start + len(question)] = question
+        self._send(partition, ASK, what, len(question), block, on_answer)
+
+    def _send(
+        self, partition: Partition, kind: int, what: int, length: int, block: Block, on_answer: OnAnswer
+    ) -> None:
+        gateway, assigned = self._gateway, partition.assigned
+        capacity = block.limit - block.start
+
+        def on_completion(entry: Entry) -> None:
+            _, token, error, size, *_ = entry
+            if not error and size > capacity:
+                gateway.buffers.unpin(block)
+                larger = gateway.buffers.allocate(size)
+                if larger is not None:
+                    self._send(partition, ASK_AGAIN, what, token, larger, on_answer)
+                    return
+                error = NOT_LEADER_OR_FOLLOWER  # no memory for the answer: the client asks again
+                on_answer(error, b"")
+                return
+            answer = bytes(block.view[block.start : block.start + max(0, size)])
+            gateway.buffers.unpin(block)
+            on_answer(error, answer)
+
+        extra = what << 32 | capacity
+        if assigned is None or not gateway.outstanding.send(
+            assigned, kind, block.serial, block.start, length, on_completion, extra
+        ):
+            gateway.buffers.unpin(block)
+            on_answer(NOT_LEADER_OR_FOLLOWER, b"")

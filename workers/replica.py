@@ -1,0 +1,123 @@
+"""One partition that a worker leads: its log, the row that shows it, and how both are opened."""
+
+import time
+
+from tailrace.core.config import log_config
+from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.log import Log
+from tailrace.shm.state_table import (
+    ACTIVE_SEGMENT_BASE_OFFSET,
+    HIGH_WATERMARK,
+    HIGH_WATERMARK_POSITION,
+    HW_SEGMENT_BASE_OFFSET,
+    LAST_STABLE_OFFSET,
+    LEADER_EPOCH,
+    LOG_END_OFFSET,
+    LOG_START_OFFSET,
+    OWNER,
+    PARTITION,
+    RECOVERY_POINT,
+    ROLE,
+    ROLE_LEADER,
+    ROW_GENERATION,
+    SEGMENT_GENERATION,
+    TOPIC_ID_HI,
+    TOPIC_ID_LO,
+    RowWriter,
+    topic_id_words,
+)
+from tailrace.workers import control
+from tailrace.workers.process import HOUSEKEEPER_SLOT, ProcessContext
+from tailrace.workers.starting_points import StartingPoints
+
+
+class Replica:
+    """One partition that this worker leads."""
+
+    __slots__ = ("generations_before", "log", "order", "path", "row")
+
+    def __init__(
+        self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str, generations_before: int
+    ) -> None:
+        self.generations_before = generations_before  # segment generations its predecessor published
+        self.order = order
+        self.log = log
+        self.row = row
+        self.path = path
+
+    def publish(self) -> None:
+        """Show the log's state. The only replica of its partition: what it holds is committed."""
+        log, values = self.log, self.row.values
+        end = log.log_end_offset
+        values[LEADER_EPOCH] = self.order.leader_epoch
+        values[LOG_START_OFFSET] = log.log_start_offset
+        values[LOG_END_OFFSET] = end
+        values[HIGH_WATERMARK] = end
+        values[LAST_STABLE_OFFSET] = end
+        values[HIGH_WATERMARK_POSITION] = log.active_position
+        values[HW_SEGMENT_BASE_OFFSET] = log.active_base_offset
+        values[ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
+        values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
+        self.row.publish()
+
+    def publish_recovery_point(self, recovery_point: int) -> None:
+        """What is on the disk by now: the housekeeper writes it down, who opens the log next trusts it."""
+        self.row.values[RECOVERY_POINT] = recovery_point
+        self.row.publish()
+
+
+class Opener:
+    """Opens the replicas of one worker."""
+
+    def __init__(self, context: ProcessContext, starting_points: StartingPoints) -> None:
+        self._context = context
+        self._starting_points = starting_points
+
+    def open(self, order: control.BecomeLeader) -> Replica:
+        """Open the log, recovered if need be, and publish its row. OSError, KafkaError: it cannot be."""
+        context = self._context
+        path = f"{order.log_dir}/{order.topic}-{order.partition}"
+        row = RowWriter(context.state_table, order.row)
+        values = row.values
+        topic_id = topic_id_words(order.topic_id)
+        was_here = (
+            topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
+        )
+        directory = RealDirectory(path)
+        start = self._starting_points.find(
+            directory, order.topic, order.partition, order.topic_id, values if was_here else None
+        )
+        log = Log.open(
+            directory,
+            f"{order.topic}-{order.partition}",
+            log_config(order.configs, context.config),
+            now_ms=time.time_ns() // 1_000_000,
+            recovery_point=start.recovery_point,
+            high_watermark=start.high_watermark,  # of its dead predecessor (R), or of the last run
+            log_start_offset=start.log_start_offset,
+            has_readers=start.has_readers,
+            topic_id=order.topic_id,
+        )
+        log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
+        if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
+            self._take_back(order, row, log.recovery_point)
+        log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
+        # recovery may have made new inodes: no generation is published twice, so that readers open them anew
+        replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
+        values[TOPIC_ID_HI], values[TOPIC_ID_LO] = topic_id
+        values[PARTITION] = order.partition
+        values[ROW_GENERATION] = order.row_generation
+        values[ROLE] = ROLE_LEADER
+        values[OWNER] = context.slot << 32 | context.incarnation
+        values[RECOVERY_POINT] = log.recovery_point
+        replica.publish()
+        return replica
+
+    def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
+        row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
+        row.publish()
+        self._starting_points.take_back(order.topic, order.partition, recovery_point)
+
+    def _prefault(self, path: str, name: str, position: int, length: int) -> None:
+        message = control.Prefault(path=f"{path}/{name}", position=position, length=length)
+        self._context.outbox.send(HOUSEKEEPER_SLOT, message)
