@@ -18,6 +18,7 @@ import msgspec
 
 from tailrace.core import errors
 from tailrace.core.metadata.placement import pick_worker
+from tailrace.core.metadata.topics import INTERNAL_TOPICS
 from tailrace.workers.control import (
     Assigned,
     BecomeLeader,
@@ -148,8 +149,7 @@ class Assignments:
     ) -> None:
         """Choose a worker and a row, the one it had before if free, for a replica that nobody serves."""
         row = self._take_row(former_row)
-        loads = {slot: len(rows) for slot, rows in self._by_slot.items()}
-        slot = pick_worker(loads, FIRST_WORKER_SLOT, self._workers_max, frozenset(self._retiring))
+        slot = self._pick_slot(topic)
         replica = Replica(
             topic=topic,
             topic_id=topic_id,
@@ -167,6 +167,15 @@ class Assignments:
             self._held_back[topic, partition] = replica  # its directory still belongs to the deleted topic
         if not offline_code:
             self._want(slot)
+
+    def _pick_slot(self, topic: str) -> int:
+        """A worker of its own while there is one to have; partitions of internal topics share one."""
+        if topic in INTERNAL_TOPICS:
+            for replica in self.by_row.values():
+                if replica.topic in INTERNAL_TOPICS and replica.slot not in self._retiring:
+                    return replica.slot
+        loads = {slot: len(rows) for slot, rows in self._by_slot.items()}
+        return pick_worker(loads, FIRST_WORKER_SLOT, self._workers_max, frozenset(self._retiring))
 
     def _take_row(self, former_row: int) -> int:
         if former_row and former_row not in self.by_row:

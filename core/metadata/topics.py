@@ -27,6 +27,7 @@ from tailrace.core.metadata.requests import NO_TOPIC_ID, NewTopic, TopicResult, 
 
 METADATA_TOPIC = "__cluster_metadata"
 OFFSETS_TOPIC = "__consumer_offsets"
+INTERNAL_TOPICS = frozenset((OFFSETS_TOPIC, "__transaction_state", "__share_group_state"))
 NAME_LENGTH_MAX = 249
 _LEGAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
@@ -83,12 +84,7 @@ def create_topics(
         try:
             _check_new_name(image, topic.name, asked[topic.name], taken)
             placed = _placement(image, topic, defaults)
-            if len(placed) > free:
-                raise KafkaError(
-                    errors.POLICY_VIOLATION,
-                    f"Excessively large number of partitions per request: {len(placed)} asked for, "
-                    f"this host has room for {free} more.",
-                )
+            check_room(len(placed), free)
             configs = _check_configs(topic.configs)
         except KafkaError as error:
             results.append(TopicResult(name=topic.name, error_code=error.code, error_message=error.message))
@@ -190,12 +186,7 @@ def _placement(image: MetadataImage, topic: NewTopic, defaults: TopicDefaults) -
             f"of {replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are "
             "registered or some brokers have all their log directories cordoned.",
         )
-    if partition_count > defaults.partitions_free:  # before a list of 2^31 entries is made
-        raise KafkaError(
-            errors.POLICY_VIOLATION,
-            f"Excessively large number of partitions per request: {partition_count} asked for, "
-            f"this host has room for {defaults.partitions_free} more.",
-        )
+    check_room(partition_count, defaults.partitions_free)  # before a list of 2^31 entries is made
     return place_replicas(broker_ids, partition_count, replication_factor, image.partition_count)
 
 
@@ -213,37 +204,49 @@ def _manual_placement(image: MetadataImage, topic: NewTopic) -> list[tuple[int, 
     placed: dict[int, tuple[int, ...]] = {}
     for partition, replicas in topic.assignments:
         if partition in placed:
-            raise _bad_assignment(f"Found multiple manual partition assignments for partition {partition}")
-        _check_replicas(image, replicas)
+            raise bad_assignment(f"Found multiple manual partition assignments for partition {partition}")
+        check_replicas(image, replicas)
         placed[partition] = tuple(replicas)
         first = next(iter(placed.values()))
         if len(replicas) != len(first):
-            raise _bad_assignment(
+            raise bad_assignment(
                 f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
                 f"this is not consistent with previous partitions, which have {len(first)} replica(s)."
             )
     if sorted(placed) != list(range(len(placed))):
-        raise _bad_assignment("partitions should be a consecutive 0-based integer sequence")
+        raise bad_assignment("partitions should be a consecutive 0-based integer sequence")
     return [placed[partition] for partition in range(len(placed))]
 
 
-def _check_replicas(image: MetadataImage, replicas: Sequence[int]) -> None:
+def check_room(partition_count: int, free: int) -> None:
+    """Raise POLICY_VIOLATION when so many partitions are too many for this host."""
+    if partition_count > free:
+        raise KafkaError(
+            errors.POLICY_VIOLATION,
+            f"Excessively large number of partitions per request: {partition_count} asked for, "
+            f"this host has room for {free} more.",
+        )
+
+
+def check_replicas(image: MetadataImage, replicas: Sequence[int]) -> None:
+    """Raise INVALID_REPLICA_ASSIGNMENT for brokers that cannot hold a partition together."""
     if not replicas:
-        raise _bad_assignment("The manual partition assignment includes an empty replica list.")
+        raise bad_assignment("The manual partition assignment includes an empty replica list.")
     for broker_id in replicas:
         if broker_id not in image.brokers:
-            raise _bad_assignment(
+            raise bad_assignment(
                 f"The manual partition assignment includes broker {broker_id}, but no such broker is "
                 "registered."
             )
     for broker_id, times in Counter(replicas).items():
         if times > 1:
-            raise _bad_assignment(
+            raise bad_assignment(
                 f"The manual partition assignment includes the broker {broker_id} more than once."
             )
 
 
-def _bad_assignment(message: str) -> KafkaError:
+def bad_assignment(message: str) -> KafkaError:
+    """What a placement by hand is refused with."""
     return KafkaError(errors.INVALID_REPLICA_ASSIGNMENT, message)
 
 

@@ -12,7 +12,7 @@ from tailrace.core.errors import (
     UNKNOWN_TOPIC_OR_PARTITION,
     KafkaError,
 )
-from tailrace.core.metadata.topics import check_topic_name
+from tailrace.core.metadata.topics import INTERNAL_TOPICS, check_topic_name
 
 if TYPE_CHECKING:
     from tailrace.core.metadata.image import PartitionImage
@@ -24,8 +24,6 @@ NO_LEADER = -1
 TOPIC_OPERATIONS = sum(1 << operation for operation in (3, 4, 5, 6, 7, 8, 10, 11))
 GROUP_OPERATIONS = sum(1 << operation for operation in (3, 6, 8, 10, 11))
 CLUSTER_OPERATIONS = sum(1 << operation for operation in (5, 7, 8, 9, 10, 11, 12))
-
-_INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
 
 
 class PartitionView(NamedTuple):
@@ -47,7 +45,7 @@ def view_partition(gateway: Gateway, topic_id: bytes, partition: PartitionImage)
 
 def is_internal(name: str) -> bool:
     """Whether Kafka keeps its own state in a topic of this name."""
-    return name in _INTERNAL_TOPICS
+    return name in INTERNAL_TOPICS
 
 
 def absence_code(name: str) -> int:

@@ -228,3 +228,13 @@ def test_workers_are_shared_past_their_limit() -> None:
     for partition in range(4):
         world.assignments.assign("t", A, partition, 0, {})
     assert [len(world.assignments.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
+
+
+def test_partitions_of_internal_topics_share_a_worker_that_others_avoid() -> None:
+    world = World(workers_max=3)
+    world.assignments.assign("t", A, 0, 0, {})
+    for partition in range(4):
+        world.assignments.assign("__consumer_offsets", B, partition, 0, {})
+    world.assignments.assign("t", A, 1, 0, {})
+    slots = [{replica.topic for replica in world.assignments.replicas_of(slot)} for slot in (4, 5, 6)]
+    assert slots == [{"t"}, {"__consumer_offsets"}, {"t"}]

@@ -1,0 +1,107 @@
+"""Questions to a worker: answered at once, later, at length, or not at all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tailrace.core.errors import INVALID_REQUEST, NONE, NOT_LEADER_OR_FOLLOWER, KafkaError
+from tailrace.workers import leader_asks
+from tailrace.workers.descriptors import ASKS_MAX
+from tailrace.workers.gateway.partitions import Partition
+from tailrace.workers.leader_asks import Ask
+from tailrace.workers.replica import Replica
+from tests.unit.workers.gateway.in_process import TOPIC, TOPIC_ID, WORKER_AT, InProcess, in_process
+
+WHAT = 99
+Answers = list[tuple[int, bytes]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[InProcess]:
+    with in_process(tmp_path / "data") as made:
+        made.lead()
+        yield made
+
+
+def partition_of(run: InProcess) -> Partition:
+    return run.gateway.partitions.get(TOPIC, TOPIC_ID, 0)
+
+
+def ask(run: InProcess, question: bytes) -> Answers:
+    answers: Answers = []
+    run.gateway.asks.ask(partition_of(run), WHAT, question, lambda *answer: answers.append(answer))
+    return answers
+
+
+def test_a_question_is_answered_in_its_block(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, lambda _replica, question: question[::-1])
+    answers = ask(run, b"abc")
+    run.turn()
+    assert answers == [(NONE, b"cba")]
+    assert run.blocks_taken() == 0
+
+
+def test_a_refusal_is_its_code(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_replica: Replica, _question: bytes) -> bytes:
+        raise KafkaError(INVALID_REQUEST, "no")
+
+    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, refuse)
+    answers = ask(run, b"abc")
+    run.turn()
+    assert answers == [(INVALID_REQUEST, b"")]
+    assert run.blocks_taken() == 0
+
+
+@pytest.mark.parametrize("size", [4096, 4097, 100_000, 3_000_000])
+def test_an_answer_of_any_size(run: InProcess, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, lambda _replica, _question: b"x" * size)
+    answers = ask(run, b"y" * size)
+    run.turn(2)
+    assert answers == [(NONE, b"x" * size)]
+    assert run.blocks_taken() == 0
+    assert not list(Path(run.shared.run_dir).glob("large-*"))
+
+
+def test_an_answer_may_come_later(run: InProcess) -> None:
+    taken: list[tuple[bytes, Ask]] = []
+    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks.later[1] = lambda question, ask: taken.append((question, ask))
+    answers = ask(run, b"abc")
+    run.turn(3)
+    assert answers == []
+    assert run.blocks_taken() == 1
+    asks.answer(taken[0][1], NONE, b"def")
+    run.leader._completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
+    run.turn()
+    assert answers == [(NONE, b"def")]
+    assert run.blocks_taken() == 0
+
+
+def test_questions_of_a_dead_worker_are_refused(run: InProcess) -> None:
+    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks.later[1] = lambda _question, _ask: None
+    answers = ask(run, b"abc")
+    run.turn()
+    run.slots.mark_dead(WORKER_AT, run.worker.incarnation)
+    run.gateway._turn_once(0.0)  # pyright: ignore[reportPrivateUsage]
+    assert answers == [(NOT_LEADER_OR_FOLLOWER, b"")]
+    assert run.blocks_taken() == 0
+
+
+def test_nobody_answers_what_nobody_knows(run: InProcess) -> None:
+    answers = ask(run, b"abc")
+    run.turn()
+    assert answers == [(NOT_LEADER_OR_FOLLOWER, b"")]
+
+
+def test_questions_that_wait_are_bounded_and_leave_room_for_appends(run: InProcess) -> None:
+    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks.later[1] = lambda _question, _ask: None
+    refused: Answers = []
+    for _ in range(ASKS_MAX + 1):
+        refused += ask(run, b"abc")
+        run.turn()
+    assert refused == [(NOT_LEADER_OR_FOLLOWER, b"")]
+    monkey = run.gateway.outstanding
+    assert monkey.count == ASKS_MAX
