@@ -1,5 +1,7 @@
-"""What consumers of classic groups tell their leader, and the leader them: bytes to the coordinator, unless it
-has to look inside, as for the topics that a group reads.
+"""What consumers of classic groups tell their leader, and the leader them.
+
+It is bytes to the coordinator, which looks inside only to learn what topics a group reads, and when classic
+members are part of a KIP-848 group.
 
 Each begins with its version. A version newer than ours is read as our newest, as Kafka does: newer ones only
 append fields.
@@ -79,7 +81,7 @@ def decode_assignment(data: bytes) -> ConsumerProtocolAssignment:
 def encode_consumer_protocol(
     message: ConsumerProtocolSubscription | ConsumerProtocolAssignment, version: int
 ) -> bytes:
-    """The bytes of a subscription or an assignment in the version asked for, or our newest if that is older."""
+    """The bytes of a subscription or an assignment, in our newest version if the one asked for is newer."""
     version = min(version, FACTS[type(message)].last)
     return _version.pack(version) + encode(message, version)
 

@@ -1,8 +1,8 @@
 """The records of __consumer_offsets: what survives a coordinator.
 
-A key is its type (int16) and a body, a value its version (int16) and a body; no value is a tombstone. Keys have
-one version: a new layout would be a new type. Values are written in the version that Kafka 4.3 writes, so that
-either reads what the other wrote, and read in every version that Kafka reads.
+A key is its type (int16) and a body, a value its version (int16) and a body; no value is a tombstone. Keys
+have one version: a new layout would be a new type. Values are written in the version that Kafka 4.3 writes,
+so that either reads what the other wrote, and read in every version that Kafka reads.
 """
 
 from struct import Struct as Layout
@@ -43,7 +43,7 @@ class OffsetCommitKey(Struct, gc=False):
 
 @message(versions=(0, 4), flexible=4)
 class OffsetCommitValue(Struct, gc=False):
-    """A committed offset. Version 1 alone has a time to expire, given by old clients; 4 has the topic's id."""
+    """A committed offset. Only version 1 has a time to expire, given by old clients; 4 has the topic's id."""
 
     offset: Int64 = 0
     leader_epoch: Annotated[Int32, since(3), IGNORABLE] = -1
@@ -102,7 +102,7 @@ class ConsumerGroupMetadataValue(Struct, gc=False):
 
 @message(versions=(0, 0), flexible=NEVER)
 class ConsumerGroupPartitionMetadataKey(Struct, gc=False):
-    """Type 4: a KIP-848 group's topics, as Kafka up to 4.0 wrote them; 4.1 and later write tombstones."""
+    """Type 4: a KIP-848 group's topics, written by Kafka before 4.1."""
 
     group_id: String = ""
 
@@ -156,8 +156,8 @@ class ClassicMemberMetadata(Struct, gc=False):
 class ConsumerGroupMemberMetadataValue(Struct, gc=False):
     """A member and what it subscribes to.
 
-    `classic_member_metadata` must be set: None is a member of the consumer protocol. Absent on the wire means a
-    classic one without protocols, in Kafka too, which therefore always writes the None.
+    `classic_member_metadata` must be set: None is a member of the consumer protocol. Absent on the wire means
+    a classic one without protocols, in Kafka too, which therefore always writes the None.
     """
 
     instance_id: NullableString = None
@@ -221,8 +221,8 @@ class ConsumerGroupCurrentMemberAssignmentKey(Struct, gc=False):
 class CurrentAssignmentTopicPartitions(Struct, gc=False):
     """Partitions of one topic that a member has.
 
-    `assignment_epochs` must be set: the epoch each partition was given at, or None if nothing but the member's
-    own epoch is known. Empty is what Kafka reads where they are absent.
+    `assignment_epochs` must be set: the epoch that each partition was given at, or None if it is not known.
+    Empty is what is read where they are absent, in Kafka too.
     """
 
     topic_id: Uuid = NO_ID

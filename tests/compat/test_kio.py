@@ -13,17 +13,28 @@ from tailrace.core.protocol.apis import APIS
 from tailrace.core.protocol.compile import decode, encode
 from tailrace.core.protocol.frames import parse_response_header, request_frame, response_frame
 from tailrace.core.protocol.schema import Field, fields_of
-from tests.support.messages import all_messages, random_message, version_id
+from tests.support.messages import (
+    consumer_messages,
+    random_message,
+    requests_and_responses,
+    snake_case,
+    version_id,
+    versions_of,
+)
 
 kio_serial = pytest.importorskip("kio.serial", reason="kio is not installed")
 
+MESSAGES = versions_of([*requests_and_responses(), *consumer_messages()])  # kio knows no records of topics
 MILLIS_MAX = 2**40  # kio makes dates and durations of these fields, which cannot be any number
 
 
 def kio_class(cls: type[Struct], version: int) -> Any:
     """kio's class for this version of the message."""
-    module = cls.__module__.rpartition(".")[2]
-    kind = "request" if cls.__name__.endswith("Request") else "response"
+    if cls in consumer_messages():
+        module, kind = snake_case(cls.__name__), "data"
+    else:
+        module = cls.__module__.rpartition(".")[2]
+        kind = "request" if cls.__name__.endswith("Request") else "response"
     return getattr(import_module(f"kio.schema.{module}.v{version}.{kind}"), cls.__name__)
 
 
@@ -49,7 +60,7 @@ def _is_time(field: Field) -> bool:
     return field.name.endswith(("_ms", "timestamp"))
 
 
-@pytest.mark.parametrize(("cls", "version"), all_messages(), ids=version_id)
+@pytest.mark.parametrize(("cls", "version"), MESSAGES, ids=version_id)
 def test_kio_reads_what_we_write_and_we_what_it_writes(cls: type[Struct], version: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,6 +1,6 @@
 """Our declarations against Kafka's own, field by field and version by version.
 
-The definitions are read from the kafka-clients jar of the Java peer; no file of Kafka's is kept here.
+The definitions are read from the jars of the Java peer; no file of Kafka's is kept here.
 """
 
 import json
@@ -13,12 +13,20 @@ from zipfile import ZipFile
 import pytest
 from msgspec import Struct
 
+from tailrace.core.groups.records import TYPES
 from tailrace.core.protocol.apis import APIS, PRODUCE
 from tailrace.core.protocol.schema import FACTS, NEWEST, Field, fields_of
-from tests.support.messages import declared_classes, version_id
+from tests.support.messages import (
+    consumer_messages,
+    group_records,
+    requests_and_responses,
+    snake_case,
+    version_id,
+)
 
 PEERS = Path(environ.get("TAILRACE_PEERS", Path(__file__).resolve().parents[2] / ".peers" / "jars"))
-JAR = "kafka-clients-4.3.1.jar"
+CLIENTS = "kafka-clients-4.3.1.jar"
+GROUP_COORDINATOR = "kafka-group-coordinator-4.3.1.jar"
 
 Json = dict[str, Any]
 
@@ -27,17 +35,17 @@ UNSTABLE_SINCE = {"InitProducerIdRequest": 6, "InitProducerIdResponse": 6}
 
 
 @pytest.fixture(scope="module")
-def jar() -> Path:
-    """The jar with the definitions."""
-    for path in (PEERS / JAR, PEERS / "jars" / JAR):
-        if path.exists():
-            return path
-    pytest.skip(f"no {JAR} in .peers/jars: fetch the Java peer, or set TAILRACE_PEERS to its folder")
+def jars() -> Path:
+    """The folder of the jars with the definitions."""
+    for folder in (PEERS, PEERS / "jars"):
+        if (folder / CLIENTS).exists():
+            return folder
+    pytest.skip(f"no {CLIENTS} in .peers/jars: fetch the Java peer, or set TAILRACE_PEERS to its folder")
 
 
-def definition(jar: Path, name: str) -> Json:
+def definition(jars: Path, name: str, jar: str = CLIENTS) -> Json:
     """Kafka's definition of a message; its comments are whole lines."""
-    with ZipFile(jar) as archive:
+    with ZipFile(jars / jar) as archive:
         text = archive.read(f"common/message/{name}.json").decode()
     found: Json = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
     return found
@@ -57,11 +65,6 @@ def within(text: str, version: int) -> bool:
     """Whether the range contains the version."""
     first, last = versions(text)
     return first <= version <= last
-
-
-def snake(name: str) -> str:
-    """TopicId -> topic_id."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def default_of(theirs: Json, fields: list[Json] | None) -> Any:
@@ -114,7 +117,7 @@ def compare_fields(
     """What differs between the fields of our class and Kafka's in one version."""
     ours = [field for field in fields_of(cls) if field.in_version(version)]
     present = [field for field in theirs if within(field["versions"], version)]
-    our_names, their_names = [field.name for field in ours], [snake(field["name"]) for field in present]
+    our_names, their_names = [field.name for field in ours], [snake_case(field["name"]) for field in present]
     if our_names != their_names:
         return [f"{path} v{version}: fields {our_names} here, {their_names} in Kafka"]
     return [
@@ -133,7 +136,7 @@ def compare_absence(
     the field may.
     """
     differences: list[str] = []
-    by_name = {snake(field["name"]): field for field in theirs if _carried(field, declared)}
+    by_name = {snake_case(field["name"]): field for field in theirs if _carried(field, declared)}
     for ours in (field for field in fields_of(cls) if field.name in by_name):
         name = f"{cls.__name__}.{ours.name}"
         their_field = by_name[ours.name]
@@ -177,20 +180,42 @@ def compare_message(cls: type[Struct], theirs: Json) -> list[str]:
     return differences
 
 
-@pytest.mark.parametrize("cls", declared_classes(), ids=version_id)
-def test_a_declaration_says_what_kafka_says(jar: Path, cls: type[Struct]) -> None:
-    theirs = definition(jar, cls.__name__)
+@pytest.mark.parametrize("cls", [*requests_and_responses(), *consumer_messages()], ids=version_id)
+def test_a_declaration_says_what_kafka_says(jars: Path, cls: type[Struct]) -> None:
+    theirs = definition(jars, cls.__name__)
     assert compare_message(cls, theirs) == []
     if theirs["type"] == "request":
         assert bool(theirs.get("latestVersionUnstable")) == (cls.__name__ in UNSTABLE_SINCE)
 
 
+@pytest.mark.parametrize("cls", group_records(), ids=version_id)
+def test_a_record_of_groups_is_declared_as_kafkas(jars: Path, cls: type[Struct]) -> None:
+    assert compare_message(cls, definition(jars, cls.__name__, GROUP_COORDINATOR)) == []
+
+
+def test_the_types_of_group_records_are_kafkas(jars: Path) -> None:
+    """All but those of share and streams groups. A type's key and value carry its number."""
+    with ZipFile(jars / GROUP_COORDINATOR) as archive:
+        names = [Path(name).stem for name in archive.namelist() if name.endswith(".json")]
+    theirs = {name: definition(jars, name, GROUP_COORDINATOR)["apiKey"] for name in names}
+    ours = {cls.__name__: number for number, pair in TYPES.items() for cls in pair}
+    ours |= {"LegacyOffsetCommitKey": 0, "LegacyOffsetCommitValue": 0}
+    assert ours == {
+        name: number for name, number in theirs.items() if not name.startswith(("ShareGroup", "StreamsGroup"))
+    }
+    assert TYPES[0] == TYPES[1]
+    for cls in TYPES[0]:
+        legacy = definition(jars, "Legacy" + cls.__name__, GROUP_COORDINATOR)
+        assert legacy["validVersions"] == "0"
+        assert compare_fields(cls.__name__, cls, legacy["fields"], {}, 0) == []
+
+
 @pytest.mark.parametrize("key", APIS)
-def test_the_table_advertises_what_the_messages_have(jar: Path, key: int) -> None:
+def test_the_table_advertises_what_the_messages_have(jars: Path, key: int) -> None:
     api = APIS[key]
     facts = FACTS[api.request]
-    theirs = definition(jar, api.name + "Request")
-    assert (theirs["apiKey"], definition(jar, api.name + "Response")["apiKey"]) == (key, key)
+    theirs = definition(jars, api.name + "Request")
+    assert (theirs["apiKey"], definition(jars, api.name + "Response")["apiKey"]) == (key, key)
     assert "broker" in theirs["listeners"]
     assert FACTS[api.response] == facts
     assert (api.min_decodable, api.max_version, api.flexible_since) == (
@@ -201,8 +226,8 @@ def test_the_table_advertises_what_the_messages_have(jar: Path, key: int) -> Non
     assert api.min_version == (0 if key == PRODUCE else facts.first)
 
 
-def test_headers_have_the_versions_that_frames_assumes(jar: Path) -> None:
-    request, response = definition(jar, "RequestHeader"), definition(jar, "ResponseHeader")
+def test_headers_have_the_versions_that_frames_assumes(jars: Path) -> None:
+    request, response = definition(jars, "RequestHeader"), definition(jars, "ResponseHeader")
     assert (request["validVersions"], request["flexibleVersions"]) == ("1-2", "2+")
     assert [(field["name"], field["type"]) for field in request["fields"]] == [
         ("RequestApiKey", "int16"),

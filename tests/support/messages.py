@@ -1,5 +1,6 @@
 """Every message that is declared, and random values of them, from a seed."""
 
+import re
 from importlib import import_module
 from pkgutil import iter_modules
 from random import Random
@@ -7,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tailrace.core.groups import consumer_protocol, records
 from tailrace.core.protocol import messages
 from tailrace.core.protocol.schema import FACTS, Field, fields_of
 
@@ -21,17 +23,26 @@ _TEXTS = ("", "a", "topic-1", "grün", "日本", "x" * 126, "x" * 127, "y" * 128
 _LENGTHS = (0, 1, 2, 3, 9)
 
 
-def declared_classes() -> list[type[Struct]]:
-    """Every request and response, whether it is served already or not."""
+def requests_and_responses() -> list[type[Struct]]:
+    """Every message of the protocol that is declared, whether it is served already or not."""
     for module in iter_modules(messages.__path__):
         import_module(f"{messages.__name__}.{module.name}")
-    found = [cls for cls in FACTS if cls.__module__.startswith(f"{messages.__name__}.")]
-    return sorted(found, key=lambda cls: cls.__name__)
+    return _declared_in(f"{messages.__name__}.")
+
+
+def group_records() -> list[type[Struct]]:
+    """Every key and value of __consumer_offsets."""
+    return _declared_in(records.__name__)
+
+
+def consumer_messages() -> list[type[Struct]]:
+    """What the members of a classic group of consumers say to each other."""
+    return _declared_in(consumer_protocol.__name__)
 
 
 def all_messages() -> list[tuple[type[Struct], int]]:
-    """Every message with every version it has."""
-    return versions_of(declared_classes())
+    """All of these with every version they have."""
+    return versions_of([*requests_and_responses(), *group_records(), *consumer_messages()])
 
 
 def versions_of(classes: list[type[Struct]]) -> list[tuple[type[Struct], int]]:
@@ -39,9 +50,18 @@ def versions_of(classes: list[type[Struct]]) -> list[tuple[type[Struct], int]]:
     return [(cls, version) for cls in classes for version in range(FACTS[cls].first, FACTS[cls].last + 1)]
 
 
+def _declared_in(module: str) -> list[type[Struct]]:
+    return sorted((cls for cls in FACTS if cls.__module__.startswith(module)), key=lambda cls: cls.__name__)
+
+
 def version_id(value: object) -> str:
     """The name of a test's parameter."""
     return value.__name__ if isinstance(value, type) else str(value)
+
+
+def snake_case(name: str) -> str:
+    """TopicId -> topic_id."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def random_message(cls: type[Struct], version: int, random: Random) -> Any:
