@@ -122,6 +122,11 @@ class BrokerConfig:
         if 0 < self.queued_max_request_bytes < self.socket_request_max_bytes:
             raise ConfigError("queued.max.request.bytes must be larger or equal to socket.request.max.bytes")
 
+    def with_dynamic(self, texts: Mapping[str, str]) -> "BrokerConfig":
+        """The same with the keys that were altered since the start."""
+        altered = {name: parse_value(BROKER_KEYS[name], text) for name, text in texts.items()}
+        return BrokerConfig(self._values | altered, self.given)
+
     def get(self, name: str) -> Value:
         """The typed value of any obeyed key; KeyError for another name."""
         return self._values[name]

@@ -9,6 +9,7 @@ import msgspec
 
 RESOURCE_TOPIC = 2  # Kafka's ConfigResource types
 RESOURCE_BROKER = 4
+RESOURCE_GROUP = 32
 
 
 class BrokerRegistered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):

@@ -38,3 +38,40 @@ class TopicResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
     error_message: str | None = None
     num_partitions: int = -1
     replication_factor: int = -1
+
+
+class MorePartitions(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """One topic of a CreatePartitions request: how many it shall have in all.
+
+    `assignments` are the broker ids of each new partition; None: the controller places them.
+    """
+
+    name: str
+    count: int
+    assignments: list[list[int]] | None = None
+
+
+SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3  # Kafka's AlterConfigOp
+
+
+class ConfigChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What is to become of one key; a deletion looks at no value."""
+
+    key: str
+    operation: int
+    value: str | None
+
+
+class ResourceChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """One resource of an IncrementalAlterConfigs or AlterConfigs request."""
+
+    resource_type: int
+    name: str
+    changes: list[ConfigChange]
+
+
+class ConfigResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What became of one resource."""
+
+    error_code: int = 0
+    error_message: str | None = None

@@ -1,0 +1,62 @@
+"""Broker keys that can be altered while the broker runs.
+
+Kafka alters those of KAFKA_DYNAMIC; here only OBEYED_LIVE can be, the others are refused. Two sets of them
+are kept in the metadata log: of the whole cluster, and of one broker, which wins; both win over static keys.
+"""
+
+from collections.abc import Mapping
+
+from tailrace.core.config_keys import BROKER_KEYS, TOPIC_KEYS, TOPIC_SYNONYMS, parse_value
+from tailrace.core.log.log_config import LogConfig
+
+_OTHERS = """
+background.threads config.providers cordoned.log.dirs follower.fetch.last.tiered.offset.enable
+group.consumer.assignment.interval.ms group.coordinator.cached.buffer.max.bytes
+group.share.assignment.interval.ms group.streams.assignment.interval.ms listener.security.protocol.map
+listeners log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size log.cleaner.io.buffer.load.factor
+log.cleaner.io.buffer.size log.cleaner.io.max.bytes.per.second log.cleaner.threads
+max.connection.creation.rate max.connections max.connections.per.ip max.connections.per.ip.overrides
+metric.reporters num.io.threads num.network.threads num.recovery.threads.per.data.dir num.replica.fetchers
+principal.builder.class producer.id.expiration.ms remote.fetch.max.wait.ms
+remote.list.offsets.request.timeout.ms remote.log.index.file.cache.total.size.bytes
+remote.log.manager.copier.thread.pool.size remote.log.manager.copy.max.bytes.per.second
+remote.log.manager.expiration.thread.pool.size remote.log.manager.fetch.max.bytes.per.second
+remote.log.manager.follower.thread.pool.size remote.log.reader.threads sasl.enabled.mechanisms
+sasl.jaas.config sasl.kerberos.kinit.cmd sasl.kerberos.min.time.before.relogin
+sasl.kerberos.principal.to.local.rules sasl.kerberos.service.name sasl.kerberos.ticket.renew.jitter
+sasl.kerberos.ticket.renew.window.factor sasl.login.refresh.buffer.seconds
+sasl.login.refresh.min.period.seconds sasl.login.refresh.window.factor sasl.login.refresh.window.jitter
+sasl.mechanism.inter.broker.protocol share.coordinator.cached.buffer.max.bytes ssl.cipher.suites
+ssl.client.auth ssl.enabled.protocols ssl.endpoint.identification.algorithm ssl.engine.factory.class
+ssl.key.password ssl.keymanager.algorithm ssl.keystore.certificate.chain ssl.keystore.key
+ssl.keystore.location ssl.keystore.password ssl.keystore.type ssl.protocol ssl.provider
+ssl.secure.random.implementation ssl.trustmanager.algorithm ssl.truststore.certificates
+ssl.truststore.location ssl.truststore.password ssl.truststore.type
+transaction.partition.verification.enable
+"""
+
+# The first broker key of each topic key, and the others (a test compares them with Kafka's own).
+KAFKA_DYNAMIC = frozenset((*(synonyms[0][0] for synonyms in TOPIC_SYNONYMS.values()), *_OTHERS.split()))
+
+# What the logs of all topics without a key of their own are told at once.
+_TOPIC_KEY_OF = {
+    synonyms[0][0]: topic_key
+    for topic_key, synonyms in TOPIC_SYNONYMS.items()
+    if topic_key.replace(".", "_") in LogConfig.__struct_fields__
+}
+
+OBEYED_LIVE = frozenset((*_TOPIC_KEY_OF, "max.connections", "max.connections.per.ip"))
+
+
+def check_dynamic(name: str, text: str) -> None:
+    """ConfigError for a value of an OBEYED_LIVE key that it, or the topic key it is the default of, cannot
+    have.
+    """
+    parse_value(BROKER_KEYS[name], text)
+    if name in _TOPIC_KEY_OF:
+        parse_value(TOPIC_KEYS[_TOPIC_KEY_OF[name]]._replace(name=name), text)
+
+
+def as_topic_keys(dynamic: Mapping[str, str]) -> dict[str, str]:
+    """Those of the dynamic broker keys that are defaults of topic keys, under the topic's name."""
+    return {_TOPIC_KEY_OF[name]: text for name, text in dynamic.items() if name in _TOPIC_KEY_OF}
