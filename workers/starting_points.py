@@ -5,13 +5,13 @@ Both are true of the disk, so the larger one counts.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log import checkpoints
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import RealDirectory, storage_error
 from tailrace.core.log.recovery import segment_bases
 from tailrace.shm.state_table import HIGH_WATERMARK, LOG_START_OFFSET, RECOVERY_POINT, SYNC_FAILED
 
@@ -70,6 +70,13 @@ class StartingPoints:
             raise KafkaError(
                 KAFKA_STORAGE_ERROR, f"cannot take back the checkpoints of {topic}-{partition}: {error}"
             ) from error
+
+    def write_log_start(self, topic: str, partition: int, offset: int, publish: Callable[[], object]) -> None:
+        """See `checkpoints.write_log_start`; KafkaError if the disk refuses."""
+        try:
+            checkpoints.write_log_start(self._directory, topic, partition, offset, publish)
+        except OSError as error:
+            raise storage_error(error, f"cannot write where {topic}-{partition} starts") from error
 
     def _read(self, name: str) -> checkpoints.Offsets:
         stamp = self._stamp(name)

@@ -7,10 +7,11 @@ takes something back. Both do so under a lock that dies with its holder.
 Rules (R), each with a test:
 - an entry is gone, on disk, before a log of its name begins anew: it would be trusted for what it never saw;
 - a recovery point is lowered, on disk, before the log is cut below it, for the same reason;
+- where a log starts is on disk before records are removed, or it is said that they are;
 - whatever is damaged counts as not there: less is trusted, not more.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -77,10 +78,13 @@ def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, i
 
 
 def take_back(directory: RealDirectory, topic: str, partition: int, limit: int | None = None) -> None:
-    """No file says more than `limit` of this partition, or anything at all, on disk when this returns (R)."""
+    """Nothing is said of this partition, on disk when this returns (R); with `limit` only not that more than
+    that is there: deleted records stay deleted.
+    """
     key = (topic, partition)
+    names = OFFSET_FILES if limit is None else (RECOVERY_POINTS, HIGH_WATERMARKS)
     with directory.locked(CHECKPOINT_LOCK):  # (R) or the housekeeper could write what it read before
-        for name in OFFSET_FILES:
+        for name in names:
             offsets = read_offsets(directory, name)
             offset = offsets.pop(key, None)
             if offset is None or (limit is not None and offset <= limit):
@@ -88,6 +92,17 @@ def take_back(directory: RealDirectory, topic: str, partition: int, limit: int |
             if limit is not None:
                 offsets[key] = limit
             write_offsets(directory, name, offsets)
+
+
+def write_log_start(
+    directory: RealDirectory, topic: str, partition: int, offset: int, publish: Callable[[], object]
+) -> None:
+    """The log of this partition starts at `offset`: on disk when `publish` is called, which shows it."""
+    with directory.locked(CHECKPOINT_LOCK):  # (R) until it is shown, or the housekeeper writes the old one
+        offsets = read_offsets(directory, LOG_STARTS)
+        offsets[topic, partition] = offset
+        write_offsets(directory, LOG_STARTS, offsets)
+        publish()
 
 
 def read_leader_epochs(directory: Directory) -> list[tuple[int, int]]:

@@ -62,18 +62,24 @@ class LeaderEpochs:
         self._entries = []
         self.write(durable=True)
 
-    def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
+    def end_offset_for(self, epoch: int, log_end_offset: int, leader_epoch: int = -1) -> tuple[int, int]:
         """(epoch, end offset) of the largest epoch not above `epoch`; (-1, -1) if unknown. As
         OffsetForLeaderEpoch.
+
+        leader_epoch: that of the log's leader. In Kafka it begins when the leader does, here with its first
+        batch: until then it counts as begun at the end.
         """
-        if not self._entries or epoch == UNDEFINED_EPOCH:
+        entries = self._entries
+        if leader_epoch > self.latest:
+            entries = [*entries, (leader_epoch, log_end_offset)]
+        if not entries or epoch == UNDEFINED_EPOCH:
             return UNDEFINED_EPOCH, UNDEFINED_OFFSET
-        if epoch == self.latest:
+        if epoch == entries[-1][0]:
             return epoch, log_end_offset
-        following = [entry for entry in self._entries if entry[0] > epoch]
+        following = [entry for entry in entries if entry[0] > epoch]
         if not following:  # from the future
             return UNDEFINED_EPOCH, UNDEFINED_OFFSET
-        older = [entry for entry in self._entries if entry[0] <= epoch]
+        older = [entry for entry in entries if entry[0] <= epoch]
         return (older[-1][0] if older else epoch), following[0][1]
 
     def epoch_for(self, offset: int) -> int:

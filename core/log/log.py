@@ -18,6 +18,7 @@ from tailrace.core.errors import (
     INVALID_RECORD,
     KAFKA_STORAGE_ERROR,
     NOT_LEADER_OR_FOLLOWER,
+    OFFSET_OUT_OF_RANGE,
     KafkaError,
 )
 from tailrace.core.log import checkpoints, recovery, truncation
@@ -27,6 +28,7 @@ from tailrace.core.log.flush import FlushedLog
 from tailrace.core.log.log_config import FOREVER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
+    LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
     ActiveSegment,
     Segment,
@@ -97,6 +99,11 @@ class Log(FlushedLog):
                 sent_below = high_watermark if has_readers else 0
                 log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
+                recovery.remove_snapshots(
+                    directory
+                )  # a crash may have left them, and epochs, of an emptied log
+                if log._epochs.latest >= 0:
+                    log._epochs.clear()
                 log.log_start_offset = log.log_end_offset = log.recovery_point = log_start_offset
                 log._activate(Segment(base_offset=log_start_offset), now_ms)
                 directory.sync()
@@ -127,16 +134,19 @@ class Log(FlushedLog):
             self._config,
             clean=clean,
             recovery_point=recovery_point,
+            log_start_offset=log_start_offset,
             high_watermark=sent_below,
             same_boot=same_boot,
         )
         self.cut_bytes = found.cut_bytes
         self.log_end_offset = found.end_offset
-        self.log_start_offset = min(max(log_start_offset, found.segments[0].base_offset), found.end_offset)
+        self.log_start_offset = max(log_start_offset, found.segments[0].base_offset)
         self._epochs.truncate_from_end(found.end_offset)
         self._producers, _ = recovery.restore_producers(
             directory, found.segments, found.end_offset, self._epochs
         )
+        self._epochs.truncate_from_start(self.log_start_offset)  # the replay may have met deleted batches
+        self._epochs.truncate_from_end(found.end_offset)
         self._snapshot_due = self._config.snapshot_interval_bytes
         self._epoch = self._epochs.latest
         self.recovery_point = found.end_offset if clean else min(max(recovery_point, 0), found.end_offset)
@@ -367,6 +377,37 @@ class Log(FlushedLog):
                 self.directory.remove(name)
         self._snapshot_due = self._config.snapshot_interval_bytes
 
+    def delete_records_before(self, offset: int, now_ms: int) -> None:
+        """The log starts at `offset`, on disk when this returns, unless it starts above; segments that lie
+        below are removed. KafkaError: OFFSET_OUT_OF_RANGE if that is not committed, or the disk refuses.
+        """
+        if not 0 <= offset <= self.high_watermark:
+            raise KafkaError(OFFSET_OUT_OF_RANGE, f"{self.name} cannot start at {offset}")
+        try:
+            if offset > self.log_start_offset:
+                self._start_at(offset)
+                self._epochs.truncate_from_start(offset)
+            if self.log_start_offset == self.log_end_offset and self._active.end:
+                self._remove_deleted()  # first, or a full disk has no room for the new one
+                self.roll(now_ms)
+                self.directory.sync()  # (R) or a crash may leave no segment, and nobody knows how far it was
+            self._remove_deleted()
+        except OSError as error:
+            raise storage_error(error, f"cannot delete records of {self.name}") from error
+
+    def _start_at(self, offset: int) -> None:
+        if self.on_start_moved is not None:
+            self.on_start_moved(offset)  # (R) before anything is removed, or appended below where it was
+        self.log_start_offset = offset
+
+    def _remove_deleted(self) -> None:
+        before = len(self._segments)
+        bases = recovery.remove_deleted(self.directory, self.log_start_offset)
+        self._segments = [segment for segment in self._segments if segment.base_offset >= bases[0]]
+        self._unsynced = [name for name in self._unsynced if (offset_of(name, LOG_SUFFIX) or 0) >= bases[0]]
+        if len(self._segments) < before:
+            self.segment_generation += 1  # readers let go of their descriptors
+
     def truncate_to(self, offset: int, now_ms: int) -> None:
         """Takes back the batches at and above `offset`, and one that only begins below it, on disk when it
         returns.
@@ -407,9 +448,7 @@ class Log(FlushedLog):
 
     def _start_over(self, offset: int, now_ms: int) -> None:
         truncation.remove_segments(self.directory, self.segments)
-        for name in self.directory.names():
-            if offset_of(name, SNAPSHOT_SUFFIX) is not None:
-                self.directory.remove(name)
+        recovery.remove_snapshots(self.directory)
         self._segments, self._producers, self._epoch = [], ProducerState(), -1
         self._epochs.clear()
         self._end_at(offset)
@@ -419,7 +458,8 @@ class Log(FlushedLog):
 
     def _end_at(self, end_offset: int) -> None:
         self.log_end_offset = end_offset
-        self.log_start_offset = min(self.log_start_offset, end_offset)
+        if end_offset < self.log_start_offset:
+            self._start_at(end_offset)
         self.high_watermark = min(self.high_watermark, end_offset)
         self.recovery_point = min(self.recovery_point, end_offset)
         there = set(self.directory.names())

@@ -29,6 +29,9 @@ class LogView:
             None  # file, position, length stored to next
         )
         self.on_lowered: Callable[[int], object] | None = None  # takes back what was written down as synced
+        self.on_start_moved: Callable[[int], object] | None = (
+            None  # writes down, on disk when it returns, where the log starts
+        )
         self._active: ActiveSegment
         self._producers = ProducerState()
         self._epochs = LeaderEpochs(directory)
@@ -100,7 +103,7 @@ class LogView:
 
     def offset_for_timestamp(self, timestamp: int) -> time_search.Found | None:
         """(offset, timestamp, leader epoch) of the first record that is not older; None if all are."""
-        return time_search.first_at_or_after(self.directory, self.segments, timestamp)
+        return time_search.first_at_or_after(self.directory, self.segments, timestamp, self.log_start_offset)
 
     def max_timestamp(self) -> time_search.Found | None:
         """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None in an empty
@@ -108,6 +111,8 @@ class LogView:
         """
         return time_search.largest(self.directory, self.segments)
 
-    def epoch_end_offset(self, epoch: int) -> tuple[int, int]:
-        """(epoch, end offset), as OffsetForLeaderEpoch answers."""
-        return self._epochs.end_offset_for(epoch, self.log_end_offset)
+    def epoch_end_offset(self, epoch: int, leader_epoch: int = -1) -> tuple[int, int]:
+        """(epoch, end offset), as OffsetForLeaderEpoch answers; leader_epoch: in which nothing may have been
+        written yet.
+        """
+        return self._epochs.end_offset_for(epoch, self.log_end_offset, leader_epoch)

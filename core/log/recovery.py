@@ -9,7 +9,8 @@ past the last index entry are read.
 Rules (R), each with a test:
 - what is cut leaves zeros behind, or the next crash would bring the cut batches back;
 - a log cut below its high watermark gets a new inode: a gateway may still be sending from the old one;
-- a snapshot above the end of the log is removed: it tells of batches that no longer are.
+- a snapshot above the end of the log is removed: it tells of batches that no longer are;
+- a log never ends below where it is known to start: what was deleted stays so, also when the rest is lost.
 """
 
 from itertools import pairwise
@@ -99,6 +100,39 @@ def remove_segment(directory: Directory, base: int) -> None:
     """All files of a segment; its .log last, so that an index never stands alone with a later namesake."""
     for suffix in (*SEGMENT_SUFFIXES[1:], SEGMENT_SUFFIXES[0]):
         directory.remove(file_name(base, suffix))
+
+
+def remove_snapshots(directory: Directory) -> None:
+    """Of a log that begins anew."""
+    for name in directory.names():
+        if offset_of(name, SNAPSHOT_SUFFIX) is not None:
+            directory.remove(name)
+
+
+def remove_deleted(directory: Directory, log_start_offset: int) -> list[int]:
+    """Removes the segments that end at or below where the log starts, oldest first, never the last one.
+
+    Returns the base offsets of those that are left.
+    """
+    bases = segment_bases(directory)
+    while len(bases) > 1 and bases[1] <= log_start_offset:
+        directory.remove(file_name(bases[0], SNAPSHOT_SUFFIX))
+        remove_segment(directory, bases.pop(0))
+    return bases
+
+
+def _start_behind(directory: Directory, found: Recovered, log_start_offset: int) -> Recovered:
+    """All that is left of a log was deleted: it goes on, empty, where it was said to start."""
+    start = Segment(base_offset=log_start_offset)
+    directory.replace(start.log_name, b"")  # (R) there before the rest goes, or nobody knows how far it was
+    remove_deleted(directory, log_start_offset)
+    return Recovered(
+        segments=[start],
+        end_offset=log_start_offset,
+        cut_bytes=found.cut_bytes,
+        scanned_bytes=found.scanned_bytes,
+        unsynced_from=log_start_offset,
+    )
 
 
 def describe_segment(directory: Directory, base: int) -> Segment:
@@ -213,9 +247,10 @@ def recover_segments(
     recovery_point: int,
     high_watermark: int,
     same_boot: bool,
+    log_start_offset: int = 0,
 ) -> Recovered:
     """Repairs the segments of a directory that holds at least one."""
-    bases = segment_bases(directory)
+    bases = remove_deleted(directory, log_start_offset)  # what a crash left of them
     trust_cache = same_boot and not clean and _is_same_file(directory, bases[-1])
     # (R) below, not at: a segment that was rolled right at the recovery point may not be cut on disk
     unsynced = max((i for i, base in enumerate(bases) if base < recovery_point), default=0)
@@ -260,7 +295,9 @@ def recover_segments(
             for later in bases[number + 1 :]:
                 remove_segment(directory, later)
             break
-    return result
+    # (R) as Kafka: what was deleted does not come back, and no offset is given twice
+    lost_all = result.end_offset < log_start_offset
+    return _start_behind(directory, result, log_start_offset) if lost_all else result
 
 
 def _is_zero_tail_only(end_offset: int, next_base: int) -> bool:

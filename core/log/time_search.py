@@ -14,34 +14,36 @@ Found = tuple[int, int, int]
 """Offset, timestamp, leader epoch."""
 
 
-def first_at_or_after(directory: Directory, segments: list[Segment], timestamp: int) -> Found | None:
-    """The first record, in order of offsets, that is not older than `timestamp`."""
+def first_at_or_after(
+    directory: Directory, segments: list[Segment], timestamp: int, log_start_offset: int = 0
+) -> Found | None:
+    """The first record, in order of offsets from where the log starts, that is not older than `timestamp`."""
     for segment in segments:
         if segment.size and segment.max_timestamp >= timestamp:
-            found = _in_segment(directory, segment, timestamp)
+            found = _in_segment(directory, segment, timestamp, log_start_offset)
             if found is not None:
                 return found
     return None
 
 
 def largest(directory: Directory, segments: list[Segment]) -> Found | None:
-    """The first record with the largest timestamp of all."""
+    """The first record with the largest timestamp of all; as in Kafka, it may be a deleted one."""
     best = max(segments, key=lambda segment: segment.max_timestamp, default=None)
     if best is None or best.max_timestamp == NO_TIMESTAMP:
         return None
-    return _in_segment(directory, best, best.max_timestamp)
+    return _in_segment(directory, best, best.max_timestamp, 0)
 
 
-def _in_segment(directory: Directory, segment: Segment, timestamp: int) -> Found | None:
+def _in_segment(directory: Directory, segment: Segment, timestamp: int, start_offset: int) -> Found | None:
     file = directory.open_read(segment.log_name)
     try:
         for position, header in scan(file, _start(directory, segment, timestamp), segment.size, check=False):
-            if header.max_timestamp < timestamp:
+            if header.max_timestamp < timestamp or header.last_offset < start_offset:
                 continue
             if header.attributes & LOG_APPEND_TIME:
-                return header.base_offset, header.max_timestamp, header.leader_epoch
+                return max(header.base_offset, start_offset), header.max_timestamp, header.leader_epoch
             for record in iterate_batch(file.read(position, header.size)):
-                if record.timestamp >= timestamp:
+                if record.timestamp >= timestamp and record.offset >= start_offset:
                     return record.offset, record.timestamp, header.leader_epoch
     finally:
         file.release()
