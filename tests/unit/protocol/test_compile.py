@@ -88,6 +88,35 @@ def test_every_wire_type_has_its_bytes() -> None:
     assert decode(Sample, 2, encode(FULL, 2)) == FULL
 
 
+@message(versions=(0, 1), flexible=1)
+class Marked(Struct, gc=False):
+    """Tagged fields that may be null, which is not their default."""
+
+    part: Annotated[Part | None, since(1), tag(0), nullable(1), IGNORABLE] = field(default_factory=Part)
+    many: Annotated[list[Int32] | None, since(1), tag(1)] = []
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (Marked(), "00"),
+        (Marked(None), "01 00 01 00"),
+        (Marked(Part(1)), "01 00 07 01 00000001 01 00"),
+        (Marked(many=None), "01 01 01 00"),
+        (Marked(many=[2]), "01 01 05 02 00000002"),
+    ],
+)
+def test_null_in_a_tagged_field_is_not_absence(value: Marked, data: str) -> None:
+    assert encode(value, 1) == bytes.fromhex(data)
+    assert decode(Marked, 1, bytes.fromhex(data)) == value
+
+
+def test_null_is_refused_where_the_default_is_empty() -> None:
+    with pytest.raises(KafkaError):
+        encode(Marked(many=None), 0)
+    assert encode(Marked(None), 0) == b""
+
+
 def test_a_classic_version_has_wide_lengths_and_no_tags() -> None:
     sample = Sample(1, 0.0, b"a", b"", Part(1, "x"), None, 9)
     data = bytes.fromhex("0001 0000000000000000 00000001 61 00000000 00000001 0001 78 ff 09 07")
