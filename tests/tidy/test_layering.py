@@ -22,8 +22,8 @@ DOES_THINGS = {
 # The one door to files: everything else in core gets a Directory.
 DOOR = {"core/log/directory.py": {"os", "mmap"}}
 
-CORE_PACKAGES = {"msgspec", "crc32c", "zstandard", "lz4", "cramjam", "numpy"}
-ONLY_IN_FUNCTIONS = {"zstandard", "lz4", "cramjam", "numpy"}
+CORE_PACKAGES = {"msgspec", "crc32c", "zstandard", "lz4", "cramjam", "numpy", "re2"}
+ONLY_IN_FUNCTIONS = {"zstandard", "lz4", "cramjam", "numpy", "re2"}
 NEVER_IN_A_PROCESS_OF_THE_BROKER = {"numpy", "asyncio", "multiprocessing", "rich", "click", "logging"}
 
 
