@@ -14,16 +14,30 @@ from tailrace.core.protocol.messages.api_versions import (
     ApiVersionsResponseFinalizedFeature,
     ApiVersionsResponseSupportedFeature,
 )
+from tailrace.core.protocol.schema import NEVER
 
 PRODUCE = 0
 FETCH = 1
 LIST_OFFSETS = 2
 METADATA = 3
+OFFSET_COMMIT = 8
+OFFSET_FETCH = 9
+FIND_COORDINATOR = 10
+JOIN_GROUP = 11
+HEARTBEAT = 12
+LEAVE_GROUP = 13
+SYNC_GROUP = 14
+DESCRIBE_GROUPS = 15
+LIST_GROUPS = 16
 API_VERSIONS = 18
 CREATE_TOPICS = 19
 DELETE_TOPICS = 20
 INIT_PRODUCER_ID = 22
+DELETE_GROUPS = 42
+OFFSET_DELETE = 47
 DESCRIBE_CLUSTER = 60
+CONSUMER_GROUP_HEARTBEAT = 68
+CONSUMER_GROUP_DESCRIBE = 69
 DESCRIBE_TOPIC_PARTITIONS = 75
 
 
@@ -83,10 +97,21 @@ APIS: dict[int, Api] = {
         _api(FETCH, "Fetch", "fetch", (4, 18), 12),
         _api(LIST_OFFSETS, "ListOffsets", "list_offsets", (1, 11), 6),
         _api(METADATA, "Metadata", "metadata", (0, 13), 9),
+        _api(OFFSET_COMMIT, "OffsetCommit", "offset_commit", (2, 10), 8),
+        _api(OFFSET_FETCH, "OffsetFetch", "offset_fetch", (1, 10), 6),
+        _api(FIND_COORDINATOR, "FindCoordinator", "find_coordinator", (0, 6), 3),
+        _api(JOIN_GROUP, "JoinGroup", "join_group", (0, 9), 6),
+        _api(HEARTBEAT, "Heartbeat", "heartbeat", (0, 4), 4),
+        _api(LEAVE_GROUP, "LeaveGroup", "leave_group", (0, 5), 4),
+        _api(SYNC_GROUP, "SyncGroup", "sync_group", (0, 5), 4),
+        _api(DESCRIBE_GROUPS, "DescribeGroups", "describe_groups", (0, 6), 5),
+        _api(LIST_GROUPS, "ListGroups", "list_groups", (0, 5), 3),
         _api(API_VERSIONS, "ApiVersions", "api_versions", (0, 4), 3),
         _api(CREATE_TOPICS, "CreateTopics", "create_topics", (2, 7), 5),
         _api(DELETE_TOPICS, "DeleteTopics", "delete_topics", (1, 6), 4),
         _api(INIT_PRODUCER_ID, "InitProducerId", "init_producer_id", (0, 5), 2),
+        _api(DELETE_GROUPS, "DeleteGroups", "delete_groups", (0, 2), 2),
+        _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
         _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
     )

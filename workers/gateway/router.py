@@ -11,6 +11,9 @@ from tailrace.workers.gateway.handlers import (
     describe_cluster,
     describe_topic_partitions,
     fetch,
+    find_coordinator,
+    group_batches,
+    groups,
     init_producer_id,
     list_offsets,
     metadata,
@@ -32,4 +35,7 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.INIT_PRODUCER_ID: init_producer_id.handle,
     apis.DESCRIBE_CLUSTER: describe_cluster.handle,
     apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
+    apis.FIND_COORDINATOR: find_coordinator.handle,
+    **dict.fromkeys(groups.APIS_OF_ONE_GROUP, groups.handle),
+    **group_batches.HANDLERS,
 }
