@@ -28,6 +28,7 @@ from tailrace.core.listeners import Listener, advertised_listeners, parse_listen
 from tailrace.core.log.log_config import LogConfig
 
 __all__ = [
+    "ACCEPTED_IDLE",
     "TOPIC_CONFIGS",
     "BrokerConfig",
     "ConfigError",
@@ -349,6 +350,21 @@ _AS_IT_IS: dict[str, Value] = {
     "retention.ms": -1,
     "unclean.leader.election.enable": True,
 }
+# Of those, the keys that may be altered all the same, as they may be given when a topic is made: without them
+# clients that cannot be changed do not work, and with them a topic only keeps more than it must.
+ACCEPTED_IDLE = frozenset(
+    {
+        "cleanup.policy",
+        "compression.type",
+        "delete.retention.ms",
+        "max.compaction.lag.ms",
+        "min.cleanable.dirty.ratio",
+        "min.compaction.lag.ms",
+        "min.insync.replicas",
+        "retention.bytes",
+        "retention.ms",
+    }
+)
 
 
 def without_effect(overrides: Mapping[str, str]) -> list[str]:

@@ -22,6 +22,7 @@ from tailrace.core.metadata.topics import INTERNAL_TOPICS
 from tailrace.workers.control import (
     Assigned,
     BecomeLeader,
+    ConfigureReplica,
     HeldReplica,
     Message,
     ReplicaStarted,
@@ -52,6 +53,7 @@ class Replica(msgspec.Struct, kw_only=True):
     started: bool = False
     offline_code: int = 0  # not 0: nobody serves it, and requests are answered this
     deleting: bool = False
+    configs_due: bool = False  # its worker has to be told of `configs` once more
 
     @property
     def key(self) -> Key:
@@ -109,6 +111,7 @@ class Assignments:
                 configs=configs,
                 incarnation=incarnation,
                 started=held.started,
+                configs_due=True,  # (R) the dead controller may have committed others and told nobody
             )
         )
         self._send(
@@ -194,15 +197,17 @@ class Assignments:
         self._send(SUPERVISOR_SLOT, WantWorker(slot=slot))
 
     def serve_slot(self, slot: int, incarnation: int) -> None:
-        """Tell a live worker about the replicas that it has not been told about."""
+        """Tell a live worker about the replicas, and the configs, that it has not been told about."""
         for row in self._by_slot.get(slot, ()):
             replica = self.by_row[row]
-            if replica.incarnation or (replica.offline_code and not replica.deleting):
+            if replica.offline_code and not replica.deleting:
                 continue
             if self._held_back.get((replica.topic, replica.partition)) is replica:
                 continue
-            if self._send(slot, self._order(replica)):
+            if not replica.incarnation and self._send(slot, self._order(replica)):
                 replica.incarnation = incarnation
+            if replica.configs_due and replica.incarnation:
+                replica.configs_due = not self._send(slot, _configure_message(replica))
 
     def _order(self, replica: Replica) -> BecomeLeader | StopReplica:
         if replica.deleting:
@@ -288,6 +293,13 @@ class Assignments:
         replica.row_generation = self._generation(replica.row) + 1
         replica.incarnation = 0
 
+    def configure(self, topic_id: bytes, partition_count: int, configs: dict[str, str]) -> None:
+        """Other configs of the topic are committed: `serve_slot` says it to the workers."""
+        for partition in range(partition_count):
+            replica = self.by_key[topic_id, partition]
+            replica.configs = configs
+            replica.configs_due = True
+
     def delete_topic(self, topic_id: bytes, partition_count: int) -> None:
         """The removal of the topic is committed: gateways forget it, workers delete its files."""
         for partition in range(partition_count):
@@ -350,6 +362,10 @@ def _assigned(replica: Replica) -> Assigned:
 
 def _unassigned(replica: Replica, error_code: int) -> Unassigned:
     return Unassigned(topic_id=replica.topic_id, partition=replica.partition, error_code=error_code)
+
+
+def _configure_message(replica: Replica) -> ConfigureReplica:
+    return ConfigureReplica(row=replica.row, row_generation=replica.row_generation, configs=replica.configs)
 
 
 def _stop_message(replica: Replica) -> StopReplica:

@@ -17,7 +17,14 @@ answer keeps the incarnation it asked and asks the next one again.
 
 import msgspec
 
-from tailrace.core.metadata.requests import NewTopic, TopicResult, TopicToDelete
+from tailrace.core.metadata.requests import (
+    ConfigResult,
+    MorePartitions,
+    NewTopic,
+    ResourceChange,
+    TopicResult,
+    TopicToDelete,
+)
 
 
 class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
@@ -54,6 +61,14 @@ class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, ta
 
 class ReportReplicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=3):
     """A new controller asks what this worker holds. The answer is Replicas."""
+
+
+class ConfigureReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=8):
+    """From now on the log on `row` has these topic configs, if it is held; no answer."""
+
+    row: int
+    row_generation: int
+    configs: dict[str, str]
 
 
 class ReplicaStarted(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4):
@@ -132,6 +147,26 @@ class AllocateProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=
     request_id: int
 
 
+class CreatePartitions(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=14):
+    """Answered by TopicResults with one result a topic, in the order asked."""
+
+    request_id: int
+    topics: list[MorePartitions]
+    validate_only: bool
+
+
+class AlterConfigs(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=15):
+    """Answered by ConfigResults with one result a resource, in the order asked.
+
+    `replaces_all`: configs that are not named are removed.
+    """
+
+    request_id: int
+    resources: list[ResourceChange]
+    validate_only: bool
+    replaces_all: bool
+
+
 class TopicResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=20):
     """The gateway answers its client once its own image has reached `metadata_offset` (`image.metadata_offset
     >=` it).
@@ -140,6 +175,14 @@ class TopicResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     request_id: int
     metadata_offset: int
     results: list[TopicResult]
+
+
+class ConfigResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=24):
+    """As TopicResults, of configs."""
+
+    request_id: int
+    metadata_offset: int
+    results: list[ConfigResult]
 
 
 class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=21):
@@ -220,6 +263,7 @@ class Prefault(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4
 Message = (
     BecomeLeader
     | StopReplica
+    | ConfigureReplica
     | ReportReplicas
     | ReplicaStarted
     | ReplicaFailed
@@ -228,8 +272,11 @@ Message = (
     | Hello
     | CreateTopics
     | DeleteTopics
+    | CreatePartitions
+    | AlterConfigs
     | AllocateProducerIds
     | TopicResults
+    | ConfigResults
     | ProducerIds
     | Assigned
     | Unassigned

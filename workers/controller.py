@@ -5,18 +5,13 @@ flushes the messages that depend on them. A controller that dies has therefore t
 disk; its successor replays the log and asks the workers what they hold.
 """
 
-import os
 import signal
 import time
 from collections.abc import Iterable
 
 from tailrace.core import errors
-from tailrace.core.errors import KafkaError
-from tailrace.core.ids import is_usable_uuid
-from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
+from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
-from tailrace.core.metadata.requests import TopicResult
-from tailrace.core.metadata.topics import Decision, TopicDefaults, create_topics, delete_topics
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import STOPPING
@@ -25,18 +20,19 @@ from tailrace.workers.assignments import Assignments, Key, Replica
 from tailrace.workers.blame import Blame
 from tailrace.workers.control import (
     AllocateProducerIds,
+    AlterConfigs,
+    CreatePartitions,
     CreateTopics,
     DeleteTopics,
     Hello,
     Message,
-    ProducerIds,
     ReplicaFailed,
     Replicas,
     ReplicaStarted,
     ReplicaStopped,
-    TopicResults,
     WorkerDied,
 )
+from tailrace.workers.gateway_requests import GatewayRequests
 from tailrace.workers.metadata_follower import METADATA_ROW
 from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
 from tailrace.workers.process import FIRST_WORKER_SLOT, GATEWAY_SLOT, SUPERVISOR_SLOT, ProcessContext
@@ -65,6 +61,7 @@ class Controller:
             send=self._send,
         )
         self.assignments.gateways.append(GATEWAY_SLOT)
+        self._requests = GatewayRequests(context, log, self.assignments)
         self._worker_slots = range(FIRST_WORKER_SLOT, FIRST_WORKER_SLOT + config.workers_max)
         self._known = dict.fromkeys(self._worker_slots, 0)
 
@@ -109,7 +106,7 @@ class Controller:
                 topic.name,
                 *key,
                 partition.leader_epoch,
-                image.topic_configs(topic.name),
+                told_configs(image, topic.name, self._context.node_id),
                 offline_code=errors.KAFKA_STORAGE_ERROR if key in take_over.quarantined else 0,
                 former_row=take_over.rows.get(key, 0),
             )
@@ -246,12 +243,10 @@ class Controller:
                 self._on_failed(slot, incarnation, message)
             case ReplicaStopped():
                 assignments.on_stopped(slot, incarnation, message.row, message.row_generation)
-            case CreateTopics():
-                self._create_topics(slot, incarnation, message)
-            case DeleteTopics():
-                self._delete_topics(slot, incarnation, message)
-            case AllocateProducerIds():
-                self._allocate_producer_ids(slot, incarnation, message)
+            case (
+                CreateTopics() | DeleteTopics() | CreatePartitions() | AlterConfigs() | AllocateProducerIds()
+            ):
+                self._requests.take(slot, incarnation, message)
             case Hello():
                 assignments.tell_gateway(slot)
             case WorkerDied():
@@ -268,90 +263,6 @@ class Controller:
         if replica is not None:
             _, pause_s = self._retries.get(message.row, (0.0, RETRY_S))
             self._retries[message.row] = (time.monotonic() + pause_s, min(RETRY_S_MAX, pause_s * 2))
-
-    # Requests of gateways.
-
-    def _create_topics(self, slot: int, incarnation: int, request: CreateTopics) -> None:
-        decision = create_topics(self._log.image, request.topics, self._defaults(), _new_topic_id)
-        if not request.validate_only:
-            decision = self._stage_decision(decision)
-            for result in decision.results:
-                if result.error_code == errors.NONE:
-                    self._assign_new(result.topic_id)
-        self._answer_topics(slot, incarnation, request.request_id, decision.results)
-
-    def _assign_new(self, topic_id: bytes) -> None:
-        topic = self._log.image.topics_by_id[topic_id]
-        configs = self._log.image.topic_configs(topic.name)
-        for partition in topic.partitions:
-            self.assignments.assign(
-                topic.name, topic_id, partition.partition, partition.leader_epoch, configs, is_new=True
-            )
-
-    def _delete_topics(self, slot: int, incarnation: int, request: DeleteTopics) -> None:
-        decision = delete_topics(self._log.image, request.topics, self._defaults())
-        counts = {
-            result.topic_id: len(self._log.image.topics_by_id[result.topic_id].partitions)
-            for result in decision.results
-            if result.error_code == errors.NONE
-        }
-        decision = self._stage_decision(decision)
-        for result in decision.results:
-            if result.error_code == errors.NONE:
-                self.assignments.delete_topic(result.topic_id, counts[result.topic_id])
-        self._answer_topics(slot, incarnation, request.request_id, decision.results)
-
-    def _stage_decision(self, decision: Decision) -> Decision:
-        """Stage its records; when the disk does not take them, every topic that would have changed gets that
-        error.
-        """
-        if not decision.records:
-            return decision
-        try:
-            self._log.stage(decision.records, _now_ms())
-        except KafkaError as error:
-            failed = [
-                result
-                if result.error_code
-                else TopicResult(name=result.name, error_code=error.code, error_message=error.message)
-                for result in decision.results
-            ]
-            return Decision(records=[], results=failed)
-        return decision
-
-    def _answer_topics(
-        self, slot: int, incarnation: int, request_id: int, results: list[TopicResult]
-    ) -> None:
-        offset = self._log.image.metadata_offset
-        answer = TopicResults(request_id=request_id, metadata_offset=offset, results=results)
-        self._answer(slot, incarnation, answer)
-
-    def _answer(self, slot: int, incarnation: int, message: TopicResults | ProducerIds) -> None:
-        """To the incarnation that asked and no other (R): its successor has other requests of that number."""
-        self._context.outbox.send(slot, message, only=incarnation)
-
-    def _allocate_producer_ids(self, slot: int, incarnation: int, request: AllocateProducerIds) -> None:
-        allocated = allocate_block(self._log.image)
-        first, count, code = -1, 0, errors.UNKNOWN_SERVER_ERROR
-        if allocated is not None:
-            try:
-                self._log.stage([allocated[1]], _now_ms())
-                first, count, code = allocated[0], BLOCK_SIZE, errors.NONE
-            except KafkaError as error:
-                code = error.code
-        answer = ProducerIds(
-            request_id=request.request_id, first_producer_id=first, count=count, error_code=code
-        )
-        self._answer(slot, incarnation, answer)
-
-    def _defaults(self) -> TopicDefaults:
-        config = self._context.config
-        return TopicDefaults(
-            num_partitions=config.num_partitions,
-            replication_factor=config.default_replication_factor,
-            partitions_free=self.assignments.rows_free,
-            delete_enabled=config.delete_topic_enable,
-        )
 
 
 def run(context: ProcessContext) -> None:
@@ -376,13 +287,6 @@ def run(context: ProcessContext) -> None:
 
 def _new_epoch(topic_id: bytes, partition: int, leader_epoch: int) -> PartitionChange:
     return PartitionChange(topic_id=topic_id, partition=partition, leader_epoch=leader_epoch)
-
-
-def _new_topic_id() -> bytes:
-    while True:
-        topic_id = os.urandom(16)
-        if is_usable_uuid(topic_id):
-            return topic_id
 
 
 def _now_ms() -> int:

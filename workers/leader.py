@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from tailrace.core.config import log_config
 from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
     NONE,
@@ -271,10 +272,17 @@ class Leader:
                 self._become_leader(message)
             case control.StopReplica():
                 self._stop_replica(message)
+            case control.ConfigureReplica():
+                self._configure(message)
             case control.ReportReplicas():
                 self._say(control.Replicas(replicas=[_held(r.order) for r in self._replicas.values()]))
             case _:
                 raise AssertionError(f"no worker is told {type(message).__name__}")
+
+    def _configure(self, order: control.ConfigureReplica) -> None:
+        replica = self._replicas.get(order.row)
+        if replica is not None and replica.order.row_generation == order.row_generation:
+            replica.log.config = log_config(order.configs, self._context.config)
 
     def _say(self, message: control.Message) -> None:
         self._context.outbox.send(CONTROLLER_SLOT, message)

@@ -8,6 +8,7 @@ workers that go on serving: it asks each, and leaves alone what they hold in the
 import os
 
 from tailrace.core.ids import uuid_text
+from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
@@ -106,8 +107,10 @@ class TakeOver:
         partition = image.partition(held.topic_id, held.partition)
         if topic is None or partition is None:
             assignments.adopt_deleted(held, slot)
-        elif partition.leader_epoch == held.leader_epoch:
-            assignments.adopt(held, topic.name, image.topic_configs(topic.name), slot, incarnation)
+            return
+        configs = told_configs(image, topic.name, self._context.node_id)
+        if partition.leader_epoch == held.leader_epoch:
+            assignments.adopt(held, topic.name, configs, slot, incarnation)
         else:  # the new epoch was committed, but nobody could tell the worker: incarnation 0 has it told
             moved = HeldReplica(
                 topic_id=held.topic_id,
@@ -117,7 +120,7 @@ class TakeOver:
                 leader_epoch=partition.leader_epoch,
                 started=False,
             )
-            assignments.adopt(moved, topic.name, image.topic_configs(topic.name), slot, 0)
+            assignments.adopt(moved, topic.name, configs, slot, 0)
 
     def retire_idle(self, assignments: Assignments) -> None:
         """Workers whose last replica went while there was no controller."""

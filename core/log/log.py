@@ -287,6 +287,7 @@ class Log(FlushedLog):
             self._active.limit = before
             return
         self._active.reserve(end)
+        self._active.limit = min(self._active.limit, self._config.segment_bytes)
         if self.on_prefault is not None and file.reserved > before:
             self.on_prefault(file.name, before, file.reserved - before)
 

@@ -46,6 +46,7 @@ class LogView:
         self._last_offset_max = active.base_offset + RELATIVE_OFFSET_MAX
         if config.flush_messages < log_config.FOREVER:
             active.limit = 0  # each append takes the long way, at whose end it is counted
+        active.limit = min(active.limit, config.segment_bytes)  # may be less than its segment was made for
         self._roll_at = (
             active.first_timestamp + config.segment_ms
             if active.end and active.first_timestamp >= 0
@@ -54,7 +55,9 @@ class LogView:
 
     @property
     def config(self) -> LogConfig:
-        """May be replaced while the log is open; segment.bytes counts from the next roll."""
+        """May be replaced between appends. What a segment was made with (a larger segment.bytes, another
+        segment.index.bytes) counts from the next roll; all else at once.
+        """
         return self._config
 
     @config.setter

@@ -1,7 +1,7 @@
 """AlterConfigs and IncrementalAlterConfigs: request + image in, records + results out.
 
 The checks, their order, codes and sentences are those of Kafka's broker and controller. Beyond them: what
-nothing obeys yet is refused, but for the topic keys that clients set which cannot be changed (ACCEPTED_IDLE).
+nothing obeys yet is refused, but for the topic keys of ACCEPTED_IDLE, which clients set come what may.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ import msgspec
 
 from tailrace.core import errors
 from tailrace.core.config import (
+    ACCEPTED_IDLE,
     BrokerConfig,
     ConfigError,
     topic_defaults,
@@ -44,22 +45,6 @@ from tailrace.core.metadata.topics import check_topic_name
 RESOURCE_BROKER_LOGGER = 8
 RESOURCE_CLIENT_METRICS = 16
 VALUE_LENGTH_MAX = 32767
-
-# Not obeyed, and accepted all the same, as at the creation of a topic: with them it keeps more than it must,
-# and without them clients that cannot be changed do not work.
-ACCEPTED_IDLE = frozenset(
-    {
-        "cleanup.policy",
-        "compression.type",
-        "delete.retention.ms",
-        "max.compaction.lag.ms",
-        "min.cleanable.dirty.ratio",
-        "min.compaction.lag.ms",
-        "min.insync.replicas",
-        "retention.bytes",
-        "retention.ms",
-    }
-)
 
 Resource = tuple[int, str]
 

@@ -5,6 +5,7 @@ from tailrace.workers.assignments import Assignments, Replica
 from tailrace.workers.control import (
     Assigned,
     BecomeLeader,
+    ConfigureReplica,
     HeldReplica,
     Message,
     ReplicaStarted,
@@ -32,8 +33,11 @@ class World:
             send=self._send,
         )
         self.assignments.gateways.append(GATEWAY)
+        self.is_full = False
 
     def _send(self, slot: int, message: Message) -> bool:
+        if self.is_full:
+            return False
         self.sent.append((slot, message))
         return True
 
@@ -217,10 +221,47 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
     assert world.assignments.rows_free == 1
     world.take()
     world.assignments.serve_slot(4, 7)
-    assert not world.take()
+    ((_, configs),) = world.take()
+    assert configs == ConfigureReplica(row=2, row_generation=5, configs={})
     world.assignments.serve_slot(5, 8)
     ((_, order),) = world.take()
     assert isinstance(order, StopReplica)
+
+
+def test_other_configs_are_told_once_to_whoever_serves() -> None:
+    world = World()
+    replica = world.serving()
+    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.assignments.serve_slot(replica.slot, 7)
+    world.assignments.serve_slot(replica.slot, 7)
+    ((slot, told),) = world.take()
+    assert slot == replica.slot
+    assert told == ConfigureReplica(
+        row=replica.row, row_generation=replica.row_generation, configs={"segment.bytes": "1"}
+    )
+
+
+def test_who_serves_next_begins_with_the_configs_there_are() -> None:
+    world = World()
+    replica = world.serving()
+    world.assignments.on_worker_death(replica.slot)
+    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.assignments.renew(replica, 1)
+    world.assignments.serve_slot(replica.slot, 8)
+    orders = [order for _, order in world.take() if isinstance(order, BecomeLeader)]
+    assert [order.configs for order in orders] == [{"segment.bytes": "1"}]
+
+
+def test_configs_that_could_not_be_sent_are_sent_again() -> None:
+    world = World()
+    replica = world.serving()
+    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.is_full = True
+    world.assignments.serve_slot(replica.slot, 7)
+    world.is_full = False
+    assert not world.take()
+    world.assignments.serve_slot(replica.slot, 7)
+    assert len(world.take()) == 1
 
 
 def test_workers_are_shared_past_their_limit() -> None:

@@ -1,0 +1,89 @@
+"""A log whose configuration is replaced while it is open obeys the new one from the next append on."""
+
+from pathlib import Path
+
+import pytest
+
+from tailrace.core.errors import INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, KafkaError
+from tailrace.core.log.log_config import LogConfig
+from tests.unit.log.logs import NOW, batch, fill, open_log
+
+LARGE = LogConfig(segment_bytes=1 << 20)
+
+
+def test_smaller_segments_begin_at_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    fill(log, 40)
+    log.config = LogConfig(segment_bytes=4096)
+    assert len(log.segments) == 1
+    fill(log, 1, start=40)
+    assert [segment.base_offset for segment in log.segments] == [0, 40], "it had more than 4096 bytes"
+    fill(log, 100, start=41)
+    assert all(segment.size <= 4096 for segment in log.segments[1:])
+    log.close()
+
+
+def test_a_segment_that_is_smaller_than_the_new_size_is_filled_to_it(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    fill(log, 1)
+    log.config = LogConfig(segment_bytes=1000)
+    fill(log, 20, start=1)
+    sizes = [segment.size for segment in log.segments]
+    assert len(sizes) > 2
+    assert all(size <= 1000 for size in sizes)
+    assert sizes[0] > 1000 - 200, "no earlier than it must"
+    log.close()
+
+
+def test_larger_segments_begin_with_the_next_one(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LogConfig(segment_bytes=1000))
+    fill(log, 1)
+    log.config = LARGE
+    fill(log, 200, start=1)
+    first, second = log.segments
+    assert first.size <= 1000
+    assert second.size > 10_000
+    log.close()
+
+
+def test_the_largest_batch_changes_at_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    log.config = LogConfig(max_message_bytes=100)
+    with pytest.raises(KafkaError) as caught:
+        log.append_as_leader(batch("x" * 100), 0, NOW)
+    assert caught.value.code == MESSAGE_TOO_LARGE
+    log.config = LARGE
+    log.append_as_leader(batch("x" * 100), 0, NOW)
+    log.close()
+
+
+def test_whose_clock_counts_and_how_far_it_may_be_off_change_at_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    log.config = LogConfig(message_timestamp_type="LogAppendTime")
+    assert log.append_as_leader(batch("a", timestamp=5), 0, NOW).log_append_time_ms == NOW
+    log.config = LogConfig(message_timestamp_before_max_ms=1000)
+    for timestamp in (NOW - 1001, NOW + 3_600_001):
+        with pytest.raises(KafkaError) as caught:
+            log.append_as_leader(batch("a", timestamp=timestamp), 0, NOW)
+        assert caught.value.code == INVALID_TIMESTAMP
+    assert log.append_as_leader(batch("a", timestamp=NOW - 1000), 0, NOW).log_append_time_ms == -1
+    log.close()
+
+
+def test_age_counts_from_the_first_record_there_is(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    fill(log, 2)
+    log.config = LogConfig(segment_bytes=1 << 20, segment_ms=1000)
+    log.append_as_leader(batch("a", timestamp=NOW + 1001), 0, NOW + 1001)
+    assert [segment.base_offset for segment in log.segments] == [0, 2]
+    log.close()
+
+
+def test_index_entries_come_as_often_as_asked_for_now(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    fill(log, 20)
+    index = tmp_path / f"{0:020d}.index"
+    log.config = LogConfig(segment_bytes=1 << 20, index_interval_bytes=1)
+    fill(log, 21, start=20)
+    log.close()
+    assert index.stat().st_size == 8 * 21

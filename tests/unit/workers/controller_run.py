@@ -1,0 +1,135 @@
+"""A controller over a real metadata log and real rings, in one process with peers that speak when told to."""
+
+from pathlib import Path
+
+from tailrace.core.metadata.requests import NewTopic
+from tailrace.shm.names import RunDir
+from tailrace.shm.ring import ByteConsumer
+from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER
+from tailrace.shm.state_table import (
+    ROLE,
+)
+from tailrace.workers.control import (
+    BecomeLeader,
+    ConfigureReplica,
+    CreateTopics,
+    HeldReplica,
+    Message,
+    Replicas,
+    ReplicaStarted,
+    TopicResults,
+    WorkerDied,
+)
+from tailrace.workers.controller import Controller
+from tailrace.workers.metadata_follower import METADATA_ROW
+from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
+from tailrace.workers.process import ProcessContext
+from tailrace.workers.takeover import TakeOver
+from tests.support.shared import make_shared
+
+SUPERVISOR_AT, CONTROLLER_AT, GATEWAY_AT, WORKER_AT = 0, 1, 2, 4
+
+
+class Run:
+    """Peers of a controller that speak when told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.run_dir = RunDir.create(str(path))
+        (path / "data").mkdir()
+        self.shared = make_shared(path / "data", self.run_dir)
+        self.slots = self.shared.slots
+        self.supervisor = self.begin(SUPERVISOR_AT, SUPERVISOR)
+        self.gateway = self.begin(GATEWAY_AT, GATEWAY)
+        self.controller = self.new_controller()
+
+    def begin(self, slot: int, role: int) -> ProcessContext:
+        return ProcessContext(self.shared, slot, self.slots.begin(slot, role, 0, 0))
+
+    def new_controller(
+        self, worker: ProcessContext | None = None, replicas: list[HeldReplica] | None = None
+    ) -> Controller:
+        """A controller starts; a worker that lives answers what it holds."""
+        context, log, take_over = self.begin_controller()
+        if worker is not None:
+            say(worker, CONTROLLER_AT, Replicas(replicas=replicas or []))
+        take_over.ask_workers()
+        controller = Controller(context, log)
+        controller.take_over(take_over)
+        controller.turn()
+        return controller
+
+    def begin_controller(self) -> tuple[ProcessContext, MetadataLog, TakeOver]:
+        """A controller that has yet to ask the workers."""
+        context = self.begin(CONTROLLER_AT, CONTROLLER)
+        first = self.shared.state_table.read_word(METADATA_ROW, ROLE) == 0
+        return context, open_metadata_log(context), TakeOver(context, first_of_run=first)
+
+    def die(self, slot: int) -> None:
+        self.slots.mark_dead(slot, self.slots.incarnation(slot))
+
+    def worker_dies(self, incarnation: int, row: int, signum: int) -> None:
+        """As the supervisor tells it: the frame, then the slot table."""
+        say(
+            self.supervisor,
+            CONTROLLER_AT,
+            WorkerDied(slot=WORKER_AT, incarnation=incarnation, row=row, signal=signum),
+        )
+        self.die(WORKER_AT)
+
+    def create(self, name: str, partitions: int = 1) -> TopicResults:
+        topic = NewTopic(name=name, num_partitions=partitions)
+        say(
+            self.gateway,
+            CONTROLLER_AT,
+            CreateTopics(request_id=1, topics=[topic], validate_only=False, timeout_ms=1000),
+        )
+        self.controller.turn()
+        (answer,) = heard(self.gateway)
+        assert isinstance(answer, TopicResults)
+        return answer
+
+    def serve(self) -> tuple[ProcessContext, list[BecomeLeader]]:
+        """A worker begins and does what it is told."""
+        worker = self.begin(WORKER_AT, WORKER)
+        self.controller.turn()
+        orders = [message for message in heard(worker) if isinstance(message, BecomeLeader)]
+        for order in orders:
+            say(worker, CONTROLLER_AT, started(order))
+        self.controller.turn()
+        return worker, orders
+
+
+def started(order: BecomeLeader) -> ReplicaStarted:
+    return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
+
+
+def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
+    """What a worker says that does as it was told."""
+    return HeldReplica(
+        topic_id=order.topic_id,
+        partition=order.partition,
+        row=order.row,
+        row_generation=order.row_generation,
+        leader_epoch=order.leader_epoch if leader_epoch is None else leader_epoch,
+        started=True,
+    )
+
+
+def configured(order: BecomeLeader, **configs: str) -> ConfigureReplica:
+    """What a worker is told of the configs of what it serves."""
+    told = {name.replace("_", "."): value for name, value in configs.items()}
+    return ConfigureReplica(row=order.row, row_generation=order.row_generation, configs=told)
+
+
+def say(context: ProcessContext, slot: int, message: Message) -> None:
+    assert context.outbox.send(slot, message)
+    assert context.outbox.flush()
+
+
+def heard(context: ProcessContext) -> list[Message]:
+    messages: list[Message] = []
+    for slot, incarnation, ring in context.links.poll():
+        assert isinstance(ring, ByteConsumer)
+        messages += context.inbox.read(slot, incarnation, ring)
+    context.links.drop_dead()
+    return messages
