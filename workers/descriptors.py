@@ -28,6 +28,9 @@ ASK: Final = 4
 ASK_AGAIN: Final = 5
 
 GROUP_REQUEST: Final = 1  # what is asked: of a coordinator, later
+DELETE_RECORDS: Final = 2  # of the leader, which answers at once (workers/partition_answers.py)
+DESCRIBE_PRODUCERS: Final = 3
+EPOCH_END: Final = 4
 
 MAX_TIMESTAMP: Final = -3  # as in ListOffsets
 

@@ -12,17 +12,12 @@ from tailrace.shm.arena import Arena, LargeFile
 from tailrace.shm.region import ShmError
 from tailrace.workers.completions import Completions
 from tailrace.workers.descriptors import ASK, Entry, pack
+from tailrace.workers.partition_answers import ANSWERERS
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
 
-Answerer = Callable[[Replica, bytes], bytes]
-"""Answers a question about a replica at once; a KafkaError is its error code."""
-
 LaterAnswerer = Callable[[bytes, "Ask"], None]
 """Takes a question, and calls `Asks.answer` at some time."""
-
-ANSWERERS: dict[int, Answerer] = {}
-"""By what is asked (workers/descriptors.py)."""
 
 
 class Ask:

@@ -99,6 +99,7 @@ class Opener:
             topic_id=order.topic_id,
         )
         log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
+        log.on_start_moved = lambda offset: self._write_start(order, row, offset)
         if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
             self._take_back(order, row, log.recovery_point)
         log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
@@ -117,6 +118,13 @@ class Opener:
         row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
         row.publish()
         self._starting_points.take_back(order.topic, order.partition, recovery_point)
+
+    def _write_start(self, order: control.BecomeLeader, row: RowWriter, offset: int) -> None:
+        def publish() -> None:
+            row.values[LOG_START_OFFSET] = offset
+            row.publish()
+
+        self._starting_points.write_log_start(order.topic, order.partition, offset, publish)
 
     def _prefault(self, path: str, name: str, position: int, length: int) -> None:
         message = control.Prefault(path=f"{path}/{name}", position=position, length=length)

@@ -32,10 +32,14 @@ LIST_GROUPS = 16
 API_VERSIONS = 18
 CREATE_TOPICS = 19
 DELETE_TOPICS = 20
+DELETE_RECORDS = 21
 INIT_PRODUCER_ID = 22
+OFFSET_FOR_LEADER_EPOCH = 23
+DESCRIBE_LOG_DIRS = 35
 DELETE_GROUPS = 42
 OFFSET_DELETE = 47
 DESCRIBE_CLUSTER = 60
+DESCRIBE_PRODUCERS = 61
 CONSUMER_GROUP_HEARTBEAT = 68
 CONSUMER_GROUP_DESCRIBE = 69
 DESCRIBE_TOPIC_PARTITIONS = 75
@@ -109,10 +113,14 @@ APIS: dict[int, Api] = {
         _api(API_VERSIONS, "ApiVersions", "api_versions", (0, 4), 3),
         _api(CREATE_TOPICS, "CreateTopics", "create_topics", (2, 7), 5),
         _api(DELETE_TOPICS, "DeleteTopics", "delete_topics", (1, 6), 4),
+        _api(DELETE_RECORDS, "DeleteRecords", "delete_records", (0, 2), 2),
         _api(INIT_PRODUCER_ID, "InitProducerId", "init_producer_id", (0, 5), 2),
+        _api(OFFSET_FOR_LEADER_EPOCH, "OffsetForLeaderEpoch", "offset_for_leader_epoch", (2, 4), 4),
+        _api(DESCRIBE_LOG_DIRS, "DescribeLogDirs", "describe_log_dirs", (1, 5), 2),
         _api(DELETE_GROUPS, "DeleteGroups", "delete_groups", (0, 2), 2),
         _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
+        _api(DESCRIBE_PRODUCERS, "DescribeProducers", "describe_producers", (0, 0), 0),
         _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
     )
 }

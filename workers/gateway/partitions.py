@@ -88,6 +88,12 @@ class Partitions:
             self._by_id.pop((message.topic_id, message.partition), None)
         return partition
 
+    def let_go_of_files(self, topic_id: bytes, partition: int) -> None:
+        """Some of them were deleted, and stay on the disk while they are open."""
+        found = self._by_id.get((topic_id, partition))
+        if found is not None:
+            self._forget_files(found)
+
     @staticmethod
     def _forget_files(partition: Partition) -> None:
         if partition.reader is not None:

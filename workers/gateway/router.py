@@ -7,8 +7,11 @@ from tailrace.core.protocol import apis
 from tailrace.workers.gateway.handlers import (
     api_versions,
     create_topics,
+    delete_records,
     delete_topics,
     describe_cluster,
+    describe_log_dirs,
+    describe_producers,
     describe_topic_partitions,
     fetch,
     find_coordinator,
@@ -17,6 +20,7 @@ from tailrace.workers.gateway.handlers import (
     init_producer_id,
     list_offsets,
     metadata,
+    offset_for_leader_epoch,
     produce,
 )
 from tailrace.workers.gateway.request import Request
@@ -32,7 +36,11 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.API_VERSIONS: api_versions.handle,
     apis.CREATE_TOPICS: create_topics.handle,
     apis.DELETE_TOPICS: delete_topics.handle,
+    apis.DELETE_RECORDS: delete_records.handle,
     apis.INIT_PRODUCER_ID: init_producer_id.handle,
+    apis.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch.handle,
+    apis.DESCRIBE_LOG_DIRS: describe_log_dirs.handle,
+    apis.DESCRIBE_PRODUCERS: describe_producers.handle,
     apis.DESCRIBE_CLUSTER: describe_cluster.handle,
     apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
     apis.FIND_COORDINATOR: find_coordinator.handle,

@@ -112,7 +112,8 @@ class Fetch:
             try:
                 records = self._locate(partition, row, part, left, min_one)
             except OSError:
-                return part, partition, KAFKA_STORAGE_ERROR, -1, -1, b""
+                error = _refusal(part, self.gateway.partitions.read_row(partition), partition.error)
+                return part, partition, error or KAFKA_STORAGE_ERROR, -1, -1, b""  # or deleted meanwhile
         return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records
 
     def _find(self, part: FetchPartition) -> tuple[Partition | None, int]:

@@ -1,0 +1,91 @@
+"""DescribeLogDirs (key 35): bytes of each log, by its files and its row; no worker is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tailrace.core.log.segment import LOG_SUFFIX, offset_of
+from tailrace.core.protocol.messages.describe_log_dirs import (
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+    DescribeLogDirsResponsePartition,
+    DescribeLogDirsResponseResult,
+    DescribeLogDirsResponseTopic,
+)
+from tailrace.shm.state_table import (
+    ACTIVE_SEGMENT_BASE_OFFSET,
+    HIGH_WATERMARK_POSITION,
+    ROLE,
+    ROLE_LEADER,
+)
+
+if TYPE_CHECKING:
+    from tailrace.workers.gateway.gateway import Gateway
+    from tailrace.workers.gateway.request import Request
+
+LOGS_A_STEP = 64  # looked at, then others have their turn
+STEP_MS = 1
+
+
+def handle(gateway: Gateway, request: Request) -> None:
+    """Look at the logs, some at a time."""
+    asked: DescribeLogDirsRequest = request.decode()
+    wanted = None if asked.topics is None else {topic.topic: set(topic.partitions) for topic in asked.topics}
+    logs = _logs(gateway, wanted)
+    sizes: dict[str, list[DescribeLogDirsResponsePartition]] = {}
+
+    def step() -> None:
+        chunk = list(islice(logs, LOGS_A_STEP))
+        for topic, index, size in chunk:
+            sizes.setdefault(topic, []).append(DescribeLogDirsResponsePartition(index, size, 0))
+        if len(chunk) == LOGS_A_STEP:
+            gateway.timers.schedule(gateway.now_ms() + STEP_MS, step)
+            return
+        request.respond(DescribeLogDirsResponse(results=[_result(gateway.context.data_dir, sizes)]))
+
+    step()
+
+
+def _result(
+    log_dir: str, sizes: dict[str, list[DescribeLogDirsResponsePartition]]
+) -> DescribeLogDirsResponseResult:
+    volume = os.statvfs(log_dir)
+    return DescribeLogDirsResponseResult(
+        log_dir=os.path.abspath(log_dir),
+        topics=[DescribeLogDirsResponseTopic(topic, partitions) for topic, partitions in sizes.items()],
+        total_bytes=volume.f_blocks * volume.f_frsize,
+        usable_bytes=volume.f_bavail * volume.f_frsize,
+    )
+
+
+def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tuple[str, int, int]]:
+    """Topic, partition and bytes of each log that is wanted (None: all) and in service."""
+    for topic in list(gateway.image.topics_by_name.values()):
+        indexes = range(len(topic.partitions))
+        for index in (
+            indexes if wanted is None else sorted(wanted.get(topic.name, set()).intersection(indexes))
+        ):
+            partition = gateway.partitions.get(topic.name, topic.topic_id, index)
+            row = gateway.partitions.read_row(partition)
+            if row is None or row[ROLE] != ROLE_LEADER:
+                continue
+            with suppress(OSError):  # deleted just now
+                path = f"{gateway.context.data_dir}/{topic.name}-{index}"
+                rolled = _bytes_below(path, row[ACTIVE_SEGMENT_BASE_OFFSET])
+                yield topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
+
+
+def _bytes_below(path: str, active_base: int) -> int:
+    """Bytes of the segments before the active one, whose file is longer than what it holds."""
+    size = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            base = offset_of(entry.name, LOG_SUFFIX)
+            if base is not None and base < active_base:
+                with suppress(FileNotFoundError):
+                    size += entry.stat().st_size
+    return size
