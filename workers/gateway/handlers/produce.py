@@ -10,6 +10,7 @@ from tailrace.core.errors import (
     CORRUPT_MESSAGE,
     INVALID_REQUIRED_ACKS,
     INVALID_TIMESTAMP,
+    INVALID_TOPIC_EXCEPTION,
     KAFKA_STORAGE_ERROR,
     MESSAGE_TOO_LARGE,
     NONE,
@@ -22,6 +23,7 @@ from tailrace.core.errors import (
     KafkaError,
 )
 from tailrace.core.log.admission import is_plain, whole_batch
+from tailrace.core.metadata.topics import INTERNAL_TOPICS
 from tailrace.core.protocol.messages.produce import (
     ProduceResponse,
     ProduceResponsePartition,
@@ -43,6 +45,7 @@ _WITHOUT_START = {  # errors beside which Kafka does not tell the start of the l
     CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR, MESSAGE_TOO_LARGE, NOT_LEADER_OR_FOLLOWER, RECORD_LIST_TOO_LARGE,
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
 }  # fmt: skip
+ADMIN_CLIENT = "__admin_client"
 _BAD_TIME = "One or more records have been rejected due to invalid timestamp"
 
 
@@ -189,6 +192,8 @@ def _route(
     if not error and (topic is None or not 0 <= response.index < len(topic.partitions)):
         unknown_id = topic is None and name is None
         error = UNKNOWN_TOPIC_ID if unknown_id else UNKNOWN_TOPIC_OR_PARTITION
+    elif topic is not None and topic.name in INTERNAL_TOPICS and pending.request.client_id != ADMIN_CLIENT:
+        error = error or INVALID_TOPIC_EXCEPTION  # as Kafka: what coordinators rely on is theirs to write
     if error or topic is None:
         response.error_code = error
         pending.done(error)

@@ -12,6 +12,7 @@ import pytest
 from perf import wire
 from perf.batches import batch_of_size
 from tailrace.core import errors
+from tailrace.core.metadata.records import PartitionRecord, TopicRecord
 from tailrace.core.protocol.apis import APIS, FETCH
 from tailrace.core.protocol.compile import encoder
 from tailrace.core.protocol.frames import request_frame
@@ -439,3 +440,19 @@ def test_a_wait_for_nothing_that_exists_ends_at_once(run: InProcess) -> None:
     client, _ = run.dial()
     client.sendall(fetch_of(7))
     assert fetched(run.answers(client, 1)[0]).error_code == errors.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_only_an_administrator_writes_to_a_topic_of_the_coordinators(run: InProcess) -> None:
+    run.lead()
+    topic, topic_id = "__consumer_offsets", bytes(15) + b"\x02"
+    record = PartitionRecord(
+        topic_id=topic_id, partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0, partition_epoch=0
+    )
+    image = run.gateway.image
+    image.replay([TopicRecord(name=topic, topic_id=topic_id), record], image.metadata_offset + 2)
+    client, _ = run.dial()
+    frame = wire.produce_frame(topic, BATCH, -1, 0)
+    client.sendall(frame)
+    (answer,) = run.answers(client, 1)
+    at = 4 + 1 + 1 + len(wire.compact(topic)) + 1 + 4
+    assert int.from_bytes(answer[at : at + 2]) == errors.INVALID_TOPIC_EXCEPTION
