@@ -9,6 +9,9 @@ _POLICIES = ("DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL")
 
 Row = tuple[str, str, int | str | tuple[str, ...], float | None, float | None, str, tuple[str, ...]]
 
+OFFSETS_TOPIC_CONFIGS: Final = (("compression.type", "producer"), ("cleanup.policy", "compact"))
+"""What __consumer_offsets is made with, besides its segment.bytes."""
+
 GROUP_KEYS: Final[list[Row]] = [
     (
         "group.consumer.assignors",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tailrace.core.config_group_keys import OFFSETS_TOPIC_CONFIGS
 from tailrace.core.errors import NONE, TOPIC_ALREADY_EXISTS, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.core.metadata.requests import NewTopic
 from tailrace.core.metadata.topics import OFFSETS_TOPIC
@@ -89,8 +90,7 @@ def _new_topic(gateway: Gateway, name: str) -> NewTopic:
         num_partitions=config.integer("offsets.topic.num.partitions"),
         replication_factor=1,
         configs=[
-            ("compression.type", "producer"),
-            ("cleanup.policy", "compact"),
+            *OFFSETS_TOPIC_CONFIGS,
             ("segment.bytes", str(config.integer("offsets.topic.segment.bytes"))),
         ],
     )
