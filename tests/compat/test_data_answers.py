@@ -12,7 +12,7 @@ from perf.peers import jars
 from perf.peers.kafka import Kafka
 from perf.peers.peer import Peer
 from perf.peers.tailrace import Tailrace
-from tests.support import data_cases, frame_cases, read_cases
+from tests.support import data_cases, frame_cases, log_cases, read_cases
 from tests.support.data_cases import Cluster
 from tests.support.peers import require
 from tests.support.raw_client import Outcome
@@ -27,6 +27,10 @@ GROUPS = (
     read_cases.waits,
     read_cases.sessions,
     read_cases.offsets,
+    log_cases.deletions,
+    log_cases.policies,
+    log_cases.epochs,
+    log_cases.described,
     frame_cases.headers,
     frame_cases.endings,
     frame_cases.unserved,
@@ -47,6 +51,7 @@ DIFFERENT = {
     "*: transactional id*": "no transactions: LIMITS.md",
     "Fetch v13: last fetched epoch [15] at 3": "what followers ask: LIMITS.md",
     "Fetch *: replica 5": "no fetches by replicas: LIMITS.md",
+    "ListOffsets all deleted: -3": "Kafka tells of a deleted record until it removes the segment, minutes later",
     "trailing bytes: versions": "we advertise what we serve, no more",
 }
 PARTLY = {  # the codes and offsets are equal

@@ -10,14 +10,14 @@ from msgspec import Struct
 
 from perf import wire
 from tailrace.core.errors import ProtocolError
-from tailrace.core.protocol.apis import API_VERSIONS, APIS, LIST_OFFSETS, PRODUCE
+from tailrace.core.protocol.apis import API_VERSIONS, APIS, DELETE_RECORDS, LIST_OFFSETS, PRODUCE
 from tailrace.core.protocol.compile import decoder, encoder
 from tailrace.core.protocol.frames import parse_response_header, request_frame
 
 CLOSED = "closed"
 SILENT = "no answer"
 PATIENCE_S = 20.0
-UNORDERED = (PRODUCE, LIST_OFFSETS)  # Kafka answers in the order of a hash
+UNORDERED = (PRODUCE, LIST_OFFSETS, DELETE_RECORDS)  # Kafka answers in the order of a hash
 PROBE_ID = 0x7FFF_0000
 EPOCH_AT = slice(12, 16)
 _LONG_NUMBER = re.compile(r"\d{12,}")  # a time in ms
