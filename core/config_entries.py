@@ -10,7 +10,7 @@ import msgspec
 
 from tailrace.core.config import BrokerConfig, topic_defaults, validate_topic_configs
 from tailrace.core.config_dynamic import KAFKA_DYNAMIC
-from tailrace.core.config_groups import GROUP_CONFIGS, broker_key_of, validate_group_configs
+from tailrace.core.config_groups import GROUP_CONFIGS, broker_key_of
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     PASSWORD,
@@ -113,10 +113,10 @@ class BrokerConfigs:
 
     def group_entries(self, own: Mapping[str, str]) -> list[ConfigEntry]:
         """Every group config by name, of a group with these of its own."""
-        values = validate_group_configs(own, self.effective)
         entries: list[ConfigEntry] = []
         for name, key in sorted(GROUP_CONFIGS.items()):
-            value = str(values[name])
+            default = self.effective.get(broker_key_of(name))
+            value = value_text(parse_value(key, own[name]) if name in own else default)
             synonyms = self._synonyms(broker_key_of(name))
             if name in own:
                 synonyms = [Synonym(name, value, GROUP_SOURCE), *synonyms]

@@ -35,8 +35,12 @@ DELETE_TOPICS = 20
 DELETE_RECORDS = 21
 INIT_PRODUCER_ID = 22
 OFFSET_FOR_LEADER_EPOCH = 23
+DESCRIBE_CONFIGS = 32
+ALTER_CONFIGS = 33
 DESCRIBE_LOG_DIRS = 35
+CREATE_PARTITIONS = 37
 DELETE_GROUPS = 42
+INCREMENTAL_ALTER_CONFIGS = 44
 OFFSET_DELETE = 47
 DESCRIBE_CLUSTER = 60
 DESCRIBE_PRODUCERS = 61
@@ -116,8 +120,12 @@ APIS: dict[int, Api] = {
         _api(DELETE_RECORDS, "DeleteRecords", "delete_records", (0, 2), 2),
         _api(INIT_PRODUCER_ID, "InitProducerId", "init_producer_id", (0, 5), 2),
         _api(OFFSET_FOR_LEADER_EPOCH, "OffsetForLeaderEpoch", "offset_for_leader_epoch", (2, 4), 4),
+        _api(DESCRIBE_CONFIGS, "DescribeConfigs", "describe_configs", (1, 4), 4),
+        _api(ALTER_CONFIGS, "AlterConfigs", "alter_configs", (0, 2), 2),
         _api(DESCRIBE_LOG_DIRS, "DescribeLogDirs", "describe_log_dirs", (1, 5), 2),
+        _api(CREATE_PARTITIONS, "CreatePartitions", "create_partitions", (0, 3), 2),
         _api(DELETE_GROUPS, "DeleteGroups", "delete_groups", (0, 2), 2),
+        _api(INCREMENTAL_ALTER_CONFIGS, "IncrementalAlterConfigs", "incremental_alter_configs", (0, 1), 1),
         _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
         _api(DESCRIBE_PRODUCERS, "DescribeProducers", "describe_producers", (0, 0), 0),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.workers import control
-from tailrace.workers.control import ProducerIds, TopicResults
+from tailrace.workers.control import ConfigResults, ProducerIds, TopicResults
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
 from tailrace.workers.process import CONTROLLER_SLOT
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 UNANSWERED_MAX = 1000  # asks under way at a time
 
-Answer = TopicResults | ProducerIds | None
+Committed = TopicResults | ConfigResults
+"""What a client is told of once this gateway's own image has it."""
+Answer = Committed | ProducerIds | None
 OnAnswer = Callable[[Answer], None]
 
 
@@ -38,7 +40,7 @@ class _Asked:
         self.on_answer = on_answer
         self.timer = 0
         self.incarnation = 0  # of the controller that was asked; 0: none lived
-        self.held: TopicResults | None = None  # an answer that the image has yet to reach
+        self.held: Committed | None = None  # an answer that the image has yet to reach
 
 
 class ControllerRequests:
@@ -67,15 +69,12 @@ class ControllerRequests:
 
     def on_message(self, message: control.Message) -> None:
         """An answer of the controller; one to what has ended already is dropped."""
-        assert isinstance(message, TopicResults | ProducerIds), message
+        assert isinstance(message, Committed | ProducerIds), message
         asked = self._asked.get(message.request_id)
         if asked is None or asked.held is not None:
             return
         # A client must not be told of what this gateway would still deny (R).
-        if (
-            isinstance(message, TopicResults)
-            and message.metadata_offset > self._gateway.image.metadata_offset
-        ):
+        if isinstance(message, Committed) and message.metadata_offset > self._gateway.image.metadata_offset:
             asked.held = message
             self._held.add(message.request_id)
             return

@@ -19,6 +19,7 @@ from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
 from tailrace.workers.descriptors import ROW_ADVANCED
 from tailrace.workers.gateway.asks import Asks
+from tailrace.workers.gateway.broker_configs import broker_configs
 from tailrace.workers.gateway.buffers import Buffers
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
@@ -102,7 +103,8 @@ class Gateway:
             self._listeners.add(listen_unix(unix, self.config.unix_socket_mode, backlog))
         host, port = self.tcp_address
         self.context.publish_addresses(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", unix)
-        self.follower.poll()
+        if self.follower.poll():
+            self.config = broker_configs(self).effective
         self._meet_controller()
         self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
 
@@ -223,13 +225,14 @@ class Gateway:
                 partition_gone = self.partitions.on_unassigned(message)
                 if partition_gone is not None:
                     self.long_polls.on_partition_changed(partition_gone)
-            case control.TopicResults() | control.ProducerIds():
+            case control.TopicResults() | control.ConfigResults() | control.ProducerIds():
                 self.controller.on_message(message)
             case _:
                 raise AssertionError(f"no gateway is told {type(message).__name__}")
 
     def _follow(self) -> None:
         if self.follower.poll():
+            self.config = broker_configs(self).effective
             self.controller.on_image_moved()
         if self.context.slots.live_incarnation(CONTROLLER_SLOT) != self._controller_incarnation:
             self._meet_controller()

@@ -6,13 +6,10 @@ registries send some with every topic they make; the broker's log says so in a l
 
 from __future__ import annotations
 
-import select
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tailrace.core.config import without_effect
-from tailrace.core.config_keys import TOPIC_KEYS, TOPIC_SYNONYMS, value_text
+from tailrace.core.config_entries import TOPIC_SOURCE
+from tailrace.core.config_keys import TOPIC_KEYS
 from tailrace.core.errors import NONE, REQUEST_TIMED_OUT
 from tailrace.core.metadata.requests import NewTopic, TopicResult
 from tailrace.core.protocol.messages.create_topics import (
@@ -23,19 +20,16 @@ from tailrace.core.protocol.messages.create_topics import (
     CreateTopicsResponseTopic,
 )
 from tailrace.workers.control import CreateTopics, TopicResults
+from tailrace.workers.gateway.broker_configs import broker_configs
+from tailrace.workers.gateway.idle_configs import warn_of_idle
 from tailrace.workers.gateway.leaders import await_leaders
 
 if TYPE_CHECKING:
-    from tailrace.core.config import BrokerConfig
+    from tailrace.core.config_entries import BrokerConfigs
     from tailrace.workers.gateway.controller_requests import Answer
     from tailrace.workers.gateway.gateway import Gateway
     from tailrace.workers.gateway.request import Request
 
-TOPIC_SOURCE = 1  # where a config's value comes from
-BROKER_SOURCE = 4
-DEFAULT_SOURCE = 5
-
-SHOWN_MAX = 80  # characters of a config's value
 TIMED_OUT = "The request timed out."
 
 
@@ -50,7 +44,7 @@ def handle(gateway: Gateway, request: Request) -> None:
             for topic, result in zip(asked.topics, answer.results, strict=True):
                 if result.error_code == NONE:
                     made.append(topic.name)
-                    _warn(topic)
+                    warn_of_idle(topic.name, {config.name: config.value or "" for config in topic.configs})
         left_ms = deadline_ms - gateway.now_ms()
         await_leaders(gateway, made, left_ms, lambda: _respond(gateway, request, asked, answer))
 
@@ -76,19 +70,6 @@ def _new_topic(topic: CreateTopicsRequestTopic) -> NewTopic:
     )
 
 
-def _warn(topic: CreateTopicsRequestTopic) -> None:
-    idle = without_effect({config.name: config.value or "" for config in topic.configs})
-    if not idle:
-        return
-    shown = ", ".join(text[:SHOWN_MAX] for text in idle)
-    line = f"tailrace: warning: topic {topic.name}: no effect yet: {shown} (LIMITS.md)\n"
-    # Clients cause this line, so it waits for no reader and fails with none (R).
-    with suppress(OSError):
-        if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
-            sys.stderr.write(line)
-            sys.stderr.flush()
-
-
 def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, answer: Answer) -> None:
     if isinstance(answer, TopicResults):
         results = answer.results
@@ -97,7 +78,7 @@ def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, ans
             TopicResult(name=topic.name, error_code=REQUEST_TIMED_OUT, error_message=TIMED_OUT)
             for topic in asked.topics
         ]
-    config = gateway.context.config
+    broker = broker_configs(gateway)
     topics: dict[str, CreateTopicsResponseTopic] = {}  # a name that was asked for twice is answered once
     for topic, result in zip(asked.topics, results, strict=True):
         if result.error_code != NONE:
@@ -110,12 +91,12 @@ def _respond(gateway: Gateway, request: Request, asked: CreateTopicsRequest, ans
             result.topic_id,
             num_partitions=result.num_partitions,
             replication_factor=result.replication_factor,
-            configs=_configs(topic, config) if request.version >= 5 else [],
+            configs=_configs(topic, broker) if request.version >= 5 else [],
         )
     request.respond(CreateTopicsResponse(topics=list(topics.values())))
 
 
-def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfig) -> list[CreateTopicsResponseConfig]:
+def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfigs) -> list[CreateTopicsResponseConfig]:
     """Every topic key as it now holds, by name; internal ones are told only to who sets them, as in Kafka."""
     given = {config.name: config.value for config in topic.configs}
     configs: list[CreateTopicsResponseConfig] = []
@@ -123,15 +104,6 @@ def _configs(topic: CreateTopicsRequestTopic, broker: BrokerConfig) -> list[Crea
         if name in given:
             value, source = given[name], TOPIC_SOURCE
         else:
-            value, source = _inherited(name, broker)
+            value, source = broker.topic_value(name)
         configs.append(CreateTopicsResponseConfig(name, value, config_source=source))
     return configs
-
-
-def _inherited(name: str, broker: BrokerConfig) -> tuple[str | None, int]:
-    for synonym, factor in TOPIC_SYNONYMS.get(name, ()):
-        if synonym in broker.given:
-            value = broker.get(synonym)
-            scaled = value * factor if factor != 1 and isinstance(value, int) else value
-            return value_text(scaled), BROKER_SOURCE
-    return value_text(TOPIC_KEYS[name].default), DEFAULT_SOURCE

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tailrace.core.config_entries import DEFAULT_SOURCE, STATIC_SOURCE, TOPIC_SOURCE
 from tailrace.core.errors import (
     INVALID_REQUEST,
     KAFKA_STORAGE_ERROR,
@@ -61,12 +62,12 @@ def test_configs_and_where_they_come_from() -> None:
     (made,) = _create(gateway, _topic("one", retention_bytes="77", preallocate="TRUE")).answer.topics
     told = {config.name: (config.value, config.config_source) for config in made.configs}
     assert list(told) == sorted(told)
-    assert told["retention.bytes"] == ("77", create_topics.TOPIC_SOURCE)
-    assert told["preallocate"] == ("TRUE", create_topics.TOPIC_SOURCE)
-    assert told["retention.ms"] == ("7200000", create_topics.BROKER_SOURCE)
-    assert told["cleanup.policy"] == ("compact", create_topics.BROKER_SOURCE)
-    assert told["min.cleanable.dirty.ratio"] == ("0.5", create_topics.DEFAULT_SOURCE)
-    assert told["unclean.leader.election.enable"] == ("false", create_topics.DEFAULT_SOURCE)
+    assert told["retention.bytes"] == ("77", TOPIC_SOURCE)
+    assert told["preallocate"] == ("TRUE", TOPIC_SOURCE)
+    assert told["retention.ms"] == ("7200000", STATIC_SOURCE)
+    assert told["cleanup.policy"] == ("compact", STATIC_SOURCE)
+    assert told["min.cleanable.dirty.ratio"] == ("0.5", DEFAULT_SOURCE)
+    assert told["unclean.leader.election.enable"] == ("false", DEFAULT_SOURCE)
     assert "internal.segment.bytes" not in told
 
 
