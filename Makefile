@@ -60,7 +60,7 @@ test: $(VENV)/installed-dev  ## the tests; one part of them: make test TESTS=tes
 
 check: lint type test  ## what has to be green before a change goes in
 
-compat: $(VENV)/installed-dev  ## a million records through every client we know (needs make peers; minutes)
+compat: $(VENV)/installed-dev $(PEERS)/frameworks/installed  ## a million records through every client we know (needs make peers; minutes)
 	$(BIN)/python -m pytest -q -m full -rs tests/compat
 
 chaos: $(VENV)/installed-dev  ## kill -9 in a loop under producers that must not lose anything (minutes)
@@ -83,6 +83,12 @@ $(PEERS)/kafka-$(KAFKA): tests/compat/peers/pom.xml
 	@command -v $(MVN) >/dev/null || { echo "make: no '$(MVN)' here; install Maven (Debian: apt-get install maven)" >&2; exit 1; }
 	@mkdir -p $(PEERS)
 	$(MVN) --quiet --batch-mode --file tests/compat/peers/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(PEERS)/jars
+	@touch $@
+
+$(PEERS)/frameworks/installed: tests/compat/frameworks/requirements.txt  # they pin other versions of what we test with
+	rm -rf $(PEERS)/frameworks
+	$(PYTHON) -m venv $(PEERS)/frameworks
+	$(PEERS)/frameworks/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
 # --- packaging

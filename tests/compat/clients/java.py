@@ -13,20 +13,23 @@ from perf.peers import jars
 from tests.compat.clients.client import PATIENCE_S, Partitions, Shelf, Whole
 from tests.compat.corpus import Header, Record
 
-PROGRAM = Path(__file__).parents[1] / "java" / "MatrixClient.java"
+PROGRAMS = Path(__file__).parents[1] / "java"
 QUIET = ("-Xmx512M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # short runs: start soon, stay small
 
 
 @cache
-def compiled() -> Path:
-    """The program's classes; compiled once and kept beside the jars under the source's checksum."""
+def compiled(*names: str) -> Path:
+    """A program's classes; compiled once and kept beside the jars under the checksum of its sources."""
     folder = jars.jars()
     assert folder is not None, jars.MISSING
-    kept = folder.parent / f"classes-{zlib.crc32(PROGRAM.read_bytes()):08x}"
+    sources = [PROGRAMS / name for name in names]
+    checksum = zlib.crc32(b"".join(source.read_bytes() for source in sources))
+    kept = folder.parent / f"classes-{checksum:08x}"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="javac-") as made:
             out = Path(made) / "classes"
-            subprocess.run(["javac", "-cp", jars.class_path(), "-d", str(out), str(PROGRAM)], check=True)
+            command = ["javac", "-cp", jars.class_path(), "-d", str(out), *map(str, sources)]
+            subprocess.run(command, check=True)
             with contextlib.suppress(OSError):  # another test process was first
                 out.rename(kept)
     return kept
@@ -34,7 +37,14 @@ def compiled() -> Path:
 
 def run(arguments: list[str], given: bytes = b"") -> bytes:
     """Run the program; returns what it wrote."""
-    command = ["java", *QUIET, "-cp", jars.class_path(compiled()), "MatrixClient", *arguments]
+    command = [
+        "java",
+        *QUIET,
+        "-cp",
+        jars.class_path(compiled("MatrixClient.java")),
+        "MatrixClient",
+        *arguments,
+    ]
     done = subprocess.run(command, input=given, capture_output=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     return done.stdout
