@@ -6,25 +6,30 @@ simple group is an empty classic one. It ends when it is empty and without offse
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from tailrace.core import errors
-from tailrace.core.errors import NONE
+from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import refuse_join
-from tailrace.core.groups.classic_generations import CONSUMER, EMPTY, STABLE
-from tailrace.core.groups.group import Group
+from tailrace.core.groups.classic_generations import EMPTY
+from tailrace.core.groups.consumer import ConsumerGroup
+from tailrace.core.groups.consumer_requests import check_heartbeat, refusal
+from tailrace.core.groups.group import Group, is_subscribed, offsets_age
 from tailrace.core.groups.group_admin import GroupAdmin
-from tailrace.core.groups.offset_requests import OffsetRequests, is_subscribed
+from tailrace.core.groups.offset_requests import OffsetRequests
 from tailrace.core.groups.offsets import OffsetStore
 from tailrace.core.groups.records import (
     GroupMetadataKey,
     GroupMetadataValue,
+    KeyMessage,
     OffsetCommitKey,
     OffsetCommitValue,
+    ValueMessage,
     decode_record,
 )
 from tailrace.core.groups.runtime import GroupRequest, Runtime
+from tailrace.core.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from tailrace.core.protocol.messages.heartbeat import HeartbeatResponse
 from tailrace.core.protocol.messages.join_group import JoinGroupRequest
 from tailrace.core.protocol.messages.leave_group import (
@@ -35,7 +40,8 @@ from tailrace.core.protocol.messages.leave_group import (
 from tailrace.core.protocol.messages.sync_group import SyncGroupResponse
 
 LEAVE_OF_SEVERAL = 3
-NOT_KNOWN = -1  # since when a group is in its state
+
+G = TypeVar("G", ClassicGroup, ConsumerGroup)
 
 
 class GroupCoordinator:
@@ -59,6 +65,8 @@ class GroupCoordinator:
             16: admin.list_groups,
             42: admin.delete,
             47: offset_requests.delete,
+            68: self._consumer_heartbeat,
+            69: admin.describe_consumers,
         }
 
     # -- what the host calls
@@ -68,15 +76,17 @@ class GroupCoordinator:
         decoded = decode_record(key, value)
         if decoded is None:
             return
-        match decoded:
-            case OffsetCommitKey() as offset, OffsetCommitValue() | None as committed:
-                if committed is not None and offset.group not in self.groups:
-                    self._new_classic(offset.group)
-                self.offsets.replay(offset, committed)
-            case GroupMetadataKey() as name, GroupMetadataValue() | None as metadata:
-                self._replay_classic(name.group, metadata)
-            case _:
-                pass
+        name, what = decoded
+        if isinstance(name, OffsetCommitKey):
+            assert what is None or isinstance(what, OffsetCommitValue)
+            if what is not None and name.group not in self.groups:
+                self._new(ClassicGroup, name.group)
+            self.offsets.replay(name, what)
+        elif isinstance(name, GroupMetadataKey):
+            assert what is None or isinstance(what, GroupMetadataValue)
+            self._replay_classic(name.group, what)
+        else:
+            self._replay_consumer(name.group_id, name, what)
 
     def on_loaded(self) -> None:
         """All was replayed: members have their session time from now on, and offsets age."""
@@ -88,28 +98,58 @@ class GroupCoordinator:
 
     def on_metadata(self) -> None:
         """The image moved."""
-        if self._loaded:
-            self._forget_deleted_topics()
+        if not self._loaded:
+            return
+        self._forget_deleted_topics()
+        for group in self.groups.values():
+            if isinstance(group, ConsumerGroup):
+                group.on_metadata()
 
     def handle(self, request: GroupRequest) -> None:
         """One request, about groups of this shard."""
         self._handlers[request.api_key](request)
 
-    # -- classic groups
+    # -- requests of members
 
     def _join(self, request: GroupRequest) -> None:
         message: JoinGroupRequest = request.message
         group = self.groups.get(message.group_id)
         if not message.group_id:
             refuse_join(request, errors.INVALID_GROUP_ID, message.member_id)
-        elif group is None and message.member_id:
+        elif isinstance(group, ConsumerGroup) and group.can_delete() != NONE:
+            refuse_join(request, errors.INCONSISTENT_GROUP_PROTOCOL)
+        elif message.member_id and not isinstance(group, ClassicGroup):
             refuse_join(request, errors.UNKNOWN_MEMBER_ID, message.member_id)
-        elif group is None or isinstance(group, ClassicGroup):
-            classic = self._new_classic(message.group_id) if group is None else group
+        else:
+            classic = self._made_to_be(ClassicGroup, message.group_id, group)
             classic.join(request)
             self._drop_if_done(classic)
-        else:
-            refuse_join(request, errors.INCONSISTENT_GROUP_PROTOCOL)
+
+    def _consumer_heartbeat(self, request: GroupRequest) -> None:
+        message: ConsumerGroupHeartbeatRequest = request.message
+        group = self.groups.get(message.group_id)
+        try:
+            check_heartbeat(message, request.version, self._runtime.config.group_consumer_assignors)
+            if isinstance(group, ClassicGroup) and (message.member_epoch != 0 or group.can_delete() != NONE):
+                raise KafkaError(
+                    errors.GROUP_ID_NOT_FOUND, f"Group {message.group_id} is not a consumer group."
+                )
+        except KafkaError as error:
+            request.reply(refusal(error))
+            return
+        consumers = self._made_to_be(ConsumerGroup, message.group_id, group)
+        consumers.heartbeat(request)
+        self._drop_if_done(consumers)
+
+    def _made_to_be(self, kind: type[G], group_id: str, group: Group | None) -> G:
+        """The group, of this protocol; an empty one of the other, or none, makes place for a new one."""
+        if isinstance(group, kind):
+            return group
+        if group is not None:
+            self._runtime.write(group.tombstones(), _ignore)
+        if isinstance(group, ClassicGroup):
+            group.give_up(errors.UNKNOWN_MEMBER_ID)
+        return self._new(kind, group_id)
 
     def _sync(self, request: GroupRequest) -> None:
         group = self._classic(request, lambda code: SyncGroupResponse(error_code=code))
@@ -136,27 +176,48 @@ class GroupCoordinator:
         request.reply(refusal(errors.UNKNOWN_MEMBER_ID if group_id else errors.INVALID_GROUP_ID))
         return None
 
-    def _new_classic(self, group_id: str) -> ClassicGroup:
-        group = self.groups[group_id] = ClassicGroup(self._runtime, group_id)
+    # -- groups and their records
+
+    def _new(self, kind: type[G], group_id: str) -> G:
+        group = self.groups[group_id] = kind(self._runtime, group_id)
         return group
 
-    def _replay_classic(self, group_id: str, value: GroupMetadataValue | None) -> None:
+    def _of_record(self, kind: type[G], group_id: str) -> G | None:
+        """The group that a record is about.
+
+        Requests decide which protocol a live group has; what the log says of the other was written before.
+        """
         group = self.groups.get(group_id)
-        if value is not None:
-            if not isinstance(group, ClassicGroup):
-                group = self._new_classic(group_id)
-            group.replay(value)
-        elif isinstance(group, ClassicGroup) and not (self._loaded and group.can_delete() != NONE):
-            group.replay(None)  # but one that was joined while its tombstone was written lives on
+        if isinstance(group, kind):
+            return group
+        return None if self._loaded and group is not None else self._new(kind, group_id)
+
+    def _replay_classic(self, group_id: str, value: GroupMetadataValue | None) -> None:
+        group = self.groups.get(group_id) if value is None else self._of_record(ClassicGroup, group_id)
+        if not isinstance(group, ClassicGroup):
+            return
+        if value is None and self._loaded and group.can_delete() != NONE:
+            return  # it was joined while its tombstone was written
+        group.replay(value)
+        if value is None:
             del self.groups[group_id]
 
+    def _replay_consumer(self, group_id: str, key: KeyMessage, value: ValueMessage | None) -> None:
+        group = self.groups.get(group_id) if value is None else self._of_record(ConsumerGroup, group_id)
+        if isinstance(group, ConsumerGroup):
+            group.replay(key, value)
+            if value is None:
+                self._drop_if_done(group)
+
     def _drop_if_done(self, group: Group) -> None:
-        if (
-            group.is_done
-            and self.groups.get(group.group_id) is group
-            and not self.offsets.topics(group.group_id)
-        ):
-            del self.groups[group.group_id]
+        """Forget a group that the log does not know; if it has offsets, it is a simple one."""
+        group_id = group.group_id
+        if not group.is_done or self.groups.get(group_id) is not group:
+            return
+        if not self.offsets.topics(group_id):
+            del self.groups[group_id]
+        elif isinstance(group, ConsumerGroup):
+            self._new(ClassicGroup, group_id)
 
     # -- what ends
 
@@ -183,7 +244,7 @@ class GroupCoordinator:
         group_id = group.group_id
         expired: list[tuple[str, int]] = []
         if self.offsets.topics(group_id):
-            ages, empty_since_ms = _ages(group)
+            ages, empty_since_ms = offsets_age(group)
             if not ages:
                 return
             expired = self.offsets.expired(
@@ -194,21 +255,6 @@ class GroupCoordinator:
             records += group.tombstones()
         if records:
             self._runtime.write(records, _ignore)
-
-
-def _ages(group: Group) -> tuple[bool, int | None]:
-    """Whether the group's offsets grow old, and since when; None: since each was committed.
-
-    As Kafka has it: those of an empty group since it is empty; those that a stable group of consumers does
-    not read, and those of groups without a protocol, since they were committed; others do not.
-    """
-    if not isinstance(group, ClassicGroup) or group.protocol_type is None:
-        return True, None
-    if group.state == EMPTY:
-        known = group.current_state_timestamp != NOT_KNOWN
-        return True, group.current_state_timestamp if known else None
-    reads_known = group.protocol_type == CONSUMER and group.subscribed_topics() is not None
-    return reads_known and group.state == STABLE, None
 
 
 def _left(request: GroupRequest, code: int) -> LeaveGroupResponse:

@@ -1,51 +1,39 @@
-"""What the coordinator asks of a group, of whichever protocol."""
+"""A group of either protocol, and where the two differ for offsets."""
 
-from typing import Protocol
+from tailrace.core.errors import GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP, NONE
+from tailrace.core.groups.classic import ClassicGroup
+from tailrace.core.groups.classic_generations import CONSUMER, DEAD, EMPTY, STABLE
+from tailrace.core.groups.consumer import ConsumerGroup
 
-from tailrace.core.groups.runtime import Record
-from tailrace.core.protocol.messages.list_groups import ListGroupsResponseGroup
+Group = ClassicGroup | ConsumerGroup
+NOT_KNOWN = -1  # since when a classic group is in its state
 
 
-class Group(Protocol):
-    """A classic group or one of KIP-848."""
+def is_subscribed(group: Group, topic: str) -> bool:
+    """Whether the group reads the topic, as far as anybody can tell."""
+    topics = group.subscribed_topics()
+    return group.protocol_type == CONSUMER if topics is None else topic in topics
 
-    group_id: str
 
-    @property
-    def state(self) -> str:
-        """As Kafka shows it."""
-        ...
+def offset_delete_error(group: Group) -> int:
+    """NONE, or why no offset may go: nobody knows what a live group reads that is not of consumers."""
+    if isinstance(group, ConsumerGroup) or group.state == EMPTY:
+        return NONE
+    if group.state == DEAD:
+        return GROUP_ID_NOT_FOUND
+    return NONE if group.protocol_type == CONSUMER else NON_EMPTY_GROUP
 
-    @property
-    def protocol_type(self) -> str | None:
-        """ "consumer" for consumers; None: no member ever joined."""
-        ...
 
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing would be lost by forgetting it: it has no member and no record."""
-        ...
+def offsets_age(group: Group) -> tuple[bool, int | None]:
+    """Whether the group's offsets grow old, and since when; None: since each was committed.
 
-    def subscribed_topics(self) -> set[str] | None:
-        """The topics that its members read; None: nobody can tell."""
-        ...
-
-    def commit_error(self, member_id: str, group_instance_id: str | None, generation: int) -> int:
-        """Whether this member may commit offsets; NONE or the code."""
-        ...
-
-    def can_delete(self) -> int:
-        """NONE, or why it may not be deleted."""
-        ...
-
-    def tombstones(self) -> list[Record]:
-        """What makes the log forget the group."""
-        ...
-
-    def listed(self) -> ListGroupsResponseGroup:
-        """Its line in ListGroups."""
-        ...
-
-    def on_loaded(self) -> None:
-        """All records were replayed: time begins."""
-        ...
+    Those of an empty classic group since it is empty; those that a stable one of consumers does not read,
+    those of KIP-848 groups and of groups without a protocol since they were committed; others do not.
+    """
+    if isinstance(group, ConsumerGroup) or group.protocol_type is None:
+        return True, None
+    if group.state == EMPTY:
+        since_ms = group.current_state_timestamp
+        return True, None if since_ms == NOT_KNOWN else since_ms
+    is_known = group.protocol_type == CONSUMER and group.subscribed_topics() is not None
+    return is_known and group.state == STABLE, None

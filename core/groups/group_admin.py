@@ -5,9 +5,15 @@ from collections.abc import Callable, Mapping
 from tailrace.core.errors import GROUP_ID_NOT_FOUND, NONE
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import append_error
+from tailrace.core.groups.consumer import ConsumerGroup
 from tailrace.core.groups.group import Group
 from tailrace.core.groups.offsets import OffsetStore
 from tailrace.core.groups.runtime import GroupRequest, Runtime
+from tailrace.core.protocol.messages.consumer_group_describe import (
+    ConsumerGroupDescribeRequest,
+    ConsumerGroupDescribeResponse,
+    ConsumerGroupDescribeResponseGroup,
+)
 from tailrace.core.protocol.messages.delete_groups import (
     DeleteGroupsRequest,
     DeleteGroupsResponse,
@@ -20,7 +26,6 @@ from tailrace.core.protocol.messages.describe_groups import (
 )
 from tailrace.core.protocol.messages.list_groups import ListGroupsRequest, ListGroupsResponse
 
-GROUP_OPERATIONS = sum(1 << operation for operation in (3, 6, 8, 10, 11))  # what there is to be allowed
 DESCRIBE_TELLS_UNKNOWN_GROUPS = 6
 
 
@@ -62,9 +67,25 @@ class GroupAdmin:
                 if request.version >= DESCRIBE_TELLS_UNKNOWN_GROUPS:
                     told.error_code = GROUP_ID_NOT_FOUND
                     told.error_message = _why_not(group_id, group, "classic")
-            if message.include_authorized_operations and told.error_code == NONE:
-                told.authorized_operations = GROUP_OPERATIONS
             answer.groups.append(told)
+        request.reply(answer)
+
+    def describe_consumers(self, request: GroupRequest) -> None:
+        """Groups of KIP-848."""
+        message: ConsumerGroupDescribeRequest = request.message
+        answer = ConsumerGroupDescribeResponse()
+        for group_id in message.group_ids:
+            group = self._groups.get(group_id)
+            if isinstance(group, ConsumerGroup):
+                answer.groups.append(group.describe())
+            else:
+                answer.groups.append(
+                    ConsumerGroupDescribeResponseGroup(
+                        group_id=group_id,
+                        error_code=GROUP_ID_NOT_FOUND,
+                        error_message=_why_not(group_id, group, "consumer"),
+                    )
+                )
         request.reply(answer)
 
     def delete(self, request: GroupRequest) -> None:

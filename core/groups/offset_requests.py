@@ -11,15 +11,15 @@ from tailrace.core.errors import (
     GROUP_SUBSCRIBED_TO_TOPIC,
     ILLEGAL_GENERATION,
     INVALID_GROUP_ID,
-    NON_EMPTY_GROUP,
     NONE,
     OFFSET_METADATA_TOO_LARGE,
     UNKNOWN_TOPIC_ID,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
+from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import append_error
-from tailrace.core.groups.classic_generations import CONSUMER, DEAD, EMPTY
-from tailrace.core.groups.group import Group
+from tailrace.core.groups.consumer import ConsumerGroup
+from tailrace.core.groups.group import Group, is_subscribed, offset_delete_error
 from tailrace.core.groups.offsets import NEVER, Commit, OffsetStore
 from tailrace.core.groups.records import OffsetCommitValue
 from tailrace.core.groups.runtime import GroupRequest, Runtime
@@ -71,7 +71,7 @@ class OffsetRequests:
         message: OffsetCommitRequest = request.message
         answer = OffsetCommitResponse()
         topics = self._existing(message, request.version, answer)
-        error = self._commit_error(message, request.version) if topics else NONE
+        error = self._commit_error(message, topics, request.version) if topics else NONE
         commits: list[Commit] = []
         committed: list[OffsetCommitResponsePartition] = []
         for asked, topic in topics:
@@ -132,14 +132,28 @@ class OffsetRequests:
                 found.append((OffsetCommitRequestTopic(asked.name, asked.topic_id, there), topic))
         return found
 
-    def _commit_error(self, message: OffsetCommitRequest, version: int) -> int:
+    def _commit_error(
+        self,
+        message: OffsetCommitRequest,
+        topics: list[tuple[OffsetCommitRequestTopic, TopicImage]],
+        version: int,
+    ) -> int:
+        """NONE, or why nothing of the request is kept."""
         group = self._groups.get(message.group_id)
-        generation = message.generation_id_or_member_epoch
-        if group is not None:
-            return group.commit_error(message.member_id, message.group_instance_id, generation)
-        if generation < 0:
-            return NONE  # a consumer without a group protocol: replay makes an empty group of it
-        return GROUP_ID_NOT_FOUND if version >= COMMIT_TELLS_UNKNOWN_GROUPS else ILLEGAL_GENERATION
+        member_id, epoch = message.member_id, message.generation_id_or_member_epoch
+        if group is None:
+            if epoch < 0:
+                return NONE  # from outside of a protocol: replay makes a simple group of it
+            return GROUP_ID_NOT_FOUND if version >= COMMIT_TELLS_UNKNOWN_GROUPS else ILLEGAL_GENERATION
+        if isinstance(group, ClassicGroup):
+            return group.commit_error(member_id, message.group_instance_id, epoch)
+        error = group.commit_error(member_id, message.group_instance_id, epoch, version)
+        for asked, topic in topics:
+            for partition in asked.partitions:
+                error = error or group.commit_partition_error(
+                    member_id, epoch, topic.topic_id, partition.partition_index
+                )
+        return error
 
     def _value(
         self,
@@ -175,6 +189,11 @@ class OffsetRequests:
 
     def _fetched(self, asked: OffsetFetchRequestGroup, version: int) -> OffsetFetchResponseGroup:
         answer = OffsetFetchResponseGroup(group_id=asked.group_id)
+        group = self._groups.get(asked.group_id)
+        if isinstance(group, ConsumerGroup):
+            answer.error_code = group.fetch_error(asked.member_id, asked.member_epoch)
+        if answer.error_code != NONE:
+            return answer
         if asked.topics is None:
             self._fetch_all(answer, version)
         elif version >= FETCH_BY_ID:
@@ -228,7 +247,7 @@ class OffsetRequests:
         if not message.group_id:
             error = INVALID_GROUP_ID
         else:
-            error = GROUP_ID_NOT_FOUND if group is None else _delete_error(group)
+            error = GROUP_ID_NOT_FOUND if group is None else offset_delete_error(group)
         if group is None or error != NONE:
             request.reply(OffsetDeleteResponse(error_code=error))
             return
@@ -253,18 +272,6 @@ class OffsetRequests:
             request.reply(answer if error == NONE else OffsetDeleteResponse(error_code=append_error(error)))
 
         self._runtime.write(self._store.tombstones(message.group_id, going), written)
-
-
-def is_subscribed(group: Group, topic: str) -> bool:
-    """Whether the group reads the topic, as far as anybody can tell."""
-    topics = group.subscribed_topics()
-    return group.protocol_type == CONSUMER if topics is None else topic in topics
-
-
-def _delete_error(group: Group) -> int:
-    if group.state == DEAD:
-        return GROUP_ID_NOT_FOUND
-    return NONE if group.state == EMPTY or group.protocol_type == CONSUMER else NON_EMPTY_GROUP
 
 
 def _told_of(answer: OffsetCommitResponse, asked: OffsetCommitRequestTopic) -> OffsetCommitResponseTopic:
