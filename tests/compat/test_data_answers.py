@@ -51,7 +51,7 @@ DIFFERENT = {
     "*: transactional id*": "no transactions: LIMITS.md",
     "Fetch v13: last fetched epoch [15] at 3": "what followers ask: LIMITS.md",
     "Fetch *: replica 5": "no fetches by replicas: LIMITS.md",
-    "ListOffsets all deleted: -3": "Kafka tells of a deleted record until it removes the segment, minutes later",
+    "ListOffsets all deleted: -3": "Kafka tells of a deleted record until its segment goes, minutes later",
     "trailing bytes: versions": "we advertise what we serve, no more",
 }
 PARTLY = {  # the codes and offsets are equal

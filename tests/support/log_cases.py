@@ -1,6 +1,6 @@
 """Deleted records, epochs, producers and sizes of logs: the same questions for any broker."""
 
-from typing import Any
+from typing import Any, cast
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.core.protocol.apis import (
@@ -159,22 +159,26 @@ def described(cluster: Cluster) -> None:
 
 def _log_dirs(cluster: Cluster, what: str, version: int, asked: dict[str, list[int]]) -> None:
     topics = [DescribeLogDirsRequestTopic(name, parts) for name, parts in asked.items()]
-    outcome: Any = cluster.client.ask(DESCRIBE_LOG_DIRS, version, DescribeLogDirsRequest(topics))
+    outcome = cluster.client.ask(DESCRIBE_LOG_DIRS, version, DescribeLogDirsRequest(topics))
     assert isinstance(outcome, dict)
-    for result in outcome["results"]:
+    for result in _dicts(outcome["results"]):
         assert result["log_dir"].startswith("/")
         assert version < 4 or result["total_bytes"] > result["usable_bytes"] > 0
-        for name in ("log_dir", "total_bytes", "usable_bytes"):
-            result[name] = "some"
-        for topic in result["topics"]:
-            topic["partitions"].sort(key=lambda part: part["partition_index"])
+        result |= dict.fromkeys(("log_dir", "total_bytes", "usable_bytes"), "some")
+        for topic in _dicts(result["topics"]):
+            topic["partitions"] = sorted(_dicts(topic["partitions"]), key=repr)
     outcome["size"] = "depends on the name of the directory"
     cluster.keep(f"DescribeLogDirs v{version}: {what}", outcome)
 
 
-def _sorted_producers(outcome: Any) -> Any:
+def _sorted_producers(outcome: Outcome) -> Outcome:
     """In Kafka they come in the order of a hash."""
-    for topic in outcome["topics"]:
-        for part in topic["partitions"]:
-            part["active_producers"].sort(key=lambda producer: producer["producer_id"])
+    assert isinstance(outcome, dict)
+    for topic in _dicts(outcome["topics"]):
+        for part in _dicts(topic["partitions"]):
+            part["active_producers"] = sorted(_dicts(part["active_producers"]), key=repr)
     return outcome
+
+
+def _dicts(parts: object) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", parts)
