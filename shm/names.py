@@ -85,18 +85,21 @@ class RunDir:
 
 def sweep(base: str = BASE) -> list[str]:
     """Remove the run directories of this user whose run is dead. Returns their paths."""
-    removed: list[str] = []
+    removed = debris(base)
+    for path in removed:
+        _remove_tree(path)
+    return removed
+
+
+def debris(base: str = BASE) -> list[str]:
+    """The run directories of this user whose run is dead."""
     prefix = f"{_PREFIX}{os.geteuid()}-"
     try:
         names = os.listdir(base)
     except FileNotFoundError:
-        return removed
-    for name in names:
-        path = os.path.join(base, name)
-        if name.startswith(prefix) and _is_debris(path, name[len(prefix) :]):
-            _remove_tree(path)
-            removed.append(path)
-    return removed
+        return []
+    paths = {os.path.join(base, name): name[len(prefix) :] for name in names if name.startswith(prefix)}
+    return [path for path, rest in paths.items() if _is_debris(path, rest)]
 
 
 def _is_debris(path: str, rest: str) -> bool:

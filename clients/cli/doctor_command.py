@@ -1,0 +1,57 @@
+"""`tailrace doctor`: whether this machine and data directory are fit for a broker, and what to do if not."""
+
+import click
+import msgspec
+
+from tailrace.clients.cli.doctor_checks import FAIL, Patient, examine
+from tailrace.clients.cli.failures import FAILED
+from tailrace.clients.cli.hooks import Hooks
+from tailrace.clients.cli.options import output_option
+from tailrace.clients.cli.output import print_json, print_table
+from tailrace.clients.cli.start import StartArguments, configure
+from tailrace.clients.cli.start_command import source_options
+
+
+@click.command("doctor")
+@source_options
+@output_option
+@click.pass_obj
+def command(
+    hooks: Hooks,
+    data: str | None,
+    port: int | None,
+    settings: tuple[str, ...],
+    file: str | None,
+    strict: bool,
+    output: str,
+) -> None:
+    """Check this machine and a data directory, with or without a running broker.
+
+    Takes the options of `tailrace start`, and changes nothing. Each line is ok, warn or fail, with what to
+    do. The exit status is 1 when one of them is fail.
+
+    \b
+    Example: tailrace doctor --data ./data
+    """
+    arguments = StartArguments(data=data, port=port, settings=settings, file=file, strict=strict)
+    config, _ = configure(arguments)
+    directory = config.log_dirs[0]
+    patient = Patient(hooks=hooks, config=config, data=directory, pid=_holder(hooks, directory))
+    findings = list(examine(patient))
+    if output == "json":
+        print_json(msgspec.to_builtins(findings))
+    else:
+        rows = [
+            (found.status, found.check, f"{found.found}: {found.advice}" if found.advice else found.found)
+            for found in findings
+        ]
+        print_table(("STATUS", "CHECK", "FOUND"), rows)
+    if any(found.status == FAIL for found in findings):
+        raise SystemExit(FAILED)
+
+
+def _holder(hooks: Hooks, directory: str) -> int | None:
+    try:
+        return hooks.read_pid(directory)
+    except OSError:  # a directory that is not ours: a check of its own says so
+        return None
