@@ -1,13 +1,25 @@
-"""Topics: create, delete, list, describe; and the offsets of a partition."""
+"""Topics: create, delete, list, describe, grow, trim, configure; and the offsets of partitions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from tailrace.clients.apis import (
+    CREATE_PARTITIONS,
+    DELETE_RECORDS,
+    DESCRIBE_CONFIGS,
+    INCREMENTAL_ALTER_CONFIGS,
+)
 from tailrace.clients.cluster import Cluster
+from tailrace.clients.connection import Connection
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.protocol.apis import CREATE_TOPICS, DELETE_TOPICS, LIST_OFFSETS
+from tailrace.core.protocol.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsRequestTopic,
+    CreatePartitionsResponse,
+)
 from tailrace.core.protocol.messages.create_topics import (
     CreateTopicsRequest,
     CreateTopicsRequestConfig,
@@ -15,10 +27,30 @@ from tailrace.core.protocol.messages.create_topics import (
     CreateTopicsResponse,
     CreateTopicsResponseTopic,
 )
+from tailrace.core.protocol.messages.delete_records import (
+    DeleteRecordsRequest,
+    DeleteRecordsRequestPartition,
+    DeleteRecordsRequestTopic,
+    DeleteRecordsResponse,
+)
 from tailrace.core.protocol.messages.delete_topics import (
     DeleteTopicsRequest,
     DeleteTopicsRequestTopic,
     DeleteTopicsResponse,
+)
+from tailrace.core.protocol.messages.describe_configs import (
+    DescribeConfigsRequest,
+    DescribeConfigsRequestResource,
+    DescribeConfigsResponse,
+    DescribeConfigsResponseConfig,
+)
+from tailrace.core.protocol.messages.incremental_alter_configs import (
+    DELETE,
+    SET,
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsRequestConfig,
+    IncrementalAlterConfigsRequestResource,
+    IncrementalAlterConfigsResponse,
 )
 from tailrace.core.protocol.messages.list_offsets import (
     ListOffsetsRequest,
@@ -30,6 +62,8 @@ from tailrace.core.protocol.messages.metadata import MetadataResponseTopic
 
 CONSUMER = -1  # the replica id of whoever is no replica
 BROKER_DEFAULT = -1
+TOPIC = 2  # as the type of a resource that has configs
+HIGH_WATERMARK = -1  # as the offset to trim before: all that can be read
 
 
 class FoundOffset(msgspec.Struct, kw_only=True, frozen=True):
@@ -90,14 +124,75 @@ class Admin:
         topic.partitions.sort(key=lambda partition: partition.partition_index)
         return topic
 
+    def create_partitions(self, topic: str, count: int, *, validate_only: bool = False) -> None:
+        """Have a topic hold `count` partitions in all, or only check whether it could."""
+        wanted = CreatePartitionsRequestTopic(topic, count)
+        request = CreatePartitionsRequest([wanted], int(self.cluster.timeout_s * 1000), validate_only)
+        connection = self.cluster.any_connection()
+        for result in connection.request(CREATE_PARTITIONS, request, CreatePartitionsResponse).results:
+            _raise_for(result.error_code, result.error_message or f"topic {topic}")
+        self.cluster.forget(topic)
+
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
+        """Delete what comes before an offset of each partition; the first offset that is left of each."""
+        left: dict[int, int] = {}
+        for leader, indexes in self._by_leader(topic, before).items():
+            parts = [DeleteRecordsRequestPartition(index, before[index]) for index in indexes]
+            wanted = [DeleteRecordsRequestTopic(topic, parts)]
+            request = DeleteRecordsRequest(wanted, int(self.cluster.timeout_s * 1000))
+            response = leader.request(DELETE_RECORDS, request, DeleteRecordsResponse)
+            for part in response.topics[0].partitions:
+                index = part.partition_index
+                _raise_for(part.error_code, f"{topic}-{index}: records before offset {before[index]}")
+                left[index] = part.low_watermark
+        return left
+
+    def alter_topic_configs(
+        self, topic: str, settings: Mapping[str, str | None], *, validate_only: bool = False
+    ) -> None:
+        """Set configs of a topic; None takes one back to the broker's default."""
+        changes = [
+            IncrementalAlterConfigsRequestConfig(key, DELETE if value is None else SET, value)
+            for key, value in settings.items()
+        ]
+        resource = IncrementalAlterConfigsRequestResource(TOPIC, topic, changes)
+        request = IncrementalAlterConfigsRequest([resource], validate_only)
+        connection = self.cluster.any_connection()
+        response = connection.request(INCREMENTAL_ALTER_CONFIGS, request, IncrementalAlterConfigsResponse)
+        for result in response.responses:
+            _raise_for(result.error_code, result.error_message or f"topic {topic}")
+
+    def topic_configs(self, topic: str) -> list[DescribeConfigsResponseConfig]:
+        """Every config of a topic, by name."""
+        request = DescribeConfigsRequest([DescribeConfigsRequestResource(TOPIC, topic)])
+        connection = self.cluster.any_connection()
+        result = connection.request(DESCRIBE_CONFIGS, request, DescribeConfigsResponse).results[0]
+        _raise_for(result.error_code, result.error_message or f"topic {topic}")
+        return sorted(result.configs, key=lambda config: config.name)
+
     def find_offset(self, topic: str, partition: int, timestamp: int) -> FoundOffset:
         """The first offset at or after a timestamp; -1 and -2 stand for the end and the start."""
-        wanted = ListOffsetsRequestPartition(partition, -1, timestamp)
-        request = ListOffsetsRequest(CONSUMER, 0, [ListOffsetsRequestTopic(topic, [wanted])])
-        response = self.cluster.leader(topic, partition).request(LIST_OFFSETS, request, ListOffsetsResponse)
-        found = response.topics[0].partitions[0]
-        _raise_for(found.error_code, f"{topic}-{partition}")
-        return FoundOffset(offset=found.offset, timestamp=found.timestamp, leader_epoch=found.leader_epoch)
+        return self.find_offsets(topic, {partition: timestamp})[partition]
+
+    def find_offsets(self, topic: str, timestamps: Mapping[int, int]) -> dict[int, FoundOffset]:
+        """The same of several partitions, each with its timestamp."""
+        offsets: dict[int, FoundOffset] = {}
+        for leader, indexes in self._by_leader(topic, timestamps).items():
+            wanted = [ListOffsetsRequestPartition(index, -1, timestamps[index]) for index in indexes]
+            request = ListOffsetsRequest(CONSUMER, 0, [ListOffsetsRequestTopic(topic, wanted)])
+            response = leader.request(LIST_OFFSETS, request, ListOffsetsResponse)
+            for found in response.topics[0].partitions:
+                _raise_for(found.error_code, f"{topic}-{found.partition_index}")
+                offsets[found.partition_index] = FoundOffset(
+                    offset=found.offset, timestamp=found.timestamp, leader_epoch=found.leader_epoch
+                )
+        return offsets
+
+    def _by_leader(self, topic: str, partitions: Iterable[int]) -> dict[Connection, list[int]]:
+        indexes: dict[Connection, list[int]] = {}
+        for index in partitions:
+            indexes.setdefault(self.cluster.leader(topic, index), []).append(index)
+        return indexes
 
 
 def _raise_for(code: int, message: str) -> None:

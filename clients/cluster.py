@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from tailrace.clients.connection import CLIENT_ID, DEFAULT_TIMEOUT_S, Connection, UnreachableError
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
-from tailrace.core.protocol.apis import METADATA
+from tailrace.core.protocol.apis import FIND_COORDINATOR, METADATA
+from tailrace.core.protocol.messages.find_coordinator import (
+    GROUP,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
+)
 from tailrace.core.protocol.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -34,6 +39,7 @@ class Cluster:
         self._client_id = client_id
         self._connections: dict[str, Connection] = {}
         self._nodes: dict[int, str] = {}
+        self._coordinators: dict[str, int] = {}  # of groups
         self.topics: dict[str, MetadataResponseTopic] = {}
 
     def __enter__(self) -> "Cluster":
@@ -106,6 +112,35 @@ class Cluster:
                     raise KafkaError(errors.LEADER_NOT_AVAILABLE, f"{topic}-{partition}")
                 return self._open(address)
         raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic} has no partition {partition}")
+
+    def brokers(self) -> list[Connection]:
+        """A connection to every broker."""
+        self.metadata([])
+        return [self._open(address) for address in self._nodes.values()]
+
+    def coordinator(self, group: str) -> Connection:
+        """A connection to the broker that coordinates a group, waiting up to the timeout until one does."""
+        deadline_s = time.monotonic() + self.timeout_s
+        while group not in self._coordinators:
+            request = FindCoordinatorRequest(key_type=GROUP, coordinator_keys=[group])
+            response = self.any_connection().request(FIND_COORDINATOR, request, FindCoordinatorResponse)
+            found = response.coordinators[0]
+            if not found.error_code:
+                self._coordinators[group] = found.node_id
+            elif not errors.is_retriable(found.error_code) or time.monotonic() > deadline_s:
+                raise KafkaError(found.error_code, found.error_message or f"group {group}")
+            else:
+                time.sleep(RETRY_PAUSE_S)
+        if self._coordinators[group] not in self._nodes:
+            self.metadata([])
+        address = self._nodes.get(self._coordinators[group])
+        if address is None:
+            raise KafkaError(errors.COORDINATOR_NOT_AVAILABLE, f"group {group}")
+        return self._open(address)
+
+    def forget_coordinator(self, group: str) -> None:
+        """Ask again who coordinates this group before it is asked next."""
+        self._coordinators.pop(group, None)
 
     def forget(self, topic: str) -> None:
         """Ask again who leads this topic before it is used next."""

@@ -15,12 +15,14 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from tailrace.clients.apis import KNOWN
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError, ProtocolError
-from tailrace.core.protocol.apis import API_VERSIONS, APIS
+from tailrace.core.protocol.apis import API_VERSIONS
 from tailrace.core.protocol.compile import decoder, encoder
 from tailrace.core.protocol.frames import parse_response_header, request_frame
 from tailrace.core.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from tailrace.core.protocol.schema import NEWEST
 
 DEFAULT_PORT = 9092
 DEFAULT_TIMEOUT_S = 30.0
@@ -96,26 +98,36 @@ class Connection:
         self._socket.close()
         self._in_flight.clear()
 
-    def version(self, api_key: int) -> int:
-        """The highest version that both sides know; KafkaError(UNSUPPORTED_VERSION) when there is none."""
-        api = APIS[api_key]
+    def version(self, api_key: int, highest: int = NEWEST) -> int:
+        """The highest version that both sides know, up to a limit; KafkaError(UNSUPPORTED_VERSION) when there
+        is none.
+        """
+        api = KNOWN[api_key]
         first, last = self._ranges.get(api_key, (0, -1))
-        version = min(last, api.max_version)
+        version = min(last, api.max_version, highest)
         if version < max(first, api.min_decodable):
             raise KafkaError(errors.UNSUPPORTED_VERSION, f"{self.address} serves no {api.name} that we know")
         return version
 
     def request(
-        self, api_key: int, message: Struct, response: type[R], *, timeout_s: float | None = None
+        self,
+        api_key: int,
+        message: Struct,
+        response: type[R],
+        *,
+        timeout_s: float | None = None,
+        highest: int = NEWEST,
     ) -> R:
-        """Send a request and wait for its answer; nothing else may be in flight."""
+        """Send a request, in no version above `highest`, and wait for its answer; nothing else may be in
+        flight.
+        """
         assert not self._in_flight, "with several in flight, receive tells the answers apart"
-        self.send(api_key, message)
+        self.send(api_key, message, version=self.version(api_key, highest))
         return self.receive(response, timeout_s=timeout_s)
 
     def send(self, api_key: int, message: Struct, *, version: int = -1, answered: bool = True) -> None:
         """Send a request; `answered` is False for Produce with acks 0 alone."""
-        api = APIS[api_key]
+        api = KNOWN[api_key]
         if version < 0:
             version = self.version(api_key)
         self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
@@ -129,7 +141,7 @@ class Connection:
         """The answer to the oldest request in flight."""
         expected, api_key, version = self._in_flight.popleft()
         body, position = self._receive_frame(
-            expected, APIS[api_key].response_header_version(version), timeout_s
+            expected, KNOWN[api_key].response_header_version(version), timeout_s
         )
         return self._decode(response, version, body, position)
 
@@ -161,7 +173,7 @@ class Connection:
 
     def _negotiate(self) -> None:
         """ApiVersions, again in a lower version when the broker does not know ours, as KIP-511 has it."""
-        version = APIS[API_VERSIONS].max_version
+        version = KNOWN[API_VERSIONS].max_version
         while True:
             question = ApiVersionsRequest("tailrace", "0.1.0")
             self.send(API_VERSIONS, question, version=version)

@@ -24,12 +24,16 @@ from tailrace.core.config import ConfigError
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.shm.region import ShmError
 
-COMMANDS = ("start", "stop", "status", "config", "topic", "produce", "consume")
+COMMANDS = (
+    *("start", "stop", "status", "doctor", "config", "topic", "produce", "consume", "group", "lag", "log"),
+)
 
 _EXIT_CODES = {
     errors.UNKNOWN_TOPIC_OR_PARTITION: NOT_FOUND,
     errors.UNKNOWN_TOPIC_ID: NOT_FOUND,
+    errors.GROUP_ID_NOT_FOUND: NOT_FOUND,
     errors.TOPIC_AUTHORIZATION_FAILED: NOT_AUTHORISED,
+    errors.GROUP_AUTHORIZATION_FAILED: NOT_AUTHORISED,
     errors.CLUSTER_AUTHORIZATION_FAILED: NOT_AUTHORISED,
     errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: NOT_AUTHORISED,
     errors.SASL_AUTHENTICATION_FAILED: NOT_AUTHORISED,
@@ -56,7 +60,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, which would look for near names among commands that were imported: there are none."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1)
@@ -71,6 +75,11 @@ def cli() -> None:
     """Tailrace: a Kafka-protocol event log for one host.
 
     Exit status: 0 done, 1 failed, 2 not understood, 3 no broker reached, 4 not authorised, 5 not found.
+
+    Shells complete commands and options after, in bash (or zsh_source, fish_source for the others):
+
+    \b
+        eval "$(_TAILRACE_COMPLETE=bash_source tailrace)"
 
     \b
     Example: tailrace start --data ./data

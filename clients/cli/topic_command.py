@@ -1,4 +1,4 @@
-"""`tailrace topic create | list | describe | delete`."""
+"""`tailrace topic create | list | describe | delete`, and the commands of topic_changes.py."""
 
 from typing import Any
 
@@ -7,19 +7,28 @@ import click
 from tailrace.clients.admin import Admin
 from tailrace.clients.cli.options import bootstrap_option, connect, output_option, timeout_option
 from tailrace.clients.cli.output import print_json, print_table
+from tailrace.clients.cli.topic_changes import add_partitions, alter_config, trim
 from tailrace.core.errors import KafkaError, name_of
 from tailrace.core.ids import uuid_text
+from tailrace.core.protocol.messages.describe_configs import DescribeConfigsResponseConfig
 from tailrace.core.protocol.messages.list_offsets import EARLIEST, LATEST
 from tailrace.core.protocol.messages.metadata import MetadataResponsePartition, MetadataResponseTopic
+
+CONFIG_SOURCES = {1: "topic", 2: "broker", 3: "cluster default", 4: "broker's file", 5: "default"}
 
 
 @click.group("topic")
 def command() -> None:
-    """Create, list, describe and delete topics.
+    """Create, list, describe, change and delete topics.
 
     \b
     Example: tailrace topic list
     """
+
+
+command.add_command(alter_config)
+command.add_command(add_partitions)
+command.add_command(trim)
 
 
 @command.command("create")
@@ -111,18 +120,21 @@ def list_topics(bootstrap: str, timeout: float, output: str) -> None:
 
 @command.command("describe")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--configs", is_flag=True, help="Also every config, and where it comes from.")
 @bootstrap_option
 @timeout_option
 @output_option
-def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str) -> None:
+def describe(names: tuple[str, ...], configs: bool, bootstrap: str, timeout: float, output: str) -> None:
     """Show the partitions of topics: leader, replicas, offsets.
 
     \b
-    Example: tailrace topic describe orders
+    Example: tailrace topic describe orders --configs
     """
     with connect(bootstrap, timeout) as cluster:
         admin = Admin(cluster)
         described = [_describe(admin, admin.describe_topic(name)) for name in names]
+        for topic in described if configs else ():
+            topic["configs"] = [_config(config) for config in admin.topic_configs(topic["topic"])]
     if output == "json":
         print_json(described)
         return
@@ -131,6 +143,9 @@ def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str
         click.echo(f"{topic['topic']}  id {topic['topic_id']}  partitions {len(topic['partitions'])}")
         rows = [[_cell(part[column]) for column in columns] for part in topic["partitions"]]
         print_table([column.upper() for column in columns], rows)
+        if configs:
+            shown = [[_cell(value) for value in config.values()] for config in topic["configs"]]
+            print_table(("KEY", "VALUE", "SOURCE"), shown)
 
 
 @command.command("delete")
@@ -182,6 +197,11 @@ def _describe_partition(admin: Admin, name: str, partition: MetadataResponsePart
         "end": offsets[1],
         "error": name_of(partition.error_code) if partition.error_code else None,
     }
+
+
+def _config(config: DescribeConfigsResponseConfig) -> dict[str, Any]:
+    source = CONFIG_SOURCES.get(config.config_source, str(config.config_source))
+    return {"key": config.name, "value": config.value, "source": source}
 
 
 def _cell(value: object) -> str:
