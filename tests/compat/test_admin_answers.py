@@ -1,4 +1,4 @@
-"""Topics, metadata, producer ids and descriptions: every field as Apache Kafka answers it, but for what is
+"""Topics, metadata, producer ids, configs, descriptions: every field as Apache Kafka answers it, but for what is
 listed here with its reason.
 """
 
@@ -21,6 +21,7 @@ ADVERTISED = {"ApiVersions v3: software 'a' '1.0-x'"}
 
 DYNAMIC_DEFAULT_SOURCE = 3
 DEFAULT_SOURCE = 5
+BROKER = 4
 
 
 def _answers(broker: Peer, address: Callable[[], str]) -> dict[str, Any]:
@@ -37,18 +38,31 @@ def _without_elr_default(answer: object) -> object:
     feature.
     """
     if isinstance(answer, list):
-        return [_without_elr_default(part) for part in cast("list[object]", answer)]
+        parts = [_without_elr_default(part) for part in cast("list[object]", answer)]
+        return [part for part in parts if part is not None]
     if not isinstance(answer, dict):
         return answer
     fields = cast("dict[str, object]", answer)
-    if fields.get("name") == "min.insync.replicas" and fields.get("config_source") == DYNAMIC_DEFAULT_SOURCE:
-        return fields | {"config_source": DEFAULT_SOURCE}
-    return {name: _without_elr_default(part) for name, part in fields.items()}
+    if fields.get("name") == "min.insync.replicas":
+        if fields.get("source") == DYNAMIC_DEFAULT_SOURCE:
+            return None
+        if fields.get("config_source") == DYNAMIC_DEFAULT_SOURCE:
+            fields = fields | {"config_source": DEFAULT_SOURCE}
+    fields = {name: part if part is None else _without_elr_default(part) for name, part in fields.items()}
+    if "configs" in fields and (fields.get("resource_type"), fields.get("resource_name")) == (BROKER, ""):
+        configs = cast("list[dict[str, object]]", fields["configs"])
+        fields["configs"] = [entry for entry in configs if entry["name"] != "min.insync.replicas"]
+    return fields
 
 
 def test_every_field_is_as_kafka_answers(tmp_path: Path) -> None:
     require(None if jars.available() else jars.MISSING)
-    settings = {"num.partitions": "1", "log.segment.delete.delay.ms": "500"}
+    settings = {
+        "num.partitions": "1",
+        "log.segment.delete.delay.ms": "500",
+        "log.retention.hours": "100",
+        "log.index.interval.bytes": "8192",
+    }
     kafka = Kafka(tmp_path / "kafka", settings)
     expected = _answers(kafka, lambda: f"{kafka.address.host}:{kafka.address.port}")
     tailrace = Tailrace(tmp_path / "tailrace", settings | {"node.id": "1"})

@@ -34,6 +34,15 @@ from tailrace.core.protocol.messages.describe_topic_partitions import (
 from tailrace.core.protocol.messages.init_producer_id import InitProducerIdRequest
 from tailrace.core.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from tailrace.core.protocol.schema import NO_ID
+from tests.support.config_cases import (
+    alterations,
+    broker_alterations,
+    descriptions,
+    group_alterations,
+    growing,
+    replacements,
+    settle,
+)
 
 UNKNOWN_ID = bytes(range(16))
 
@@ -71,7 +80,7 @@ def plain(answer: Any) -> Any:
 def _without_ids(value: object) -> object:
     if isinstance(value, dict):
         fields = cast("dict[str, object]", value)
-        return {name: _without_id(name, _without_ids(part)) for name, part in fields.items()}
+        return {name: _without_id(name, part) for name, part in fields.items()}
     if isinstance(value, list):
         return sorted(map(_without_ids, cast("list[object]", value)), key=repr)
     if isinstance(value, bytes):
@@ -80,9 +89,13 @@ def _without_ids(value: object) -> object:
 
 
 def _without_id(name: str, value: object) -> object:
-    """Kept is whether there is one."""
-    own = (name in ("port", "cluster_id") and value) or (name == "producer_id" and value != -1)
-    return "*" if own else value
+    """Kept is whether there is one; and the order of synonyms, which has a meaning."""
+    if name == "synonyms":
+        return value
+    own = (name in ("port", "cluster_id", "documentation") and value) or (
+        name == "producer_id" and value != -1
+    )
+    return "*" if own else _without_ids(value)
 
 
 def topic(name: str | None = None, topic_id: bytes = NO_ID) -> MetadataRequestTopic:
@@ -272,5 +285,10 @@ def answers(address: str) -> dict[str, Any]:
     ask(metadata(asker.id_of))
     ask(others())
     ask(described())
+    ask(growing())
+    for cases in (alterations(), broker_alterations(), replacements(), group_alterations()):
+        ask(cases)
+        settle(asker.ask, len(found))
+        ask(descriptions(len(found)))
     ask(deletions(asker.id_of))
     return found

@@ -100,6 +100,7 @@ class Run:
 
 
 def started(order: BecomeLeader) -> ReplicaStarted:
+    """What a worker says that did as it was told."""
     return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
 
 
@@ -122,11 +123,13 @@ def configured(order: BecomeLeader, **configs: str) -> ConfigureReplica:
 
 
 def say(context: ProcessContext, slot: int, message: Message) -> None:
+    """A process says something to the one in that slot."""
     assert context.outbox.send(slot, message)
     assert context.outbox.flush()
 
 
 def heard(context: ProcessContext) -> list[Message]:
+    """What a process was told since it was asked last."""
     messages: list[Message] = []
     for slot, incarnation, ring in context.links.poll():
         assert isinstance(ring, ByteConsumer)
