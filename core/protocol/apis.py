@@ -129,6 +129,8 @@ APIS: dict[int, Api] = {
         _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
         _api(DESCRIBE_PRODUCERS, "DescribeProducers", "describe_producers", (0, 0), 0),
+        _api(CONSUMER_GROUP_HEARTBEAT, "ConsumerGroupHeartbeat", "consumer_group_heartbeat", (0, 1), 0),
+        _api(CONSUMER_GROUP_DESCRIBE, "ConsumerGroupDescribe", "consumer_group_describe", (0, 1), 0),
         _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
     )
 }
