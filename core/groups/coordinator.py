@@ -12,7 +12,6 @@ from tailrace.core import errors
 from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import refuse_join
-from tailrace.core.groups.classic_generations import EMPTY
 from tailrace.core.groups.consumer import ConsumerGroup
 from tailrace.core.groups.consumer_requests import check_heartbeat, refusal
 from tailrace.core.groups.group import Group, is_subscribed, offsets_age
@@ -251,7 +250,7 @@ class GroupCoordinator:
                 group_id, lambda topic: is_subscribed(group, topic), empty_since_ms
             )
         records = self.offsets.tombstones(group_id, expired)
-        if group.state == EMPTY and not self.offsets.has_more_than(group_id, expired):
+        if group.can_delete() == NONE and not self.offsets.has_more_than(group_id, expired):
             records += group.tombstones()
         if records:
             self._runtime.write(records, _ignore)

@@ -133,6 +133,19 @@ def test_a_heartbeat_that_could_not_be_written_changes_nothing() -> None:
     assert bench.join("one").error_code == NONE
 
 
+def test_topics_that_were_seen_by_a_heartbeat_that_failed_are_looked_at_again() -> None:
+    bench = GroupBench({})
+    one = bench.member("one")
+    one.beat()
+    bench.runtime.create_topic("orders", 1)
+    bench.group.on_metadata()
+    bench.runtime.error = errors.NOT_ENOUGH_REPLICAS
+    assert bench.beat("one", one.epoch, topic_partitions=[]).error_code == errors.COORDINATOR_NOT_AVAILABLE
+    bench.runtime.error = NONE
+    one.beat()
+    assert one.owned == {("orders", 0)}
+
+
 def test_requests_wait_for_the_write_before_them() -> None:
     """(R) Two joins at once must not both count on the partitions that nobody owns yet."""
     bench = GroupBench()
