@@ -1,5 +1,5 @@
-"""Topics, metadata, producer ids, configs, descriptions: every field as Apache Kafka answers it, but for what is
-listed here with its reason.
+"""Topics, metadata, producer ids and configs: every field as Apache Kafka answers it, but for what is listed
+here with its reason.
 """
 
 from collections.abc import Callable
