@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tailrace.core.errors import GROUP_ID_NOT_FOUND, NONE
+from tailrace.core.errors import GROUP_ID_NOT_FOUND, INVALID_GROUP_ID, NONE
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import append_error
 from tailrace.core.groups.consumer import ConsumerGroup
@@ -77,15 +77,13 @@ class GroupAdmin:
         for group_id in message.group_ids:
             group = self._groups.get(group_id)
             if isinstance(group, ConsumerGroup):
-                answer.groups.append(group.describe())
+                told = group.describe()
+            elif not group_id:
+                told = ConsumerGroupDescribeResponseGroup(INVALID_GROUP_ID)
             else:
-                answer.groups.append(
-                    ConsumerGroupDescribeResponseGroup(
-                        group_id=group_id,
-                        error_code=GROUP_ID_NOT_FOUND,
-                        error_message=_why_not(group_id, group, "consumer"),
-                    )
-                )
+                why = _why_not(group_id, group, "consumer")
+                told = ConsumerGroupDescribeResponseGroup(GROUP_ID_NOT_FOUND, why, group_id)
+            answer.groups.append(told)
         request.reply(answer)
 
     def delete(self, request: GroupRequest) -> None:
