@@ -86,6 +86,7 @@ class CoordinatorHost:
             self._asks.answer(ask, UNKNOWN_SERVER_ERROR, b"")
             return
         self._waiting.add(ask)
+        self._follow()  # its client may know of what was committed just now
         try:
             self._coordinator.handle(request)
         except Exception:  # as Kafka: one request fails, and says so; the other groups go on
@@ -101,10 +102,13 @@ class CoordinatorHost:
         if self._loading is not None:
             self._load_on()
             return
-        if self._follower.poll():
-            self._coordinator.on_metadata()
+        self._follow()
         self.timers.run_due(self.now_ms)
         self._work()
+
+    def _follow(self) -> None:
+        if self._follower.poll():
+            self._coordinator.on_metadata()
 
     def timeout_s(self) -> float:
         """How long the worker may sleep."""
