@@ -12,6 +12,7 @@ from tailrace.core.log.checkpoints import (
     RECOVERY_POINTS,
     read_offsets,
     take_back,
+    write_log_start,
     write_offsets,
 )
 from tailrace.core.log.directory import Buffer, RealDirectory
@@ -104,3 +105,13 @@ def test_an_entry_is_taken_back_under_the_lock_and_on_disk(tmp_path: Path) -> No
     directory.events.clear()
     take_back(directory, "a", 0)
     assert directory.events == ["lock", "read", "read", "read", "durable", "unlock"]
+
+
+def test_a_start_is_shown_under_the_lock_once_it_is_on_disk(tmp_path: Path) -> None:
+    """(R) Or the housekeeper writes the old one over it."""
+    directory = Watched(str(tmp_path))
+    write_offsets(directory, checkpoints.LOG_STARTS, {("a", 0): 7, ("a", 1): 8})
+    directory.events.clear()
+    write_log_start(directory, "a", 0, 9, lambda: directory.events.append("shown"))
+    assert directory.events == ["lock", "read", "durable", "shown", "unlock"]
+    assert read_offsets(directory, checkpoints.LOG_STARTS) == {("a", 0): 9, ("a", 1): 8}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log import checkpoints
 from tailrace.core.log.checkpoints import (
     HIGH_WATERMARKS,
@@ -41,6 +42,7 @@ from tailrace.workers import control
 from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
 from tailrace.workers.leader import Leader, Replica
 from tailrace.workers.metadata_log import open_metadata_log
+from tailrace.workers.partition_answers import decode_offset, delete_records, encode
 from tailrace.workers.process import CONTROLLER_SLOT, FIRST_WORKER_SLOT, ProcessContext
 from tests.support.shared import make_shared
 from tests.unit.log.logs import NOW, batch, fill
@@ -212,6 +214,41 @@ def test_the_next_run_begins_where_the_files_say(run: Run, next_run: RunMaker) -
     replica.log.close(clean=False)
     log = next_run().lead().log
     assert (log.recovery_point, log.high_watermark, log.log_start_offset) == (3, 5, 1)
+
+
+def test_deleted_records_stay_away_whoever_writes_next(run: Run, next_run: RunMaker) -> None:
+    """(R) The start is in the file before it is acknowledged; neither the housekeeper nor a lower recovery
+    point moves it back.
+    """
+    replica = run.leader._replicas[1]
+    store(replica, 3, roll=True)
+    store(replica, 2)
+    tick(run)
+    run.writer.write()
+    assert decode_offset(delete_records(replica, encode(4))) == 4
+    assert (run.files()[2], run.word(LOG_START_OFFSET)) == ({KEY: 4}, 4)
+    run.writer.write(even_unchanged=True)
+    assert replica.log.on_lowered is not None
+    replica.log.on_lowered(0)
+    assert run.files() == [{KEY: 0}, {KEY: 0}, {KEY: 4}]
+    replica.log.close(clean=False)
+    log = next_run().lead().log
+    assert (log.log_start_offset, log.log_end_offset) == (4, 5)
+
+
+def test_a_deletion_that_cannot_be_written_down_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(R) And the row goes on saying where the log starts."""
+    replica = run.leader._replicas[1]
+    store(replica, 3)
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "no space")
+
+    monkeypatch.setattr(checkpoints, "write_offsets", full)
+    with pytest.raises(KafkaError) as refused:
+        delete_records(replica, encode(-1))
+    assert refused.value.code == KAFKA_STORAGE_ERROR
+    assert run.word(LOG_START_OFFSET) == replica.log.log_start_offset == 0
 
 
 def test_a_damaged_file_is_not_believed_and_mended(run: Run, next_run: RunMaker) -> None:
