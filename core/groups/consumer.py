@@ -176,9 +176,11 @@ class ConsumerGroup:
     def _answer(self, request: GroupRequest) -> None:
         message: ConsumerGroupHeartbeatRequest = request.message
         try:
+            leaves = message.member_epoch in (LEFT, LEFT_FOR_A_WHILE)
             if message.member_epoch != 0 and not self._state.exists:
-                raise KafkaError(errors.GROUP_ID_NOT_FOUND, f"Group {self.group_id} not found.")
-            if message.member_epoch in (LEFT, LEFT_FOR_A_WHILE):
+                name = "Group" if leaves else "Consumer group"
+                raise KafkaError(errors.GROUP_ID_NOT_FOUND, f"{name} {self.group_id} not found.")
+            if leaves:
                 self._leave(request, message)
             else:
                 self._beat(request, message)
@@ -186,13 +188,11 @@ class ConsumerGroup:
             request.reply(refusal(error))
 
     def _beat(self, request: GroupRequest, message: ConsumerGroupHeartbeatRequest) -> None:
-        state = self._state
-        if (
-            len(state.members) >= self._runtime.config.group_consumer_max_size
-            and message.member_id not in state.members
-        ):
+        state, size = self._state, self._runtime.config.group_consumer_max_size
+        if len(state.members) >= size and message.member_id not in state.members:
             raise KafkaError(
-                errors.GROUP_MAX_SIZE_REACHED, "The consumer group has reached its maximum capacity."
+                errors.GROUP_MAX_SIZE_REACHED,
+                f"The consumer group has reached its maximum capacity of {size} members.",
             )
         before, replaced = self._member(message, message.member_id or self._runtime.new_uuid())
         member = with_request(before, request)
