@@ -83,7 +83,7 @@ class Player:
                 self.beat(member)
 
     def wait_for(self, member: str, *topics: str) -> None:
-        """Beat until the member owns all of these: Kafka looks for the topics of a pattern in its own time."""
+        """Beat until the member owns all of these: Kafka resolves patterns in its own time."""
         wanted = {self._coordinator.topic_ids[name]: list(range(TOPICS[name])) for name in topics}
         noted = len(self.notes)
 
