@@ -79,9 +79,10 @@ def of(
     return IncrementalAlterConfigsRequestResource(kind, name, list(changes))
 
 
-def _alter(
+def alter(
     what: str, *resources: IncrementalAlterConfigsRequestResource, version: int = 1, only: bool = False
 ) -> Case:
+    """An IncrementalAlterConfigs request."""
     return (
         what,
         INCREMENTAL_ALTER_CONFIGS,
@@ -94,36 +95,36 @@ def alterations() -> list[Case]:
     """IncrementalAlterConfigs of topics; and of what has no configs."""
     policy, age = "cleanup.policy", "retention.ms"
     return [
-        _alter("first version", of(TOPIC, "v2", changed(age, "77")), version=0),
-        _alter("set", of(TOPIC, "a.b", changed(age, " 78 "), changed("preallocate", "TRUE"))),
-        _alter("several", of(TOPIC, "v3", changed("segment.bytes", "2000000")), of(TOPIC, "absent")),
-        _alter("append", of(TOPIC, "v4", changed(policy, "compact", APPEND))),
-        _alter("append again", of(TOPIC, "v4", changed(policy, "compact", APPEND))),
-        _alter("append badly", of(TOPIC, "v4", changed(policy, "x", APPEND))),
-        _alter("subtract", of(TOPIC, "v4", changed(policy, "delete", SUBTRACT))),
-        _alter("subtract all", of(TOPIC, "v5", changed(policy, "delete", SUBTRACT))),
-        _alter("append to no list", of(TOPIC, "v4", changed(age, "1", APPEND))),
-        _alter("subtract from no list", of(TOPIC, "v4", changed(age, "1", SUBTRACT))),
-        _alter("append to nothing", of(TOPIC, "v4", changed("no.such", "1", APPEND))),
-        _alter("delete", of(TOPIC, "v2", changed(age, None, DELETE))),
-        _alter("delete what is not set", of(TOPIC, "v2", changed(age, "x", DELETE))),
-        _alter("delete what does not exist", of(TOPIC, "v2", changed("no.such", None, DELETE))),
-        _alter("only checked", of(TOPIC, "v6", changed(age, "79")), only=True),
-        _alter("only checked, badly", of(TOPIC, "v6", changed(age, "x")), only=True),
-        _alter("unknown key", of(TOPIC, "v6", changed("no.such", "1"))),
-        _alter("unknown key of an absent topic", of(TOPIC, "absent", changed("no.such", "1"))),
-        _alter("bad value", of(TOPIC, "v6", changed(age, "soon"))),
-        _alter("conflict", of(TOPIC, "v6", changed("min.compaction.lag.ms", "10"),
+        alter("first version", of(TOPIC, "v2", changed(age, "77")), version=0),
+        alter("set", of(TOPIC, "a.b", changed(age, " 78 "), changed("preallocate", "TRUE"))),
+        alter("several", of(TOPIC, "v3", changed("segment.bytes", "2000000")), of(TOPIC, "absent")),
+        alter("append", of(TOPIC, "v4", changed(policy, "compact", APPEND))),
+        alter("append again", of(TOPIC, "v4", changed(policy, "compact", APPEND))),
+        alter("append badly", of(TOPIC, "v4", changed(policy, "x", APPEND))),
+        alter("subtract", of(TOPIC, "v4", changed(policy, "delete", SUBTRACT))),
+        alter("subtract all", of(TOPIC, "v5", changed(policy, "delete", SUBTRACT))),
+        alter("append to no list", of(TOPIC, "v4", changed(age, "1", APPEND))),
+        alter("subtract from no list", of(TOPIC, "v4", changed(age, "1", SUBTRACT))),
+        alter("append to nothing", of(TOPIC, "v4", changed("no.such", "1", APPEND))),
+        alter("delete", of(TOPIC, "v2", changed(age, None, DELETE))),
+        alter("delete what is not set", of(TOPIC, "v2", changed(age, "x", DELETE))),
+        alter("delete what does not exist", of(TOPIC, "v2", changed("no.such", None, DELETE))),
+        alter("only checked", of(TOPIC, "v6", changed(age, "79")), only=True),
+        alter("only checked, badly", of(TOPIC, "v6", changed(age, "x")), only=True),
+        alter("unknown key", of(TOPIC, "v6", changed("no.such", "1"))),
+        alter("unknown key of an absent topic", of(TOPIC, "absent", changed("no.such", "1"))),
+        alter("bad value", of(TOPIC, "v6", changed(age, "soon"))),
+        alter("conflict", of(TOPIC, "v6", changed("min.compaction.lag.ms", "10"),
             changed("max.compaction.lag.ms", "5"))),
-        _alter("tiered", of(TOPIC, "v6", changed("remote.storage.enable", "true"))),
-        _alter("absent, badly named", *[
+        alter("tiered", of(TOPIC, "v6", changed("remote.storage.enable", "true"))),
+        alter("absent, badly named", *[
             of(TOPIC, name, changed(age, "1")) for name in ("absent", "a b", "", "__cluster_metadata")]),
-        _alter("resource twice", of(TOPIC, "v6", changed(age, "1")), of(TOPIC, "v6"), of(TOPIC, "v7")),
-        _alter("key twice", of(TOPIC, "v6", changed(age, "1"), changed(age, "2"))),
-        _alter("null", of(TOPIC, "v6", changed(age, None), changed("segment.ms", None))),
-        _alter("no changes", of(TOPIC, "v6")),
-        _alter("no resources"),
-        _alter("unknown types", *[of(kind, "x", changed("a", "1")) for kind in (0, 3, 99)]),
+        alter("resource twice", of(TOPIC, "v6", changed(age, "1")), of(TOPIC, "v6"), of(TOPIC, "v7")),
+        alter("key twice", of(TOPIC, "v6", changed(age, "1"), changed(age, "2"))),
+        alter("null", of(TOPIC, "v6", changed(age, None), changed("segment.ms", None))),
+        alter("no changes", of(TOPIC, "v6")),
+        alter("no resources"),
+        alter("unknown types", *[of(kind, "x", changed("a", "1")) for kind in (0, 3, 99)]),
     ]  # fmt: skip
 
 
@@ -131,18 +132,18 @@ def broker_alterations() -> list[Case]:
     """IncrementalAlterConfigs of one broker and of all."""
     size = "log.segment.bytes"
     return [
-        _alter("all brokers", of(BROKER, "", changed(size, "3000000"), changed("log.roll.ms", "600000"))),
-        _alter("one broker", of(BROKER, "1", changed(size, "4000000"))),
-        _alter("broker, only checked", of(BROKER, "1", changed(size, "5000000")), only=True),
-        _alter("broker, deleted", of(BROKER, "", changed("log.index.interval.bytes", None, DELETE))),
-        _alter("broker, deleted and static", of(BROKER, "", changed("num.partitions", None, DELETE))),
-        _alter("broker, static", of(BROKER, "", changed("num.partitions", "2"), changed("log.dirs", "x"))),
-        _alter("broker, bad values", *[of(BROKER, name, changed(size, value))
+        alter("all brokers", of(BROKER, "", changed(size, "3000000"), changed("log.roll.ms", "600000"))),
+        alter("one broker", of(BROKER, "1", changed(size, "4000000"))),
+        alter("broker, only checked", of(BROKER, "1", changed(size, "5000000")), only=True),
+        alter("broker, deleted", of(BROKER, "", changed("log.index.interval.bytes", None, DELETE))),
+        alter("broker, deleted and static", of(BROKER, "", changed("num.partitions", None, DELETE))),
+        alter("broker, static", of(BROKER, "", changed("num.partitions", "2"), changed("log.dirs", "x"))),
+        alter("broker, bad values", *[of(BROKER, name, changed(size, value))
             for name, value in (("", "x"), ("1", "1"))]),
-        _alter("other brokers", *[of(BROKER, name, changed(size, "3000000")) for name in ("7", "x", "-1")]),
-        _alter("broker, append", of(BROKER, "", changed(size, "1", APPEND))),
-        _alter("broker, append to nothing", of(BROKER, "", changed("no.such", "1", APPEND))),
-        _alter("broker, unknown operation", of(BROKER, "", changed(size, "1", 9))),
+        alter("other brokers", *[of(BROKER, name, changed(size, "3000000")) for name in ("7", "x", "-1")]),
+        alter("broker, append", of(BROKER, "", changed(size, "1", APPEND))),
+        alter("broker, append to nothing", of(BROKER, "", changed("no.such", "1", APPEND))),
+        alter("broker, unknown operation", of(BROKER, "", changed(size, "1", 9))),
     ]  # fmt: skip
 
 
@@ -177,12 +178,12 @@ def group_alterations() -> list[Case]:
     """The configs of groups, which need not exist."""
     session, heartbeat = "consumer.session.timeout.ms", "consumer.heartbeat.interval.ms"
     return [
-        _alter("group", of(GROUP, "g", changed(session, " 50000 "))),
-        _alter("group, bad values", *[of(GROUP, f"g{number}", change) for number, change in enumerate((
+        alter("group", of(GROUP, "g", changed(session, " 50000 "))),
+        alter("group, bad values", *[of(GROUP, f"g{number}", change) for number, change in enumerate((
             changed(session, "1"), changed(session, "100000"), changed(session, "x"),
             changed(heartbeat, "1"), changed(heartbeat, "20000"), changed("no.such", "1"),
             changed(session, "1", APPEND)))]),
-        _alter("no group", of(GROUP, "", changed(session, "50000"))),
+        alter("no group", of(GROUP, "", changed(session, "50000"))),
     ]  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def descriptions(number: int) -> list[Case]:
 def settle(ask: Ask, number: int) -> None:
     """Wait until the broker obeys all that was altered before: Kafka's hears of it after the answer."""
     mark = str(1000 + number)
-    ask(_alter("mark", of(BROKER, "", changed("max.connections", mark))))
+    ask(alter("mark", of(BROKER, "", changed("max.connections", mark))))
     resource = DescribeConfigsRequestResource(BROKER, "1", ["max.connections"])
     case = ("mark", DESCRIBE_CONFIGS, 4, DescribeConfigsRequest([resource]))
     wait_until(lambda: ask(case)["results"][0]["configs"][0]["value"] == mark, "the configs to count")
