@@ -4,17 +4,19 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from tailrace.clients.apis import (
-    CREATE_PARTITIONS,
-    DELETE_RECORDS,
-    DESCRIBE_CONFIGS,
-    INCREMENTAL_ALTER_CONFIGS,
-)
 from tailrace.clients.cluster import Cluster
 from tailrace.clients.connection import Connection
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
-from tailrace.core.protocol.apis import CREATE_TOPICS, DELETE_TOPICS, LIST_OFFSETS
+from tailrace.core.protocol.apis import (
+    CREATE_PARTITIONS,
+    CREATE_TOPICS,
+    DELETE_RECORDS,
+    DELETE_TOPICS,
+    DESCRIBE_CONFIGS,
+    INCREMENTAL_ALTER_CONFIGS,
+    LIST_OFFSETS,
+)
 from tailrace.core.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsRequestTopic,

@@ -15,10 +15,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from tailrace.clients.apis import KNOWN
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError, ProtocolError
-from tailrace.core.protocol.apis import API_VERSIONS
+from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.compile import decoder, encoder
 from tailrace.core.protocol.frames import parse_response_header, request_frame
 from tailrace.core.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -102,7 +101,7 @@ class Connection:
         """The highest version that both sides know, up to a limit; KafkaError(UNSUPPORTED_VERSION) when there
         is none.
         """
-        api = KNOWN[api_key]
+        api = APIS[api_key]
         first, last = self._ranges.get(api_key, (0, -1))
         version = min(last, api.max_version, highest)
         if version < max(first, api.min_decodable):
@@ -127,7 +126,7 @@ class Connection:
 
     def send(self, api_key: int, message: Struct, *, version: int = -1, answered: bool = True) -> None:
         """Send a request; `answered` is False for Produce with acks 0 alone."""
-        api = KNOWN[api_key]
+        api = APIS[api_key]
         if version < 0:
             version = self.version(api_key)
         self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
@@ -141,7 +140,7 @@ class Connection:
         """The answer to the oldest request in flight."""
         expected, api_key, version = self._in_flight.popleft()
         body, position = self._receive_frame(
-            expected, KNOWN[api_key].response_header_version(version), timeout_s
+            expected, APIS[api_key].response_header_version(version), timeout_s
         )
         return self._decode(response, version, body, position)
 
@@ -173,7 +172,7 @@ class Connection:
 
     def _negotiate(self) -> None:
         """ApiVersions, again in a lower version when the broker does not know ours, as KIP-511 has it."""
-        version = KNOWN[API_VERSIONS].max_version
+        version = APIS[API_VERSIONS].max_version
         while True:
             question = ApiVersionsRequest("tailrace", "0.1.0")
             self.send(API_VERSIONS, question, version=version)

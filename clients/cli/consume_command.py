@@ -140,7 +140,9 @@ def _places(offsets: tuple[str, ...]) -> tuple[str, int | None]:
         elif offset in ("beginning", "end") or offset.removeprefix("-").isdecimal():
             start = offset
         elif offset == "stored":
-            raise click.UsageError("-o stored: stored offsets need consumer groups, which are not served yet")
+            raise click.UsageError(
+                "-o stored: this command belongs to no group; `tailrace group describe` shows what is stored"
+            )
         else:
             raise click.UsageError(f"-o {offset}: beginning, end, N, -N, s@MS or e@MS is expected")
     return start, stop_ms

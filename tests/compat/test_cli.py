@@ -5,17 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from perf.peers.jars import MISSING, available
 from perf.peers.kafka import Kafka
 from perf.peers.tailrace import Tailrace
+from tailrace.clients.cluster import Cluster
 from tailrace.clients.connection import Connection, UnreachableError
+from tailrace.clients.lag import first_timestamps
+from tailrace.clients.producer import Producer
+from tailrace.core.errors import KafkaError
+from tailrace.core.protocol.apis import CONSUMER_GROUP_DESCRIBE
+from tailrace.core.records.record import NewRecord
 from tests.support.peers import require
 from tests.support.waiting import wait_until
+
+confluent_kafka: Any = import_module("confluent_kafka")
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 FORMAT = "%p %o %T %k=%s\\n"
@@ -102,6 +114,195 @@ def test_topics_are_described_and_deleted(bootstrap: str) -> None:
     )
     tailrace("topic", "describe", "cli-topic", "-b", bootstrap, code=5)
     tailrace("topic", "create", "not/a/name", "-b", bootstrap, code=1)
+
+
+def as_json(*arguments: str, code: int = 0) -> Any:
+    """What a command prints for programs."""
+    return json.loads(tailrace(*arguments, "-o", "json", code=code))
+
+
+@contextmanager
+def reading(
+    bootstrap: str, group: str, topic: str, count: int, protocol: str = "classic"
+) -> Generator[None, None, None]:
+    """A member of a group that has read and committed so many records; it leaves at the end."""
+    settings = {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "group.protocol": protocol,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+    }
+    consumer = confluent_kafka.Consumer(settings)
+    try:
+        consumer.subscribe([topic])
+        got: list[Any] = []
+
+        def is_enough() -> bool:
+            got.extend(read_one(consumer))
+            return len(got) >= count
+
+        wait_until(is_enough, "the records")
+        consumer.commit(message=got[-1], asynchronous=False)
+        yield
+    finally:
+        consumer.close()
+
+
+def read_one(consumer: Any) -> list[Any]:
+    """The next record, if it is there soon."""
+    message = consumer.poll(0.1)
+    if message is None:
+        return []
+    assert message.error() is None, message.error()
+    return [message]
+
+
+def serves(bootstrap: str, protocol: str) -> bool:
+    """Whether the broker has groups of this kind."""
+    with Connection(bootstrap) as connection:
+        try:
+            return protocol == "classic" or connection.version(CONSUMER_GROUP_DESCRIBE) >= 0
+        except KafkaError:
+            return False
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_group_is_described_moved_and_deleted(bootstrap: str, protocol: str, tmp_path: Path) -> None:
+    if not serves(bootstrap, protocol):
+        pytest.skip("no KIP-848 groups are served there yet")
+    group = topic = f"cli-group-{protocol}"
+    at = ("-b", bootstrap)
+    tailrace("topic", "create", topic, "-p", "1", *at)
+    tailrace("produce", *at, "-t", topic, stdin=b"x\n" * 20)
+    with reading(bootstrap, group, topic, 5, protocol):
+        (shown,) = as_json("group", "describe", group, *at)
+        assert (shown["kind"], shown["state"]) == (protocol, "Stable")
+        (member,) = shown["members"]
+        assert member["assignment"] == {topic: [0]}
+        (part,) = shown["partitions"]
+        assert (part["committed"], part["end"], part["records"]) == (5, 20, 15)
+        assert part["member_id"] == member["member_id"]
+        tailrace("group", "seek", group, "--to", "start", *at, code=1)
+        tailrace("group", "delete", group, *at, code=1)
+
+    def committed() -> int:
+        (part,) = as_json("group", "describe", group, *at)[0]["partitions"]
+        return int(part["committed"])
+
+    wait_until(lambda: not as_json("group", "describe", group, *at)[0]["members"], "the member to be gone")
+    assert {"group": group, "state": "Empty"}.items() <= next(
+        found for found in as_json("group", "list", "--state", "Empty", *at) if found["group"] == group
+    ).items()
+    assert as_json("group", "seek", group, "--to", "+3", *at) == [
+        {"topic": topic, "partition": 0, "before": 5, "after": 8}
+    ]
+    for place, offset in (("start", 0), ("end", 20), ("7", 7), ("-2", 5), ("@-1h", 0), ("@2999-01-01", 20)):
+        tailrace("group", "seek", group, "--to", place, *at)
+        assert committed() == offset, place
+    exported = tmp_path / "offsets"
+    offset_4 = ("--to-offset", "4", "--topic", f"{topic}:0")
+    exported.write_bytes(tailrace("group", "reset", group, *offset_4, "--export", *at))
+    assert exported.read_text() == f"{topic},0,4\n"
+    assert committed() == 20, "nothing changes without --execute"
+    tailrace("group", "seek", group, "--to-file", str(exported), *at)
+    assert committed() == 4
+    tailrace("group", "reset", group, "--shift-by", "-1", "--all-topics", "--execute", *at)
+    assert committed() == 3
+    tailrace("group", "delete", group, "-t", topic, *at)
+    assert as_json("group", "describe", group, *at)[0]["partitions"] == []
+    tailrace("group", "delete", group, *at)
+    tailrace("group", "describe", group, *at, code=5)
+    tailrace("group", "delete", group, *at, code=5)
+
+
+def test_lag_is_in_records_and_seconds_and_has_limits(bootstrap: str) -> None:
+    at = ("-b", bootstrap)
+    tailrace("topic", "create", "cli-lag", "-p", "2", *at)
+    now_ms = int(time.time() * 1000)
+    ages_s = (5000, 4000, 3000, 2000, 1000)
+    records = [NewRecord(value=b"x", timestamp=now_ms - age_s * 1000) for age_s in ages_s]
+    with Cluster(bootstrap) as cluster:
+        for codec in CODECS:  # each a batch of five
+            Producer(cluster, codec=codec).produce("cli-lag", 0, records)
+        for offset in (0, 3, 7, 14, 24):
+            found = first_timestamps(cluster, "cli-lag", {0: offset, 1: 0})
+            assert found == {0: records[offset % 5].timestamp}, "of the record itself, also inside a batch"
+    tailrace("group", "seek", "cli-lag", "--to", "23", "-t", "cli-lag", *at)
+    (lag,) = as_json("lag", "cli-lag", *at)
+    assert lag["records"] == 2
+    assert lag["seconds"] >= 2000
+    assert [(part["committed"], part["records"]) for part in lag["partitions"]] == [(23, 2), (0, 0)]
+    tailrace("lag", "cli-lag", "--max-records", "2", *at)
+    tailrace("lag", "cli-lag", "--max-records", "1", *at, code=1)
+    tailrace("lag", "cli-lag", "--max-seconds", "1999", *at, code=1)
+    tailrace("lag", "--watch", "0.1", "--max-records", "1", *at, code=1)
+    tailrace("group", "seek", "cli-lag", "--to", "end", *at)
+    (lag,) = as_json("lag", "cli-lag", *at)
+    assert (lag["records"], lag["seconds"]) == (0, 0.0)
+    tailrace("lag", "cli-nobody", *at, code=5)
+
+
+def test_a_topic_is_configured_grown_and_trimmed(bootstrap: str) -> None:
+    at = ("-b", bootstrap)
+
+    def config(key: str) -> tuple[str, str]:
+        (shown,) = as_json("topic", "describe", "cli-change", "--configs", *at)
+        (found,) = (entry for entry in shown["configs"] if entry["key"] == key)
+        return found["value"], found["source"]
+
+    def partitions() -> list[tuple[int, int]]:
+        (shown,) = as_json("topic", "describe", "cli-change", *at)
+        return [(part["start"], part["end"]) for part in shown["partitions"]]
+
+    tailrace("topic", "create", "cli-change", "-p", "1", *at)
+    tailrace("topic", "alter-config", "cli-change", "max.message.bytes=2000", *at)
+    wait_until(lambda: config("max.message.bytes") == ("2000", "topic"), "the config to be seen")
+    tailrace("topic", "alter-config", "cli-change", "--delete", "max.message.bytes", *at)
+    wait_until(lambda: config("max.message.bytes")[1] == "default", "the config to be gone")
+    tailrace("topic", "alter-config", "cli-change", "max.message.bytes=x", *at, code=1)
+    tailrace("topic", "alter-config", "cli-absent", "max.message.bytes=1", *at, code=5)
+    tailrace("topic", "add-partitions", "cli-change", "1", "--validate-only", *at)
+    assert len(partitions()) == 1
+    tailrace("topic", "add-partitions", "cli-change", "2", *at)
+    wait_until(lambda: len(partitions()) == 3, "the new partitions")
+    for partition in ("0", "1"):
+        tailrace("produce", *at, "-t", "cli-change", "-p", partition, stdin=b"x\n" * 10)
+    tailrace("topic", "trim", "cli-change", "--before-offset", "4", "-p", "1", "--dry-run", *at)
+    assert partitions() == [(0, 10), (0, 10), (0, 0)]
+    assert as_json("topic", "trim", "cli-change", "--before-offset", "4", "-p", "1", *at) == [
+        {"topic": "cli-change", "partition": 1, "before": 0, "after": 4}
+    ]
+    tailrace("topic", "trim", "cli-change", "--before-time", "-1h", *at)
+    assert partitions() == [(0, 10), (4, 10), (0, 0)]
+    tailrace("topic", "trim", "cli-change", "--before-time", "2999-01-01", *at)
+    assert partitions() == [(10, 10), (10, 10), (0, 0)]
+    tailrace("topic", "trim", "cli-change", "--before-offset", "99", *at, code=1)
+
+
+def test_the_files_of_a_broker_are_dumped_and_verified(tmp_path: Path) -> None:
+    broker = Tailrace(tmp_path)
+    broker.start()
+    try:
+        tailrace("produce", "-b", broker.bootstrap, "-t", "files", stdin=LINES)
+        tailrace("group", "seek", "cli-files", "--to", "7", "-t", "files", "-b", broker.bootstrap)
+        offsets = [
+            json.loads(line)
+            for log in broker.data.glob("__consumer_offsets-*/*.log")
+            for line in tailrace("log", "dump", str(log), "--offsets", "-o", "json").splitlines()
+        ]
+        commits = [entry for entry in offsets if entry.get("group") == "cli-files"]
+        assert [(entry["topic"], entry["value"]["offset"]) for entry in commits] == [("files", 7)]
+        tailrace("log", "verify", str(broker.data), code=1)
+        checks = as_json("doctor", "--data", str(broker.data))
+        assert {"broker": "ok", "processes": "ok"}.items() <= {
+            c["check"]: c["status"] for c in checks
+        }.items()
+    finally:
+        broker.stop()
+    verified = as_json("log", "verify", str(broker.data), "--records")
+    assert not any(partition["faults"] for partition in verified)
+    assert max(partition["end_offset"] for partition in verified) == len(LINES.splitlines())
 
 
 def test_the_unix_socket_serves_the_command_line(broker: Tailrace) -> None:
