@@ -54,6 +54,7 @@ COMMIT_TELLS_UNKNOWN_GROUPS = 9
 FETCH_OF_SEVERAL = 8
 FETCH_BY_ID = 10
 NO_OFFSET = -1
+TIME_MAX = 2**63 - 1
 
 
 class OffsetRequests:
@@ -169,7 +170,7 @@ class OffsetRequests:
             leader_epoch=partition.committed_leader_epoch,
             metadata=metadata,
             commit_timestamp=now,
-            expire_timestamp=NEVER if retention == NEVER else now + retention,
+            expire_timestamp=NEVER if retention == NEVER else min(now + retention, TIME_MAX),
             topic_id=topic.topic_id,
         )
 

@@ -371,3 +371,9 @@ def test_a_successor_forgets_topics_that_went_meanwhile(client: OffsetClient) ->
     client.runtime.delete_topic("orders")
     client.restart()
     assert client.fetch("a") == {("bills", 0): 2}
+
+
+def test_an_expiry_beyond_all_time_is_never(client: OffsetClient) -> None:
+    client.commit("g", {("orders", 0): 1}, version=3, retention_time_ms=2**63 - 1)
+    aged(client, 10**15)
+    assert client.fetch("g") == {("orders", 0): 1}
