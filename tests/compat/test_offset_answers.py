@@ -1,4 +1,4 @@
-"""Committed offsets, and groups without members: every field as Apache Kafka answers it."""
+"""Committed offsets and what the admin APIs tell of their groups: every field as Apache Kafka answers it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,11 @@ def _answers(broker: Peer, address: Callable[[], str]) -> dict[str, Any]:
 
 def test_every_field_is_as_kafka_answers(tmp_path: Path) -> None:
     require(None if jars.available() else jars.MISSING)
-    settings = {"offsets.topic.num.partitions": "3", "group.initial.rebalance.delay.ms": "0"}
+    settings = {
+        "offsets.topic.num.partitions": "3",
+        "group.initial.rebalance.delay.ms": "0",
+        "offsets.retention.check.interval.ms": "100",
+    }
     ours = settings | {"node.id": "1"}
     theirs = settings | {"offsets.topic.replication.factor": "1"}
     kafka = Kafka(tmp_path / "kafka", theirs)

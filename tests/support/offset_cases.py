@@ -14,6 +14,7 @@ from tailrace.core.protocol.messages import delete_groups, describe_groups, list
 from tailrace.core.protocol.messages import offset_commit as commit
 from tailrace.core.protocol.messages import offset_delete as forget
 from tailrace.core.protocol.messages import offset_fetch as fetch
+from tailrace.core.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 from tailrace.core.protocol.messages.create_topics import CreateTopicsRequest
 from tailrace.core.protocol.messages.delete_topics import DeleteTopicsRequest
 from tailrace.core.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -189,6 +190,98 @@ class Cases:
         yield "DeleteGroups: busy", apis.DELETE_GROUPS, 2, delete_groups.DeleteGroupsRequest(["busy"])
         yield "ListGroups: busy", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest(["sTABLE"], ["Classic"])
 
+    def with_consumer(self, asker: Asker) -> Iterator[Case]:
+        """A group of KIP-848 that somebody reads with."""
+        yield self.commit("before there is a group", 9, "modern", {ORDERS: [offset(1, 3)]})
+        epoch = self._beat(asker, "modern")
+        right = {"member_id": "m", "generation_id_or_member_epoch": epoch}
+        here = {ORDERS: [offset(0, 5), offset(9, 5)], BILLS: [offset(0, 6)]}
+        for version in (8, 9, 10):
+            yield self.commit("of a modern member", version, "modern", here, **right)
+        for name, wrong in (
+            ("an old epoch", {"generation_id_or_member_epoch": epoch - 1}),
+            ("a new epoch", {"generation_id_or_member_epoch": epoch + 1}),
+            ("no epoch", {"generation_id_or_member_epoch": -1}),
+            ("a wrong member", {"member_id": "?"}),
+            ("an instance", {"group_instance_id": "i"}),
+        ):
+            yield self.commit(f"{name}, modern", 9, "modern", here, **(right | wrong))
+        yield self.commit("nobody, modern", 9, "modern", here)
+        for version in (8, 9, 10):
+            yield self.fetch("of modern by nobody", version, "modern", None)
+        for member, of in (("m", epoch), ("m", epoch - 1), ("m", -1), ("?", epoch), ("", -1)):
+            what = f"of modern by {member} {of - epoch}"
+            yield self.fetch(what, 9, "modern", {ORDERS: [0]}, member_id=member, member_epoch=of)
+        asked = [
+            forget.OffsetDeleteRequestTopic(name, [forget.OffsetDeleteRequestPartition(0)])
+            for name in (ORDERS, BILLS)
+        ]
+        yield "OffsetDelete: modern", apis.OFFSET_DELETE, 0, forget.OffsetDeleteRequest("modern", asked)
+        yield "DeleteGroups: modern", apis.DELETE_GROUPS, 2, delete_groups.DeleteGroupsRequest(["modern"])
+        yield (
+            "DescribeGroups: modern",
+            apis.DESCRIBE_GROUPS,
+            6,
+            describe_groups.DescribeGroupsRequest(["modern"]),
+        )
+        yield (
+            "ListGroups: modern",
+            apis.LIST_GROUPS,
+            5,
+            list_groups.ListGroupsRequest(["stable"], ["CONSUMER"]),
+        )
+        yield "SyncGroup: modern", apis.SYNC_GROUP, 4, SyncGroupRequest("modern", epoch, "?")
+        yield "Heartbeat: modern", apis.HEARTBEAT, 4, HeartbeatRequest("modern", epoch, "?")
+        leave = LeaveGroupRequest("modern", members=[LeaveGroupRequestMember("?")])
+        yield "LeaveGroup: modern", apis.LEAVE_GROUP, 5, leave
+        self._beat(asker, "modern", member_epoch=-1)
+        yield "ListGroups: left", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest([], ["consumer"])
+        yield "SyncGroup: left", apis.SYNC_GROUP, 4, SyncGroupRequest("modern", epoch, "?")
+        protocols = [JoinGroupRequestProtocol("range", READS_ORDERS)]
+        join = JoinGroupRequest("modern", 60_000, 60_000, "?", None, "consumer", protocols)
+        yield "JoinGroup: left", apis.JOIN_GROUP, 3, join
+        join.member_id = ""
+        joined = asker.ask(("", apis.JOIN_GROUP, 3, join))
+        yield "ListGroups: classic", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest()
+        asker.ask(("", apis.LEAVE_GROUP, 2, LeaveGroupRequest("modern", joined["member_id"])))
+        self._beat(asker, "modern")
+        yield "ListGroups: modern again", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest()
+        self._beat(asker, "modern", member_epoch=-1)
+        yield self.fetch("of modern at last", 9, "modern", None)
+        yield "DeleteGroups: left", apis.DELETE_GROUPS, 2, delete_groups.DeleteGroupsRequest(["modern"])
+        yield self.fetch("of modern deleted", 9, "modern", None)
+        yield "ListGroups: deleted", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest()
+
+    def _beat(self, asker: Asker, group: str, member_epoch: int = 0) -> int:
+        message = ConsumerGroupHeartbeatRequest(
+            group,
+            "m",
+            member_epoch,
+            rebalance_timeout_ms=60_000,
+            subscribed_topic_names=[ORDERS],
+            topic_partitions=[],
+        )
+        return int(asker.ask(("", apis.CONSUMER_GROUP_HEARTBEAT, 1, message))["member_epoch"])
+
+    def ageing(self, asker: Asker) -> Iterator[Case]:
+        """Offsets with an expiry of their own, as old clients give it, and what becomes of their group."""
+        yield self.commit("for a moment", 4, "brief", {ORDERS: [offset(0, 1)]}, retention_time_ms=1)
+        yield self.commit("for a moment", 2, "mixed", {ORDERS: [offset(0, 1)]}, retention_time_ms=1)
+        yield self.commit("for long", 9, "mixed", {ORDERS: [offset(1, 1)]})
+
+        def is_gone() -> bool:
+            asked = self.fetch("", 9, "mixed", {ORDERS: [0]})
+            return bool(asker.ask(asked)["groups"][0]["topics"][0]["partitions"][0]["committed_offset"] == -1)
+
+        def has_group() -> bool:
+            found = asker.ask(("", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest()))
+            return any(group["group_id"] == "brief" for group in found["groups"])
+
+        wait_until(is_gone, "an offset to expire")
+        wait_until(lambda: not has_group(), "its group to go")
+        yield self.fetch("of mixed ages", 9, "mixed", None)
+        yield "ListGroups: aged", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest()
+
 
 def answers(address: str) -> dict[str, Any]:
     """What the broker says to each."""
@@ -206,8 +299,9 @@ def answers(address: str) -> dict[str, Any]:
     wait_until(has_coordinator, "a coordinator")
     found: dict[str, Any] = {}
     for part in (cases.commits(), cases.fetches(), cases.deletions(), cases.groups(), cases.strangers(),
-                 cases.with_member(asker)):  # fmt: skip
+                 cases.with_member(asker), cases.with_consumer(asker), cases.ageing(asker)):  # fmt: skip
         for case in part:
+            assert case[0] not in found
             found[case[0]] = asker.ask(case)
     asker.ask(("", apis.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=[ORDERS], timeout_ms=10_000)))
 
