@@ -42,7 +42,7 @@ PATTERNS_AGAIN_MS: Final = 1_000  # looking through all topics costs time: at mo
 # A member hears only from the answers to its heartbeats that it must give partitions up for another. So all
 # beat as often as these rates allow the group as a whole, within these bounds, and never less often than
 # configured.
-STABLE_INTERVAL_MS: Final = 1_000
+STABLE_INTERVAL_MS: Final = 500
 STABLE_INTERVAL_MS_PER_MEMBER: Final = 50
 MOVING_INTERVAL_MS: Final = 100
 MOVING_INTERVAL_MS_PER_MEMBER: Final = 10

@@ -246,10 +246,10 @@ def test_most_votes_choose_the_assignor_and_the_first_configured_without() -> No
 def test_members_beat_often_while_partitions_move_and_seldom_otherwise() -> None:
     bench = GroupBench()
     one, two = bench.member("one"), bench.member("two")
-    assert one.beat().heartbeat_interval_ms == 1_000
+    assert one.beat().heartbeat_interval_ms == 500
     assert two.beat().heartbeat_interval_ms == 100
     settle(one, two)
-    assert one.beat().heartbeat_interval_ms == 1_000
+    assert one.beat().heartbeat_interval_ms == 500
     many = [bench.member(f"m{number}") for number in range(198)]
     for member in many:
         member.beat()
