@@ -177,8 +177,8 @@ class JoinRequests:
         member.refuse_join(FENCED_INSTANCE_ID, old_id)
         member.refuse_sync(FENCED_INSTANCE_ID)
         before = (member.protocols, member.rebalance_timeout_ms, member.session_timeout_ms)
-        generations.rename(member, member_id)
         self._update(member, joining)
+        generations.rename(member, member_id)
         if generations.state != STABLE or self._members.vote() != generations.protocol_name:
             generations.go_on()
             return

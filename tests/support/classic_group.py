@@ -10,13 +10,17 @@ from tailrace.core.errors import MEMBER_ID_REQUIRED, NONE
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.records import GroupMetadataKey, GroupMetadataValue, decode_record
 from tailrace.core.groups.runtime import GroupConfig
-from tailrace.core.protocol.messages.heartbeat import HeartbeatRequest
+from tailrace.core.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from tailrace.core.protocol.messages.join_group import (
     JoinGroupRequest,
     JoinGroupRequestProtocol,
     JoinGroupResponse,
 )
-from tailrace.core.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupRequestMember
+from tailrace.core.protocol.messages.leave_group import (
+    LeaveGroupRequest,
+    LeaveGroupRequestMember,
+    LeaveGroupResponse,
+)
 from tailrace.core.protocol.messages.sync_group import (
     SyncGroupRequest,
     SyncGroupRequestAssignment,
@@ -115,18 +119,28 @@ class ClassicBench:
         return self._ask(self.group.sync, 14, version, message)
 
     def heartbeat(self, member_id: str, generation: int | None = None, instance: str | None = None) -> int:
-        """Heartbeat; its code."""
+        """Heartbeat, of this generation unless said otherwise; its code."""
         generation = self.group.generation if generation is None else generation
+        (answer,) = self.heartbeat_answer(member_id, generation, instance)
+        return answer.error_code
+
+    def heartbeat_answer(
+        self, member_id: str, generation: int, instance: str | None
+    ) -> list[HeartbeatResponse]:
+        """Heartbeat."""
         message = HeartbeatRequest("g", generation, member_id, instance)
-        (answer,) = self._ask(self.group.heartbeat, 12, 4, message)
-        return int(answer.error_code)
+        return self._ask(self.group.heartbeat, 12, 4, message)
 
     def leave(self, *members: tuple[str, str | None]) -> list[int]:
         """LeaveGroup of (member id, group instance id); the codes."""
-        message = LeaveGroupRequest("g", members=[LeaveGroupRequestMember(*member) for member in members])
-        (answer,) = self._ask(self.group.leave, 13, 5, message)
+        (answer,) = self.leave_answer(*members)
         assert answer.error_code == NONE
         return [member.error_code for member in answer.members]
+
+    def leave_answer(self, *members: tuple[str, str | None]) -> list[LeaveGroupResponse]:
+        """LeaveGroup."""
+        message = LeaveGroupRequest("g", members=[LeaveGroupRequestMember(*member) for member in members])
+        return self._ask(self.group.leave, 13, 5, message)
 
     # -- states
 

@@ -10,6 +10,7 @@ from tailrace.core.errors import (
     INCONSISTENT_GROUP_PROTOCOL,
     INVALID_REQUEST,
     INVALID_SESSION_TIMEOUT,
+    KAFKA_STORAGE_ERROR,
     MEMBER_ID_REQUIRED,
     NONE,
     NOT_COORDINATOR,
@@ -278,7 +279,7 @@ def test_a_new_group_is_in_the_log_before_its_first_member_waits() -> None:
 
 def test_a_first_join_whose_group_cannot_be_written_is_told_so() -> None:
     bench = ClassicBench(group_initial_rebalance_delay_ms=100)
-    bench.runtime.error = 56  # KAFKA_STORAGE_ERROR
+    bench.runtime.error = KAFKA_STORAGE_ERROR
     (answer,) = bench.join(version=3)
     assert answer.error_code == NOT_COORDINATOR
     assert not bench.group.members.by_id

@@ -105,7 +105,7 @@ def test_an_id_that_was_given_out_can_be_given_back() -> None:
 def test_leaving_an_empty_group_begins_nothing() -> None:
     bench = ClassicBench()
     assert bench.leave((bench.given_id(), None)) == [NONE]
-    assert bench.group.state == "Empty"
+    assert (bench.group.state, bench.group.generation) == ("Empty", 0)
     assert bench.runtime.timers.next_deadline_ms() is None
 
 

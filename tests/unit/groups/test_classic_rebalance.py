@@ -3,6 +3,7 @@
 import pytest
 
 from tailrace.core.errors import NONE, REBALANCE_IN_PROGRESS, UNKNOWN_MEMBER_ID
+from tailrace.core.groups.records import GroupMetadataMember, GroupMetadataValue
 from tests.support.classic_group import REBALANCE_MS, SESSION_MS, ClassicBench
 
 
@@ -60,6 +61,41 @@ def test_a_member_that_waits_for_the_next_generation_needs_no_heartbeats() -> No
     assert again[0].error_code == NONE
     bench.runtime.advance(SESSION_MS - 1)  # its session began with the answer
     assert first in bench.group.members
+    bench.runtime.advance(1)
+    assert first not in bench.group.members
+
+
+def test_a_member_that_waits_for_its_assignment_needs_no_heartbeats() -> None:
+    bench = ClassicBench()
+    bench.runs_timers = False
+    leader, _ = bench.enter()
+    member, _ = bench.enter()
+    bench.runs_timers = True
+    bench.runtime.advance(0)
+    synced = bench.sync(member)
+    for _ in range(2 * SESSION_MS // 5_000):
+        bench.heartbeat(leader)
+        bench.runtime.advance(5_000)
+    bench.sync(leader)
+    assert synced[0].error_code == NONE
+    bench.runtime.advance(SESSION_MS - 1)  # its session began with the answer
+    assert member in bench.group.members
+    bench.runtime.advance(1)
+    assert member not in bench.group.members
+
+
+def test_a_second_first_rebalance_waits_no_longer_than_the_first() -> None:
+    bench = ClassicBench(group_initial_rebalance_delay_ms=3_000)
+    first, _ = bench.enter()
+    bench.runtime.advance(3_000)
+    bench.sync(first)
+    second, _ = bench.enter()
+    third, _ = bench.enter()
+    bench.leave((first, None), (second, None), (third, None))
+    assert bench.group.state == "Empty"
+    _, joined = bench.enter()
+    bench.runtime.advance(3_000)
+    assert joined[0].error_code == NONE
 
 
 def test_a_member_that_never_was_in_a_generation_waits_five_minutes_at_most() -> None:
@@ -136,6 +172,22 @@ def test_a_new_member_has_a_stable_group_rebalance() -> None:
     (answer,) = bench.join(first)
     assert answer.generation_id == joined[0].generation_id == 2
     assert {member.member_id for member in answer.members} == {first, second}
+
+
+def test_a_rebalance_that_cannot_end_is_not_looked_at_all_the_time() -> None:
+    bench = ClassicBench()
+    members = [
+        GroupMetadataMember(
+            member_id=name, group_instance_id=name, rebalance_timeout=0, session_timeout=session_ms
+        )
+        for name, session_ms in (("a", 6_000), ("b", 60_000))
+    ]
+    bench.group.replay(GroupMetadataValue("consumer", 1, "range", "a", -1, members))
+    bench.group.on_loaded()
+    bench.runtime.advance(6_000)  # a is gone; b, which is static, neither joins nor is removed
+    assert bench.group.state == "PreparingRebalance"
+    bench.runtime.advance(54_000)
+    assert bench.group.state == "Empty"
 
 
 def test_negative_rebalance_timeouts_are_none() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from tailrace.core.errors import (
     FENCED_INSTANCE_ID,
+    KAFKA_STORAGE_ERROR,
     NONE,
     NOT_COORDINATOR,
     REBALANCE_IN_PROGRESS,
@@ -81,7 +82,7 @@ def test_an_old_leader_that_comes_back_does_not_know_that_it_leads() -> None:
 def test_if_its_new_id_cannot_be_written_the_old_one_stays() -> None:
     bench = ClassicBench()
     _, old = bench.stable("a", "b")
-    bench.runtime.error = 56  # KAFKA_STORAGE_ERROR
+    bench.runtime.error = KAFKA_STORAGE_ERROR
     (answer,) = bench.join(protocols={"range": b"new"}, instance="b")
     assert (answer.error_code, answer.member_id) == (NOT_COORDINATOR, "")
     assert bench.heartbeat(old, instance="b") == NONE
@@ -95,9 +96,63 @@ def test_a_rebalance_meanwhile_answers_it_with_the_next_generation() -> None:
     waiting = bench.join(instance="b")
     bench.join(leader, instance="a")
     assert waiting[0].generation_id == 2
-    bench.runtime.error = 56
+    bench.runtime.error = KAFKA_STORAGE_ERROR
     bench.runtime.release()
     assert waiting[0].member_id in bench.group.members
+
+
+@pytest.mark.parametrize("error", [NONE, KAFKA_STORAGE_ERROR])
+def test_once_a_rebalance_began_it_waits_for_the_next_generation(error: int) -> None:
+    bench = ClassicBench()
+    leader, _, third = bench.stable("a", "b", "c")
+    bench.runtime.holds = True
+    waiting = bench.join(instance="b")
+    bench.join(leader, instance="a")
+    bench.runtime.error = error
+    bench.runtime.release()
+    assert waiting == []
+    bench.join(third, instance="c")
+    assert waiting[0].generation_id == 2
+
+
+def test_one_that_comes_back_twice_is_answered_by_its_own_record() -> None:
+    bench = ClassicBench()
+    bench.stable("a", "b")
+    bench.runtime.holds = True
+    lost = bench.join(instance="b")
+    again = bench.join(instance="b")
+    assert lost[0].error_code == FENCED_INSTANCE_ID
+    bench.runtime.release(1)
+    assert again == []
+    bench.runtime.release()
+    assert again[0].error_code == NONE
+
+
+def test_the_session_of_one_that_comes_back_begins_with_the_answer() -> None:
+    bench = ClassicBench()
+    bench.stable("a", "b")
+    bench.join(instance="a", session_timeout_ms=60_000)
+    bench.runtime.holds = True
+    answers = bench.join(instance="b")
+    bench.runtime.advance(SESSION_MS)
+    bench.runtime.release()
+    bench.runtime.advance(SESSION_MS - 1)
+    assert answers[0].member_id in bench.group.members
+    bench.runtime.advance(1)
+    assert answers[0].member_id not in bench.group.members
+
+
+def test_a_leader_that_is_late_is_followed_though_it_stays() -> None:
+    bench = ClassicBench()
+    late, second = bench.stable("a", "b")
+    bench.join(late, instance="a", session_timeout_ms=60_000, rebalance_timeout_ms=2_000)
+    (answer,) = bench.join(second, {"range": b"x"}, instance="b", rebalance_timeout_ms=2_000)
+    assert answer.leader == late
+    bench.sync(late)
+    bench.sync(second)
+    again = bench.join(second, {"range": b"y"}, instance="b", rebalance_timeout_ms=2_000)
+    bench.runtime.advance(2_000)
+    assert (again[0].leader, len(again[0].members)) == (second, 2)
 
 
 def test_one_that_comes_back_with_another_protocol_has_all_rebalance() -> None:

@@ -105,6 +105,20 @@ def test_an_assignment_that_comes_after_the_next_rebalance_began_is_nobodys() ->
     assert bench.group.members.by_id[first].assignment == b""
 
 
+def test_an_assignment_is_for_its_generation_alone() -> None:
+    bench = ClassicBench()
+    (first,) = joined(bench, 1)
+    bench.runtime.holds = True
+    bench.sync(first, {first: b"1"})
+    bench.join(first, {"range": b"new"})
+    assert (bench.group.state, bench.group.generation) == ("CompletingRebalance", 2)
+    two = bench.sync(first, {first: b"2"})
+    bench.runtime.release(1)
+    assert two == []
+    bench.runtime.release()
+    assert two[0].assignment == b"2"
+
+
 def test_a_member_that_leaves_while_it_waits_is_told() -> None:
     bench = ClassicBench()
     _, second = joined(bench)
