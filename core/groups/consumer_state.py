@@ -169,6 +169,9 @@ class ConsumerState:
 
     def _replay_member(self, member_id: str, value: ConsumerGroupMemberMetadataValue | None) -> None:
         before = self.members.get(member_id)
+        old_name = before.instance_id if before is not None else None
+        if old_name is not None and self.static_members.get(old_name) == member_id:
+            del self.static_members[old_name]
         if value is not None:
             member = with_metadata(before or ConsumerMember(member_id=member_id), value)
             self.members[member_id] = member
@@ -177,8 +180,6 @@ class ConsumerState:
         elif before is not None:
             self._release(before)
             del self.members[member_id]
-            if before.instance_id is not None and self.static_members.get(before.instance_id) == member_id:
-                del self.static_members[before.instance_id]
 
     def _replay_current(
         self, member_id: str, value: ConsumerGroupCurrentMemberAssignmentValue | None

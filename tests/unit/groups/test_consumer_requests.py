@@ -154,6 +154,15 @@ def test_static_members_that_are_unknown_or_fenced_are_told() -> None:
     assert bench.group.state == "Empty"
 
 
+def test_an_instance_id_is_free_once_its_member_goes_by_another() -> None:
+    bench = GroupBench()
+    bench.member("one", instance_id="i").beat()
+    one = bench.member("one", instance_id="j")
+    one.beat()
+    one.leave()
+    assert bench.member("two", instance_id="i").beat().error_code == NONE
+
+
 # -- offsets
 
 
