@@ -9,7 +9,9 @@ from msgspec import Struct
 
 from tailrace.core.config import BrokerConfig, load
 from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE
+from tailrace.core.metadata.configs import Alteration, alter_configs
 from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.partitions import create_partitions
 from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
 from tailrace.core.metadata.records import BrokerRegistered, Record
 from tailrace.core.metadata.requests import NewTopic
@@ -106,18 +108,26 @@ class FakeController:
                 )
             )
             return
-        decision = self._decide(message)
+        decision: Decision | Alteration = self._decide(message)
         if not getattr(message, "validate_only", False):
             gateway.commit(decision.records)
+        kind: Any = control.TopicResults if isinstance(decision, Decision) else control.ConfigResults
+        offset = gateway.image.metadata_offset
         gateway.controller.on_message(
-            control.TopicResults(
-                request_id=message.request_id,
-                metadata_offset=gateway.image.metadata_offset,
-                results=decision.results,
-            )
+            kind(request_id=message.request_id, metadata_offset=offset, results=decision.results)
         )
 
-    def _decide(self, message: Any) -> Decision:
+    def _decide(self, message: Any) -> Decision | Alteration:
+        if isinstance(message, control.CreatePartitions):
+            return create_partitions(self._gateway.image, message.topics, DEFAULTS.partitions_free)
+        if isinstance(message, control.AlterConfigs):
+            return alter_configs(
+                self._gateway.image,
+                message.resources,
+                self._gateway.config,
+                NODE_ID,
+                replaces_all=message.replaces_all,
+            )
         if isinstance(message, control.DeleteTopics):
             return delete_topics(self._gateway.image, message.topics, DEFAULTS)
         return create_topics(self._gateway.image, message.topics, DEFAULTS, self.new_topic_id)
