@@ -47,7 +47,7 @@ def handle(gateway: Gateway, request: Request) -> None:
             told.partitions.append(answer)
             if image is not None and refusal == NONE:
                 _ask(gateway, questions, image, offset, answer)
-    questions.end()
+    questions.send()
 
 
 def _refusal(gateway: Gateway, topic: TopicImage | None) -> int:

@@ -38,7 +38,7 @@ def handle(gateway: Gateway, request: Request) -> None:
             told.partitions.append(answer)
             if error == NONE:
                 _ask(questions, topic.name, answer)
-    questions.end()
+    questions.send()
 
 
 def _refusal(gateway: Gateway, name: str) -> tuple[int, str | None]:

@@ -33,7 +33,7 @@ def handle(gateway: Gateway, request: Request) -> None:
             answer = OffsetForLeaderEpochResponsePartition(partition=partition.partition)
             told.partitions.append(answer)
             _ask(questions, topic.topic, partition, answer)
-    questions.end()
+    questions.send()
 
 
 def _ask(

@@ -45,6 +45,7 @@ from tailrace.core.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequestTopic,
 )
 from tailrace.workers.gateway.handlers import describe_log_dirs
+from tailrace.workers.gateway.partition_questions import UNDER_WAY_MAX
 from tailrace.workers.gateway.partitions import HOLD_MS
 from tests.support.raw_client import framed
 from tests.unit.log.logs import NOW, batch
@@ -99,6 +100,18 @@ def test_a_partition_without_leader_is_waited_for(run: InProcess) -> None:
     assert run.gateway.partitions.held_count == 1
     run.lead()
     assert told(answer(run, client, DELETE_RECORDS)) == [(0, NONE, 0)]
+
+
+def test_more_questions_than_are_asked_at_a_time(run: InProcess) -> None:
+    run.lead()
+    client, _ = run.dial()
+    topic = DescribeProducersRequestTopic(TOPIC, [0, 7] * 3 * UNDER_WAY_MAX)
+    send(client, DESCRIBE_PRODUCERS, DescribeProducersRequest([topic]))
+    run.gateway._turn_once(0.1)
+    assert run.gateway.outstanding.count == UNDER_WAY_MAX
+    found = answer(run, client, DESCRIBE_PRODUCERS).topics[0].partitions
+    codes = [NONE, UNKNOWN_TOPIC_OR_PARTITION] * 3 * UNDER_WAY_MAX
+    assert [part.error_code for part in found] == codes
 
 
 def test_who_waits_too_long_for_a_leader_hears_so(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
