@@ -74,12 +74,14 @@ def _partition(
 def first_timestamps(cluster: Cluster, topic: str, positions: Mapping[int, int]) -> dict[int, int]:
     """The timestamp in ms of the first record at or after each position; none where there is no such record.
 
-    One batch a partition is read for it: no request tells the time of an offset.
+    One batch a partition is read for it: no request tells the time of an offset. What a broker does not give
+    within the timeout is left out.
     """
+    deadline_s = time.monotonic() + cluster.timeout_s
     consumer = Consumer(cluster, topic, partition_max_bytes=1, max_wait_ms=LOOK_WAIT_MS)
     consumer.positions = dict(positions)
     found: dict[int, int] = {}
-    while consumer.positions:
+    while consumer.positions and time.monotonic() < deadline_s:
         for record in consumer.poll():
             if record.partition in consumer.positions:
                 found[record.partition] = record.timestamp

@@ -9,7 +9,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from msgspec import Struct
 
@@ -59,7 +59,7 @@ class FakeBroker:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> "FakeBroker":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,7 +180,8 @@ class FakeBroker:
         if not fault and not start <= wanted.fetch_offset <= end:
             fault = errors.OFFSET_OUT_OF_RANGE
         position = next((at for at, last in batches(log) if last >= wanted.fetch_offset), len(log))
-        data = b"" if fault else bytes(log[position : position + wanted.partition_max_bytes])
+        first = parse_header(log, position).size if position < len(log) else 0  # is whole, as Kafka's
+        data = b"" if fault else bytes(log[position : position + max(wanted.partition_max_bytes, first)])
         return fetch.FetchResponsePartition(
             wanted.partition, fault, end, end, start, records=memoryview(data)
         )
