@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from perf.peers.jars import MISSING, available, class_path
+from tailrace.core.config_dynamic import KAFKA_DYNAMIC
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     OWN_DEFAULTS,
@@ -89,6 +90,8 @@ public class Keys {
     show("topic", org.apache.kafka.storage.internals.log.LogConfig.configDefCopy(), suspects);
     show("broker", kafka.server.KafkaConfig.configDef(), suspects);
     var all = org.apache.kafka.server.config.ServerTopicConfigSynonyms.ALL_TOPIC_CONFIG_SYNONYMS;
+    for (String name : org.apache.kafka.server.config.DynamicBrokerConfig.ALL_DYNAMIC_CONFIGS)
+      System.out.println("{" + String.join(",", pair("table", "dynamic"), pair("name", name)) + "}");
     all.forEach((name, synonyms) -> {
       List<String> names = new ArrayList<>();
       synonyms.forEach(synonym -> names.add(synonym.name()));
@@ -174,3 +177,15 @@ def test_topic_keys_inherit_from_the_broker_keys_kafka_says(
     theirs = {name: entry["names"] for (table, name), entry in kafka.items() if table == "synonyms"}
     ours = {name: ",".join(broker for broker, _ in synonyms) for name, synonyms in TOPIC_SYNONYMS.items()}
     assert ours == theirs
+
+
+def test_broker_keys_are_called_dynamic_that_kafka_alters(
+    kafka: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    known = {*BROKER_KEYS, *UNUSED_KEYS}
+    theirs = {name for table, name in kafka if table == "dynamic"}
+    assert theirs & known == KAFKA_DYNAMIC
+    # Quotas between brokers, which are no keys of a broker's file.
+    assert {
+        name for name in theirs - known if not name.endswith((".throttled.rate", "bytes.per.second"))
+    } == set()
