@@ -1,11 +1,13 @@
 """A group of the consumer protocol (KIP-848): the server assigns, members beat and are told what to own.
 
-Requests are decided one after the other: what is decided while a write of the group is under way would not
-see what that write brings. So whatever comes meanwhile waits for it; one connection has at most one.
+consumer_requests.py        what no group accepts; answers
+consumer_engine.py          one step after the other, deadlines
+consumer_draft.py           what a step decides
+consumer_reconciliation.py  how a member gets to its target
+consumer_state.py           what is durable
+consumer_classic.py         members that speak the classic protocol
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,8 +15,10 @@ from msgspec.structs import replace
 from tailrace.core import errors
 from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.classic_answers import append_error
-from tailrace.core.groups.consumer_draft import ConsumerDraft, preferred_assignor
-from tailrace.core.groups.consumer_member import LEFT, LEFT_FOR_A_WHILE, UNREVOKED_PARTITIONS, ConsumerMember
+from tailrace.core.groups.consumer_classic import ClassicSide
+from tailrace.core.groups.consumer_draft import preferred_assignor
+from tailrace.core.groups.consumer_engine import ConsumerEngine
+from tailrace.core.groups.consumer_member import LEFT, LEFT_FOR_A_WHILE, ConsumerMember
 from tailrace.core.groups.consumer_requests import (
     check_epoch,
     check_heartbeat,
@@ -24,10 +28,8 @@ from tailrace.core.groups.consumer_requests import (
     with_request,
 )
 from tailrace.core.groups.consumer_state import ConsumerState
-from tailrace.core.groups.deadlines import Deadlines
 from tailrace.core.groups.records import KeyMessage, ValueMessage
 from tailrace.core.groups.runtime import GroupRequest, Record, Runtime
-from tailrace.core.groups.topic_pattern import check_pattern
 from tailrace.core.protocol.messages.consumer_group_describe import ConsumerGroupDescribeResponseGroup
 from tailrace.core.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
@@ -36,8 +38,6 @@ from tailrace.core.protocol.messages.consumer_group_heartbeat import (
 from tailrace.core.protocol.messages.list_groups import ListGroupsResponseGroup
 
 OFFSETS_WITH_MEMBER_EPOCH: Final = 9  # the first version of OffsetCommit that has them
-RETRY_MS: Final = 500  # a timeout whose records could not be written
-PATTERNS_AGAIN_MS: Final = 1_000  # looking through all topics costs time: at most this often
 
 # A member hears only from the answers to its heartbeats that it must give partitions up for another. So all
 # beat as often as these rates allow the group as a whole, within these bounds, and never less often than
@@ -56,13 +56,12 @@ class ConsumerGroup:
     def __init__(self, runtime: Runtime, group_id: str) -> None:
         self.group_id = group_id
         self._runtime = runtime
-        self._state = ConsumerState()
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._writing = self._stepping = False
-        self._topics_seen = False  # the metadata did not move since it was looked at
-        self._patterns_due_ms = 0
-        self._sessions = Deadlines(runtime.timers)
-        self._revocations = Deadlines(runtime.timers)
+        self._engine = ConsumerEngine(runtime, group_id)
+        self.classic = ClassicSide(self._engine)
+
+    @property
+    def _state(self) -> ConsumerState:
+        return self._engine.state
 
     # -- what the coordinator asks
 
@@ -74,7 +73,7 @@ class ConsumerGroup:
     @property
     def is_done(self) -> bool:
         """Whether it has no record, and none is on its way."""
-        return not (self._state.exists or self._writing or self._waiting)
+        return not (self._state.exists or self._engine.is_writing)
 
     def subscribed_topics(self) -> set[str]:
         """What its members read."""
@@ -82,7 +81,7 @@ class ConsumerGroup:
 
     def can_delete(self) -> int:
         """NONE, or NON_EMPTY_GROUP; one that a member is joining is as good as not empty."""
-        return errors.NON_EMPTY_GROUP if self._state.members or self._writing else NONE
+        return errors.NON_EMPTY_GROUP if self._state.members or self._engine.is_writing else NONE
 
     def listed(self) -> ListGroupsResponseGroup:
         """Its line in ListGroups."""
@@ -147,20 +146,28 @@ class ConsumerGroup:
 
     def tombstones(self) -> list[Record]:
         """What makes the log forget the group."""
-        draft = self._draft()
+        draft = self._engine.draft()
         draft.forget_group()
         return draft.records
 
     def on_loaded(self) -> None:
         """All records were replayed: sessions and revocations have their time from now on."""
         for member in self._state.members.values():
-            self._heard_of(member)
-            if member.state == UNREVOKED_PARTITIONS:
-                self._await_revocation(member)
+            self._engine.heard_of(member)
+            self._engine.await_revocation(ConsumerMember(member_id=member.member_id), member)
+
+    @property
+    def turns_classic(self) -> bool:
+        """Whether its last write made a classic group of it."""
+        return self._engine.turns_classic
+
+    def begin(self, generation: int, members: list[ConsumerMember], first: list[Record]) -> None:
+        """Go on as a classic group of this generation, whose records `first` ends."""
+        self._engine.begin(generation, members, first)
 
     def on_metadata(self) -> None:
         """Topics came, went or grew: the next heartbeat looks at them."""
-        self._topics_seen = False
+        self._engine.topics_moved()
 
     # -- heartbeats
 
@@ -171,11 +178,13 @@ class ConsumerGroup:
         except KafkaError as error:
             request.reply(refusal(error))
             return
-        self._in_turn(lambda: self._answer(request))
+        self._engine.in_turn(lambda: self._answer(request))
 
     def _answer(self, request: GroupRequest) -> None:
         message: ConsumerGroupHeartbeatRequest = request.message
         try:
+            if self._engine.turns_classic:  # in the log it is one; the next request finds that
+                raise KafkaError(errors.COORDINATOR_LOAD_IN_PROGRESS)
             leaves = message.member_epoch in (LEFT, LEFT_FOR_A_WHILE)
             if message.member_epoch != 0 and not self._state.exists:
                 name = "Group" if leaves else "Consumer group"
@@ -196,7 +205,7 @@ class ConsumerGroup:
             )
         before, replaced = self._member(message, message.member_id or self._runtime.new_uuid())
         member = with_request(before, request)
-        looks = self._is_time_to_look()
+        looks = self._engine.is_time_to_look()
         if (
             member == before
             and replaced is None
@@ -207,19 +216,20 @@ class ConsumerGroup:
         ):
             self._told(request, before, member)
             return
-        draft = self._draft()
+        draft = self._engine.draft()
         if replaced is not None:
             draft.replace_member(replaced, before)
-        moved = _advance(draft, before, member, looks, message)
+        moved = draft.advance(before, member, looks, message.topic_partitions)
 
         def written(error: int) -> None:
             if error == NONE:
                 self._told(request, before, moved)
                 return
-            self._topics_seen = self._topics_seen and not looks
-            request.reply(refusal(_not_written(error)))
+            if looks:
+                self._engine.topics_moved()
+            request.reply(refusal(KafkaError(append_error(error))))
 
-        self._write(draft.records, written)
+        self._engine.write(draft.records, written)
 
     def _member(
         self, message: ConsumerGroupHeartbeatRequest, member_id: str
@@ -265,11 +275,8 @@ class ConsumerGroup:
         )
 
     def _told(self, request: GroupRequest, before: ConsumerMember, member: ConsumerMember) -> None:
-        self._heard_of(member)
-        if member.state != UNREVOKED_PARTITIONS:
-            self._revocations.cancel(member.member_id)
-        elif member.revoking != before.revoking or member.member_epoch != before.member_epoch:
-            self._await_revocation(member)
+        self._engine.heard_of(member)
+        self._engine.await_revocation(before, member)
         request.reply(heartbeat_answer(request.message, before, member, self._interval_ms()))
 
     def _interval_ms(self) -> int:
@@ -282,15 +289,6 @@ class ConsumerGroup:
             max(shortest, per_member * len(self._state.members)),
         )
 
-    def _is_time_to_look(self) -> bool:
-        """Whether the metadata moved and this heartbeat shall see what that means."""
-        now_ms = self._runtime.now_ms
-        if self._topics_seen or (self._state.patterns and now_ms < self._patterns_due_ms):
-            return False
-        self._topics_seen = True
-        self._patterns_due_ms = now_ms + PATTERNS_AGAIN_MS
-        return True
-
     # -- leaving
 
     def _leave(self, request: GroupRequest, message: ConsumerGroupHeartbeatRequest) -> None:
@@ -300,146 +298,28 @@ class ConsumerGroup:
             member = known
         else:
             raise self._unknown(message.member_id)
-        draft = self._draft()
-        stays = message.member_epoch == LEFT_FOR_A_WHILE and message.instance_id is not None
-        if stays:
-            draft.put_assignment(
-                replace(
-                    member,
-                    member_epoch=LEFT_FOR_A_WHILE,
-                    revoking={},
-                    assigned={
-                        topic_id: dict.fromkeys(parts, 0) for topic_id, parts in member.assigned.items()
-                    },
-                )
-            )
-        else:
-            draft.fence(member)
 
         def written(error: int) -> None:
-            if error != NONE:
-                request.reply(refusal(_not_written(error)))
-                return
-            if not stays:
-                self._forget(member.member_id)
             request.reply(
                 ConsumerGroupHeartbeatResponse(member_id=member.member_id, member_epoch=message.member_epoch)
+                if error == NONE
+                else refusal(KafkaError(append_error(error)))
             )
 
-        self._write(draft.records, written)
-
-    # -- timeouts
-
-    def _heard_of(self, member: ConsumerMember) -> None:
-        member_id = member.member_id
-        self._sessions.set(
-            member_id,
-            self._runtime.now_ms + self._runtime.config.group_consumer_session_timeout_ms,
-            lambda: self._fence_if(member_id, lambda _: member_id not in self._sessions),
-        )
-
-    def _await_revocation(self, member: ConsumerMember) -> None:
-        def is_late(then: ConsumerMember) -> bool:
-            return then.state == UNREVOKED_PARTITIONS and then.member_epoch == member.member_epoch
-
-        self._revocations.set(
-            member.member_id,
-            self._runtime.now_ms + member.rebalance_timeout_ms,
-            lambda: self._fence_if(member.member_id, is_late),
-        )
-
-    def _fence_if(self, member_id: str, is_late: Callable[[ConsumerMember], bool]) -> None:
-        """Put a member out that is still late when this has its turn."""
-        self._in_turn(lambda: self._fence(member_id, is_late))
-
-    def _fence(self, member_id: str, is_late: Callable[[ConsumerMember], bool]) -> None:
-        member = self._state.members.get(member_id)
-        if member is None or not is_late(member):
+        if message.member_epoch == LEFT or message.instance_id is None:
+            self._engine.fence([member], written)
             return
-        draft = self._draft()
-        draft.fence(member)
-
-        def written(error: int) -> None:
-            if error == NONE:
-                self._forget(member_id)
-                return
-            self._runtime.timers.schedule(
-                self._runtime.now_ms + RETRY_MS, lambda: self._fence_if(member_id, is_late)
+        draft = self._engine.draft()
+        draft.put_assignment(
+            replace(
+                member,
+                member_epoch=LEFT_FOR_A_WHILE,
+                revoking={},
+                assigned={topic_id: dict.fromkeys(parts, 0) for topic_id, parts in member.assigned.items()},
             )
-
-        self._write(draft.records, written)
-
-    def _forget(self, member_id: str) -> None:
-        self._sessions.cancel(member_id)
-        self._revocations.cancel(member_id)
-
-    # -- one after the other
-
-    def _draft(self) -> ConsumerDraft:
-        return ConsumerDraft(self._runtime, self.group_id, self._state)
-
-    def _in_turn(self, step: Callable[[], None]) -> None:
-        self._waiting.append(step)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._stepping:  # a write that ended at once: the loop below goes on
-            return
-        self._stepping = True
-        try:
-            while self._waiting and not self._writing:
-                self._waiting.popleft()()
-        finally:
-            self._stepping = False
-
-    def _write(self, records: Sequence[Record], then: Callable[[int], None]) -> None:
-        assert not self._writing, "a step writes once"
-        if not records:
-            then(NONE)
-            return
-        self._writing = True
-
-        def written(error: int) -> None:
-            self._writing = False
-            then(error)
-            self._go_on()
-
-        self._runtime.write(records, written)
-
-
-def _advance(
-    draft: ConsumerDraft,
-    before: ConsumerMember,
-    member: ConsumerMember,
-    looks: bool,
-    message: ConsumerGroupHeartbeatRequest,
-) -> ConsumerMember:
-    """Take in what the member says of itself, and the topics if it is time; assign; take a step.
-
-    Returns the member after that step.
-    """
-    if member != before or member.member_id not in draft.state.members:
-        draft.put_member(member)
-    pattern = member.topic_regex
-    new_pattern = pattern != before.topic_regex
-    if new_pattern:
-        if pattern and pattern not in draft.state.patterns:
-            check_pattern(pattern)
-            draft.resolve(pattern)
-        draft.forget_pattern(before.topic_regex)
-    if looks:
-        draft.resolve_all()
-    changed = new_pattern or member.topic_names != before.topic_names
-    if changed or (looks and draft.topics_changed()):
-        draft.bump()
-    if draft.state.assignment_epoch < draft.state.group_epoch:
-        draft.assign()
-    return draft.reconcile(member, changed, message.topic_partitions)
+        )
+        self._engine.write(draft.records, written)
 
 
 def _stale(member: ConsumerMember) -> int:
     return errors.STALE_MEMBER_EPOCH if member.classic is None else errors.ILLEGAL_GENERATION
-
-
-def _not_written(error: int) -> KafkaError:
-    return KafkaError(append_error(error))

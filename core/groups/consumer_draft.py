@@ -29,7 +29,7 @@ from tailrace.core.groups.records import (
     encode_value,
 )
 from tailrace.core.groups.runtime import Record, Runtime
-from tailrace.core.groups.topic_pattern import topics_matching
+from tailrace.core.groups.topic_pattern import check_pattern, topics_matching
 
 
 class ConsumerDraft:
@@ -39,9 +39,10 @@ class ConsumerDraft:
         self.state = state.copy()
         self.records: list[Record] = []
         self._runtime = runtime
-        self._group_id = group_id
+        self.group_id = group_id
 
-    def _put(self, key: KeyMessage, value: ValueMessage | None) -> None:
+    def put(self, key: KeyMessage, value: ValueMessage | None) -> None:
+        """A record of this group."""
         self.records.append((encode_key(key), encode_value(value)))
         self.state.replay(key, value)
 
@@ -49,12 +50,12 @@ class ConsumerDraft:
 
     def put_member(self, member: ConsumerMember) -> None:
         """Who it is and what it subscribes to."""
-        self._put(ConsumerGroupMemberMetadataKey(self._group_id, member.member_id), metadata_of(member))
+        self.put(ConsumerGroupMemberMetadataKey(self.group_id, member.member_id), metadata_of(member))
 
     def put_assignment(self, member: ConsumerMember) -> None:
         """Its epoch and what it owns."""
-        self._put(
-            ConsumerGroupCurrentMemberAssignmentKey(self._group_id, member.member_id), assignment_of(member)
+        self.put(
+            ConsumerGroupCurrentMemberAssignmentKey(self.group_id, member.member_id), assignment_of(member)
         )
 
     def replace_member(self, old: ConsumerMember, new: ConsumerMember) -> None:
@@ -62,49 +63,79 @@ class ConsumerDraft:
         target = self.state.targets.get(old.member_id, NO_TARGET)
         self._remove(old.member_id)
         self.put_member(new)
-        self._put_target(new.member_id, target)
+        self.put_target(new.member_id, target)
         self.put_assignment(new)
 
-    def fence(self, member: ConsumerMember) -> None:
-        """The member is out; what it owned is free."""
-        self._remove(member.member_id)
-        self.forget_pattern(member.topic_regex)
+    def fence(self, members: Sequence[ConsumerMember]) -> None:
+        """These are out; what they owned is free."""
+        for member in members:
+            self._remove(member.member_id)
+            self.forget_pattern(member.topic_regex)
         self.bump()
 
+    def advance(
+        self,
+        before: ConsumerMember,
+        member: ConsumerMember,
+        looks: bool,
+        owned: Sequence[TopicPartitions] | None,
+    ) -> ConsumerMember:
+        """Take in what a member says of itself, and the topics if it is time; assign; take a step.
+
+        Returns the member after that step. Raises KafkaError for a pattern that is none.
+        """
+        if member != before or member.member_id not in self.state.members:
+            self.put_member(member)
+        pattern = member.topic_regex
+        new_pattern = pattern != before.topic_regex
+        if new_pattern:
+            if pattern and pattern not in self.state.patterns:
+                check_pattern(pattern)
+                self.resolve(pattern)
+            self.forget_pattern(before.topic_regex)
+        if looks:
+            self.resolve_all()
+        changed = new_pattern or member.topic_names != before.topic_names
+        if changed or (looks and self.topics_changed()):
+            self.bump()
+        if self.state.assignment_epoch < self.state.group_epoch:
+            self.assign()
+        return self.reconcile(member, changed, owned)
+
     def _remove(self, member_id: str) -> None:
-        self._put(ConsumerGroupCurrentMemberAssignmentKey(self._group_id, member_id), None)
-        self._put(ConsumerGroupTargetAssignmentMemberKey(self._group_id, member_id), None)
-        self._put(ConsumerGroupMemberMetadataKey(self._group_id, member_id), None)
+        self.put(ConsumerGroupCurrentMemberAssignmentKey(self.group_id, member_id), None)
+        self.put(ConsumerGroupTargetAssignmentMemberKey(self.group_id, member_id), None)
+        self.put(ConsumerGroupMemberMetadataKey(self.group_id, member_id), None)
 
     def forget_group(self) -> None:
         """An end to all its records."""
         members, patterns = list(self.state.members), list(self.state.patterns)
         for member_id in members:
-            self._put(ConsumerGroupCurrentMemberAssignmentKey(self._group_id, member_id), None)
+            self.put(ConsumerGroupCurrentMemberAssignmentKey(self.group_id, member_id), None)
         for member_id in members:
-            self._put(ConsumerGroupTargetAssignmentMemberKey(self._group_id, member_id), None)
-        self._put(ConsumerGroupTargetAssignmentMetadataKey(self._group_id), None)
+            self.put(ConsumerGroupTargetAssignmentMemberKey(self.group_id, member_id), None)
+        self.put(ConsumerGroupTargetAssignmentMetadataKey(self.group_id), None)
         for member_id in members:
-            self._put(ConsumerGroupMemberMetadataKey(self._group_id, member_id), None)
+            self.put(ConsumerGroupMemberMetadataKey(self.group_id, member_id), None)
         for pattern in patterns:
-            self._put(ConsumerGroupRegularExpressionKey(self._group_id, pattern), None)
-        self._put(ConsumerGroupPartitionMetadataKey(self._group_id), None)
-        self._put(ConsumerGroupMetadataKey(self._group_id), None)
+            self.put(ConsumerGroupRegularExpressionKey(self.group_id, pattern), None)
+        self.put(ConsumerGroupPartitionMetadataKey(self.group_id), None)
+        self.put(ConsumerGroupMetadataKey(self.group_id), None)
 
     # -- patterns
 
     def forget_pattern(self, pattern: str) -> None:
         """If nobody subscribes by it any more."""
         if pattern in self.state.patterns and not self.state.subscribers(pattern):
-            self._put(ConsumerGroupRegularExpressionKey(self._group_id, pattern), None)
+            self.put(ConsumerGroupRegularExpressionKey(self.group_id, pattern), None)
 
     def resolve(self, pattern: str) -> None:
         """Look for the topics that match."""
         image = self._runtime.image
         topics = topics_matching(pattern, image.topics_by_name)
         if self.state.patterns.get(pattern) != topics:
-            self._put(
-                ConsumerGroupRegularExpressionKey(self._group_id, pattern),
+            self.put(
+                ConsumerGroupRegularExpressionKey(self.group_id, pattern),
                 ConsumerGroupRegularExpressionValue(
                     topics=sorted(topics), version=image.metadata_offset, timestamp=self._runtime.time_ms
                 ),
@@ -117,17 +148,20 @@ class ConsumerDraft:
 
     # -- epochs
 
-    def bump(self) -> None:
-        """The next group epoch: the assignment is out of date."""
-        self._put(
-            ConsumerGroupMetadataKey(self._group_id),
+    def put_epoch(self, epoch: int) -> None:
+        """The group's epoch, for the topics that are there now."""
+        self.put(
+            ConsumerGroupMetadataKey(self.group_id),
             ConsumerGroupMetadataValue(
-                epoch=self.state.group_epoch + 1,
-                metadata_hash=self.state.hash_of_topics(self._runtime.image),
+                epoch=epoch, metadata_hash=self.state.hash_of_topics(self._runtime.image)
             ),
         )
+
+    def bump(self) -> None:
+        """The next group epoch: the assignment is out of date."""
+        self.put_epoch(self.state.group_epoch + 1)
         if self.state.has_partition_metadata:
-            self._put(ConsumerGroupPartitionMetadataKey(self._group_id), None)
+            self.put(ConsumerGroupPartitionMetadataKey(self.group_id), None)
 
     def topics_changed(self) -> bool:
         """Whether a subscribed topic came, went or got partitions since the last bump."""
@@ -149,17 +183,22 @@ class ConsumerDraft:
         assign = ASSIGNORS[preferred_assignor(state, self._runtime.config.group_consumer_assignors)]
         for member_id, target in assign(specs, counts).items():
             if target != state.targets.get(member_id):
-                self._put_target(member_id, target)
-        self._put(
-            ConsumerGroupTargetAssignmentMetadataKey(self._group_id),
+                self.put_target(member_id, target)
+        self.end_assignment()
+
+    def end_assignment(self) -> None:
+        """All targets are of the group's epoch."""
+        self.put(
+            ConsumerGroupTargetAssignmentMetadataKey(self.group_id),
             ConsumerGroupTargetAssignmentMetadataValue(
-                assignment_epoch=state.group_epoch, assignment_timestamp=self._runtime.time_ms
+                assignment_epoch=self.state.group_epoch, assignment_timestamp=self._runtime.time_ms
             ),
         )
 
-    def _put_target(self, member_id: str, target: Partitions) -> None:
-        self._put(
-            ConsumerGroupTargetAssignmentMemberKey(self._group_id, member_id),
+    def put_target(self, member_id: str, target: Partitions) -> None:
+        """What it shall own."""
+        self.put(
+            ConsumerGroupTargetAssignmentMemberKey(self.group_id, member_id),
             ConsumerGroupTargetAssignmentMemberValue(
                 topic_partitions=[
                     TargetAssignmentTopicPartitions(topic_id, sorted(parts))

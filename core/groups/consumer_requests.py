@@ -4,7 +4,13 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from tailrace.core.errors import FENCED_MEMBER_EPOCH, INVALID_REQUEST, UNSUPPORTED_ASSIGNOR, KafkaError
+from tailrace.core.errors import (
+    FENCED_MEMBER_EPOCH,
+    INVALID_REGULAR_EXPRESSION,
+    INVALID_REQUEST,
+    UNSUPPORTED_ASSIGNOR,
+    KafkaError,
+)
 from tailrace.core.groups.consumer_member import LEFT, LEFT_FOR_A_WHILE, ConsumerMember
 from tailrace.core.groups.consumer_state import NO_TARGET, ConsumerState
 from tailrace.core.groups.runtime import GroupRequest
@@ -22,6 +28,7 @@ from tailrace.core.protocol.messages.consumer_group_heartbeat import (
 )
 
 CLASSIC_MEMBER, CONSUMER_MEMBER = 0, 1
+STRING_BYTES_MAX = 32_767
 
 
 def check_heartbeat(message: ConsumerGroupHeartbeatRequest, version: int, assignors: tuple[str, ...]) -> None:
@@ -37,6 +44,13 @@ def check_heartbeat(message: ConsumerGroupHeartbeatRequest, version: int, assign
     ):
         if text is not None and not text.strip():
             raise KafkaError(INVALID_REQUEST, f"{name} can't be empty.")
+    # (R) Keys of records have shorter strings than requests: such a group could not be written.
+    if any(len(text.encode()) > STRING_BYTES_MAX for text in (message.group_id, message.member_id)):
+        raise KafkaError(INVALID_REQUEST, f"An id is longer than {STRING_BYTES_MAX} bytes.")
+    if len((message.subscribed_topic_regex or "").encode()) > STRING_BYTES_MAX:
+        raise KafkaError(
+            INVALID_REGULAR_EXPRESSION, f"SubscribedTopicRegex is longer than {STRING_BYTES_MAX} bytes."
+        )
     if message.member_epoch == 0:
         _check_join(message)
     elif message.member_epoch == LEFT_FOR_A_WHILE and message.instance_id is None:

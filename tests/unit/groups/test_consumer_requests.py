@@ -47,6 +47,14 @@ REFUSED: list[tuple[str, int, dict[str, Any], int]] = [
     ),
     ("subscribing to nothing", 1, {**JOIN, "subscribed_topic_names": None}, errors.INVALID_REQUEST),
     ("leaving for a while without a name", 1, {**BEAT, "member_epoch": -2}, errors.INVALID_REQUEST),
+    ("a member id that no key can hold", 1, {**JOIN, "member_id": "m" * 32_768}, errors.INVALID_REQUEST),
+    ("a group id that no key can hold", 1, {**JOIN, "group_id": "é" * 16_384}, errors.INVALID_REQUEST),
+    (
+        "a pattern that no key can hold",
+        1,
+        {**JOIN, "subscribed_topic_regex": "a" * 32_768},
+        errors.INVALID_REGULAR_EXPRESSION,
+    ),
     ("an epoch below all", 1, {**BEAT, "member_epoch": -3}, errors.INVALID_REQUEST),
     ("an assignor nobody has", 1, {**JOIN, "server_assignor": "best"}, errors.UNSUPPORTED_ASSIGNOR),
 ]
@@ -54,6 +62,7 @@ ACCEPTED: list[tuple[str, int, dict[str, Any]]] = [
     ("no member id in version 0", 0, {**JOIN, "member_id": ""}),
     ("a pattern without names", 1, {**JOIN, "subscribed_topic_names": None, "subscribed_topic_regex": "a"}),
     ("an assignor by name", 1, {**JOIN, "server_assignor": "range"}),
+    ("the longest ids", 1, {**JOIN, "member_id": "m" * 32_767, "subscribed_topic_regex": "a" * 32_767}),
     ("leaving for a while", 1, {**BEAT, "member_epoch": -2, "instance_id": "i"}),
     ("a heartbeat of nothing new", 1, BEAT),
 ]
