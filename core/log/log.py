@@ -8,6 +8,7 @@ Rules (R), each kept where it is marked and held by a test:
 - the bytes of a refused copy are zeroed before anything else is appended;
 - what a truncation leaves beyond the end is zero;
 - bytes below the high watermark never change in their inode: a truncation below it writes a new one;
+- where the log starts is written down, on disk, before what lies below is removed;
 - a file shrinks only at roll and close, to its end, and at a truncation, to an end not below the high
   watermark.
 """

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log import checkpoints
 from tailrace.core.log.checkpoints import (
     HIGH_WATERMARKS,
@@ -234,21 +233,6 @@ def test_deleted_records_stay_away_whoever_writes_next(run: Run, next_run: RunMa
     replica.log.close(clean=False)
     log = next_run().lead().log
     assert (log.log_start_offset, log.log_end_offset) == (4, 5)
-
-
-def test_a_deletion_that_cannot_be_written_down_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """(R) And the row goes on saying where the log starts."""
-    replica = run.leader._replicas[1]
-    store(replica, 3)
-
-    def full(*_: object) -> None:
-        raise OSError(ENOSPC, "no space")
-
-    monkeypatch.setattr(checkpoints, "write_offsets", full)
-    with pytest.raises(KafkaError) as refused:
-        delete_records(replica, encode(-1))
-    assert refused.value.code == KAFKA_STORAGE_ERROR
-    assert run.word(LOG_START_OFFSET) == replica.log.log_start_offset == 0
 
 
 def test_a_damaged_file_is_not_believed_and_mended(run: Run, next_run: RunMaker) -> None:

@@ -4,6 +4,7 @@
 
 import socket
 from collections.abc import Generator
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from msgspec import Struct
 from tailrace.core.errors import (
     FENCED_LEADER_EPOCH,
     INVALID_TOPIC_EXCEPTION,
+    KAFKA_STORAGE_ERROR,
     NONE,
     NOT_LEADER_OR_FOLLOWER,
     UNKNOWN_LEADER_EPOCH,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
+from tailrace.core.log import checkpoints
 from tailrace.core.metadata.records import PartitionRecord, TopicRecord
 from tailrace.core.metadata.topics import OFFSETS_TOPIC
 from tailrace.core.protocol.apis import (
@@ -44,6 +47,7 @@ from tailrace.core.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequestPartition,
     OffsetForLeaderEpochRequestTopic,
 )
+from tailrace.shm.state_table import LOG_START_OFFSET
 from tailrace.workers.gateway.handlers import describe_log_dirs
 from tailrace.workers.gateway.partition_questions import UNDER_WAY_MAX
 from tailrace.workers.gateway.partitions import HOLD_MS
@@ -121,6 +125,27 @@ def test_who_waits_too_long_for_a_leader_hears_so(run: InProcess, monkeypatch: p
     now_ms = run.gateway.now_ms()
     monkeypatch.setattr(run.gateway, "now_ms", lambda: now_ms + HOLD_MS)
     assert told(answer(run, client, DELETE_RECORDS)) == [(0, NOT_LEADER_OR_FOLLOWER, -1)]
+
+
+def test_a_deletion_that_cannot_be_written_down_is_refused(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) The log goes on where it starts, and is deleted from once the disk has room."""
+    run.lead()
+    client, _ = run.dial()
+    client.sendall(produce_frame())
+    run.answers(client, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_offsets", full)
+        send(client, DELETE_RECORDS, deletion(-1, 0))
+        assert told(answer(run, client, DELETE_RECORDS)) == [(0, KAFKA_STORAGE_ERROR, -1)]
+    assert run.shared.state_table.read_word(1, LOG_START_OFFSET) == 0
+    send(client, DELETE_RECORDS, deletion(-1, 0))
+    assert told(answer(run, client, DELETE_RECORDS)) == [(0, NONE, 1)]
 
 
 def test_the_coordinators_own_records_are_not_deleted_by_clients(run: InProcess) -> None:
