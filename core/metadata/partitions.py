@@ -13,7 +13,13 @@ from tailrace.core.metadata.image import MetadataImage, TopicImage
 from tailrace.core.metadata.placement import place_replicas
 from tailrace.core.metadata.records import PartitionRecord, Record
 from tailrace.core.metadata.requests import MorePartitions, TopicResult
-from tailrace.core.metadata.topics import Decision, bad_assignment, check_replicas, check_room
+from tailrace.core.metadata.topics import (
+    OFFSETS_TOPIC,
+    Decision,
+    bad_assignment,
+    check_replicas,
+    check_room,
+)
 
 
 def create_partitions(
@@ -31,6 +37,11 @@ def create_partitions(
             topic = image.topics_by_name.get(more.name)
             if topic is None:
                 raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION)
+            if more.name == OFFSETS_TOPIC:  # (R) Kafka adds them, and loses what groups committed
+                raise KafkaError(
+                    errors.INVALID_REQUEST,
+                    f"Groups are found by the number of partitions of {OFFSETS_TOPIC}: it stays as it is.",
+                )
             placed = _placement(image, topic, more, free)
         except KafkaError as error:
             results.append(

@@ -61,3 +61,10 @@ def test_placed_by_hand_all_have_as_many_replicas() -> None:
         "The manual partition assignment includes a partition with 2 replica(s), but this is not consistent "
         "with previous partitions, which have 1 replica(s)."
     )
+
+
+def test_groups_stay_where_they_are() -> None:
+    """(R) With another number of partitions each group would be looked for elsewhere, without its offsets."""
+    image = one_broker("__consumer_offsets")
+    (result,) = create_partitions(image, [MorePartitions(name="__consumer_offsets", count=9)], ROOM).results
+    assert result.error_code == errors.INVALID_REQUEST
