@@ -30,14 +30,14 @@ class GroupLag(msgspec.Struct, kw_only=True, frozen=True):
 
 @click.command("lag")
 @click.argument("names", nargs=-1, metavar="[GROUP]...")
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C or over a limit.")
 @click.option(
-    "--watch",
-    is_flag=False,
-    flag_value=2.0,
-    default=None,
+    "--interval",
     type=click.FloatRange(min=0.1),
-    metavar="[SECONDS]",
-    help="Again and again, every 2 s unless told, until Ctrl-C or over a limit.",
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between looks.",
 )
 @click.option("--max-records", type=click.IntRange(0), metavar="N", help="More unread records are too many.")
 @click.option(
@@ -48,7 +48,8 @@ class GroupLag(msgspec.Struct, kw_only=True, frozen=True):
 @output_option
 def command(
     names: tuple[str, ...],
-    watch: float | None,
+    watch: bool,
+    interval: float,
     max_records: int | None,
     max_seconds: float | None,
     bootstrap: str,
@@ -66,15 +67,15 @@ def command(
     with connect(bootstrap, timeout) as cluster:
         while True:
             lags = measure(cluster, names)
-            _show(lags, output, watched=watch is not None)
+            _show(lags, output, watched=watch)
             late = [text for lag in lags if (text := excess(lag, max_records, max_seconds))]
             for text in late:
                 say(text)
             if late:
                 raise SystemExit(FAILED)
-            if watch is None:
+            if not watch:
                 return
-            time.sleep(watch)
+            time.sleep(interval)
 
 
 def measure(cluster: Cluster, names: Sequence[str]) -> list[GroupLag]:

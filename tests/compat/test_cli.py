@@ -236,7 +236,7 @@ def test_lag_is_in_records_and_seconds_and_has_limits(bootstrap: str) -> None:
     tailrace("lag", "cli-lag", "--max-records", "2", *at)
     tailrace("lag", "cli-lag", "--max-records", "1", *at, code=1)
     tailrace("lag", "cli-lag", "--max-seconds", "1999", *at, code=1)
-    tailrace("lag", "--watch", "0.1", "--max-records", "1", *at, code=1)
+    tailrace("lag", "--watch", "--interval", "0.1", "--max-records", "1", *at, code=1)
     tailrace("group", "seek", "cli-lag", "--to", "end", *at)
     (lag,) = as_json("lag", "cli-lag", *at)
     assert (lag["records"], lag["seconds"]) == (0, 0.0)

@@ -156,7 +156,7 @@ def test_reset_changes_nothing_until_it_is_told_to(broker: FakeGroupBroker, run:
         ("topic", "alter-config", "orders"),
         ("topic", "alter-config", "orders", "a"),
         ("topic", "alter-config", "orders", "a=1", "--delete", "a"),
-        ("lag", "--watch", "0"),
+        ("lag", "--watch", "--interval", "0"),
     ],
 )
 def test_what_is_not_understood_asks_for_nothing(
@@ -186,7 +186,9 @@ def test_failures_have_their_exit_codes(broker: FakeGroupBroker, run: Run) -> No
 
 def test_lag_ends_with_one_line_a_group_over_a_limit(broker: FakeGroupBroker, run: Run) -> None:
     broker.offsets["idle"] = {("orders", 0): 5}
-    code, out, err = run("lag", "--watch", "-o", "json", "--max-records", "1", "--max-seconds", "9")
+    code, out, err = run(
+        "lag", "--watch", "billing", "idle", "-o", "json", "--max-records", "1", "--max-seconds", "9"
+    )
     assert code == 1
     assert [lag["records"] for lag in json.loads(out)] == [2, 0]
     assert err == "tailrace: group billing is 2 records behind, more than 1\n"
@@ -198,3 +200,23 @@ def test_groups_are_known_to_the_broker_that_is_reached(broker: FakeGroupBroker,
     code, out, _ = run("group", "list")
     assert (code, out.split()[4:]) == (0, ["billing", "Empty", "Classic", "consumer"])
     assert [message.topics for message in broker.messages(METADATA)][-1] == []
+
+
+def test_a_watched_lag_is_measured_again_until_it_is_over_or_interrupted(
+    broker: FakeGroupBroker, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def fall_behind(seconds: float) -> None:
+        """What happens between two looks."""
+        pauses.append(seconds)
+        if len(pauses) > 2:
+            raise KeyboardInterrupt
+        broker.offsets["billing"]["orders", 0] -= 1
+
+    monkeypatch.setattr("tailrace.clients.cli.lag_command.time.sleep", fall_behind)
+    watch = ("lag", "billing", "--watch", "--interval", "7", "-o", "json")
+    code, out, _ = run(*watch, "--max-records", "3")
+    assert (code, pauses) == (1, [7.0, 7.0])
+    assert [json.loads(line)[0]["records"] for line in out.splitlines()] == [2, 3, 4]
+    assert run(*watch)[0] == 130
