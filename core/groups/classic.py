@@ -95,8 +95,7 @@ class ClassicGroup:
     @property
     def is_done(self) -> bool:
         """Whether nothing would be lost by forgetting it: no member, no id given out, no record."""
-        members = self.members
-        return not (len(members) or members.pending or self._generations.has_record)
+        return self._generations.is_done
 
     def subscribed_topics(self) -> set[str] | None:
         """The topics that the consumers of this generation read; None: no consumers, or nobody can tell."""

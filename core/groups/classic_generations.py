@@ -76,7 +76,7 @@ class Generations:
         self.has_record = False  # in the log, or on the way there
         self._runtime = runtime
         self._group_id = group_id
-        self._writes = 0  # under way
+        self._is_live = False  # it serves members: it is ahead of its log
         self._is_first = False  # the rebalance under way began in Empty and lasts its delay
         self._came_meanwhile = False  # a member, during such a rebalance
         self._unsynced: set[str] = set()
@@ -84,10 +84,16 @@ class Generations:
         self._sessions = Deadlines(runtime.timers)  # by member id
         self._rebalance = Deadlines(runtime.timers)  # JOIN and SYNC
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing would be lost by forgetting the group: no member, no id given out, no record."""
+        return not (len(self.members) or self.members.pending or self.has_record)
+
     # -- members
 
     def add(self, member: Member, protocol_type: str) -> None:
         """A new member, which waits for its first generation."""
+        self._is_live = True
         if not len(self.members):
             self.protocol_type = protocol_type
         if self.state == PREPARING_REBALANCE:
@@ -99,6 +105,7 @@ class Generations:
 
     def add_pending(self, member_id: str, session_timeout_ms: int) -> None:
         """An id that was given out: it is kept for one session."""
+        self._is_live = True
         self.members.pending.add(member_id)
         self._await(member_id, session_timeout_ms)
 
@@ -269,14 +276,8 @@ class Generations:
 
     def write(self, value: GroupMetadataValue, then: Callable[[int], None]) -> None:
         """Append the record of this group; `then` takes the error code."""
-        self._writes += 1
         self.has_record = True
-
-        def written(error: int) -> None:
-            self._writes -= 1
-            then(error)
-
-        self._runtime.write([(encode_key(GroupMetadataKey(self._group_id)), encode_value(value))], written)
+        self._runtime.write([(encode_key(GroupMetadataKey(self._group_id)), encode_value(value))], then)
 
     def record(self, assignments: Mapping[str, bytes]) -> GroupMetadataValue:
         """The group with these assignments."""
@@ -307,12 +308,12 @@ class Generations:
         return encode_key(GroupMetadataKey(self._group_id)), None
 
     def replay(self, value: GroupMetadataValue | None) -> None:
-        """Become what the record says, unless we have just written it: then we are that already."""
+        """Become what the record says; a group that serves members has written it and is that already."""
         if value is None:
             self.give_up(UNKNOWN_MEMBER_ID)
-            self.has_record = False
+            self.has_record = self._is_live = False
             return
-        if self._writes:
+        if self._is_live:
             return
         self.members = Roster()
         self.has_record = True
@@ -343,6 +344,7 @@ class Generations:
 
     def on_loaded(self) -> None:
         """Sessions begin; a group that is larger than now allowed rebalances, so that it can shrink."""
+        self._is_live = True
         for member in self.members:
             self.heard_from(member)
         if len(self.members) > self._runtime.config.group_max_size:

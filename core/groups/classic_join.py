@@ -16,6 +16,7 @@ from tailrace.core.errors import (
     MEMBER_ID_REQUIRED,
     NONE,
     REBALANCE_IN_PROGRESS,
+    UNKNOWN_MEMBER_ID,
     UNKNOWN_SERVER_ERROR,
 )
 from tailrace.core.groups.classic_answers import append_error, refuse_join
@@ -86,6 +87,8 @@ class JoinRequests:
         timeout = message.session_timeout_ms
         if not config.group_min_session_timeout_ms <= timeout <= config.group_max_session_timeout_ms:
             return INVALID_SESSION_TIMEOUT, message.member_id
+        if message.member_id and generations.is_done:
+            return UNKNOWN_MEMBER_ID, message.member_id
         if self._is_oversize(joining):
             return INVALID_REQUEST, message.member_id
         if not self._has_room(message.member_id):

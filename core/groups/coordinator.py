@@ -13,6 +13,8 @@ from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import refuse_join
 from tailrace.core.groups.consumer import ConsumerGroup
+from tailrace.core.groups.consumer_classic import ClassicSide
+from tailrace.core.groups.consumer_migration import upgraded_members
 from tailrace.core.groups.consumer_requests import check_heartbeat, refusal
 from tailrace.core.groups.group import Group, is_subscribed, offsets_age
 from tailrace.core.groups.group_admin import GroupAdmin
@@ -116,9 +118,9 @@ class GroupCoordinator:
         if not message.group_id:
             refuse_join(request, errors.INVALID_GROUP_ID, message.member_id)
         elif isinstance(group, ConsumerGroup) and group.can_delete() != NONE:
-            refuse_join(request, errors.INCONSISTENT_GROUP_PROTOCOL)
+            group.classic.join(request)
         elif message.member_id and not isinstance(group, ClassicGroup):
-            refuse_join(request, errors.UNKNOWN_MEMBER_ID, message.member_id)
+            ClassicGroup(self._runtime, message.group_id).join(request)  # which knows nobody
         else:
             classic = self._made_to_be(ClassicGroup, message.group_id, group)
             classic.join(request)
@@ -130,9 +132,11 @@ class GroupCoordinator:
         try:
             check_heartbeat(message, request.version, self._runtime.config.group_consumer_assignors)
             if isinstance(group, ClassicGroup) and (message.member_epoch != 0 or group.can_delete() != NONE):
-                raise KafkaError(
-                    errors.GROUP_ID_NOT_FOUND, f"Group {message.group_id} is not a consumer group."
-                )
+                if message.member_epoch != 0:
+                    raise KafkaError(
+                        errors.GROUP_ID_NOT_FOUND, f"Group {message.group_id} is not a consumer group."
+                    )
+                group = self._upgraded(group)
         except KafkaError as error:
             request.reply(refusal(error))
             return
@@ -150,6 +154,15 @@ class GroupCoordinator:
             group.give_up(errors.UNKNOWN_MEMBER_ID)
         return self._new(kind, group_id)
 
+    def _upgraded(self, classic: ClassicGroup) -> ConsumerGroup:
+        """A classic group with members, from now on one of KIP-848."""
+        members = upgraded_members(classic, self._runtime.config, self._runtime.image)
+        generation = classic.generation
+        classic.give_up(errors.REBALANCE_IN_PROGRESS)
+        group = self._new(ConsumerGroup, classic.group_id)
+        group.begin(generation, members, classic.tombstones())
+        return group
+
     def _sync(self, request: GroupRequest) -> None:
         group = self._classic(request, lambda code: SyncGroupResponse(error_code=code))
         if group is not None:
@@ -164,14 +177,17 @@ class GroupCoordinator:
         group = self._classic(request, lambda code: _left(request, code))
         if group is not None:
             group.leave(request)
+        if isinstance(group, ClassicGroup):
             self._drop_if_done(group)
 
-    def _classic(self, request: GroupRequest, refusal: Callable[[int], Any]) -> ClassicGroup | None:
-        """The group of a request that a member sends; None: refused."""
+    def _classic(
+        self, request: GroupRequest, refusal: Callable[[int], Any]
+    ) -> ClassicGroup | ClassicSide | None:
+        """Who serves a request that a member of the classic protocol sends; None: refused."""
         group_id: str = request.message.group_id
         group = self.groups.get(group_id)
-        if group_id and isinstance(group, ClassicGroup):
-            return group
+        if group_id and group is not None:
+            return group if isinstance(group, ClassicGroup) else group.classic
         request.reply(refusal(errors.UNKNOWN_MEMBER_ID if group_id else errors.INVALID_GROUP_ID))
         return None
 
@@ -192,7 +208,14 @@ class GroupCoordinator:
         return None if self._loaded and group is not None else self._new(kind, group_id)
 
     def _replay_classic(self, group_id: str, value: GroupMetadataValue | None) -> None:
-        group = self.groups.get(group_id) if value is None else self._of_record(ClassicGroup, group_id)
+        before = self.groups.get(group_id)
+        if value is not None and isinstance(before, ConsumerGroup) and before.turns_classic:
+            group = self._new(ClassicGroup, group_id)
+            group.replay(value)
+            group.on_loaded()
+            group.prepare_rebalance()
+            return
+        group = before if value is None else self._of_record(ClassicGroup, group_id)
         if not isinstance(group, ClassicGroup):
             return
         if value is None and self._loaded and group.can_delete() != NONE:

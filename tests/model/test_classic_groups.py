@@ -65,8 +65,9 @@ class Client:
     def step(self) -> None:
         """Take an answer that is there, or ask the next thing."""
         if self.answers is None:
-            self.answers = getattr(self, f"ask_{self.state}")()
-            self.model.due.append(self.answers)
+            answers: list[Any] = getattr(self, f"ask_{self.state}")()
+            self.answers = answers
+            self.model.due.append(answers)
         if self.answers:
             answer, self.answers = self.answers[0], None
             if answer.error_code == NONE:

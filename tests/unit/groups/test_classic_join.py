@@ -82,7 +82,7 @@ def test_an_id_that_was_given_out_may_not_join_as_a_static_member() -> None:
 
 def test_an_unknown_id_is_told_so() -> None:
     bench = ClassicBench()
-    (answer,) = bench.join("who")
+    (answer,) = bench.join("who", protocols={})
     assert (answer.error_code, answer.member_id) == (UNKNOWN_MEMBER_ID, "who")
     assert bench.group.is_done
     assert bench.runtime.log == []
