@@ -66,8 +66,12 @@ class BrokerConfigs:
 
     def __init__(self, static: BrokerConfig, own: Mapping[str, str], of_all: Mapping[str, str]) -> None:
         self.static = static
-        self._own = own
         self._of_all = of_all
+        self._places: list[tuple[Mapping[str, str], int]] = [  # what counts first
+            (own, DYNAMIC_BROKER_SOURCE),
+            (of_all, DYNAMIC_DEFAULT_SOURCE),
+            ({name: given.text for name, given in static.given.items()}, STATIC_SOURCE),
+        ]
         dynamic = {**of_all, **own}
         self.effective = static.with_dynamic(dynamic) if dynamic else static
 
@@ -82,7 +86,7 @@ class BrokerConfigs:
     def topic_value(self, name: str) -> tuple[str | None, int]:
         """What a topic that does not set a key has, and who said so, as CreateTopics answers it."""
         synonyms = TOPIC_SYNONYMS.get(name, ())
-        for texts, source in self._places():
+        for texts, source in self._places:
             for synonym, factor in synonyms:
                 if synonym in texts:
                     value = parse_value(BROKER_KEYS[synonym], texts[synonym])
@@ -132,14 +136,6 @@ class BrokerConfigs:
             )
         return entries
 
-    def _places(self) -> list[tuple[Mapping[str, str], int]]:
-        static = {name: given.text for name, given in self.static.given.items()}
-        return [
-            (self._own, DYNAMIC_BROKER_SOURCE),
-            (self._of_all, DYNAMIC_DEFAULT_SOURCE),
-            (static, STATIC_SOURCE),
-        ]
-
     def _topic_entry(self, name: str, value: Value, is_own: bool) -> ConfigEntry:
         key, text = TOPIC_KEYS[name], value_text(value)
         synonyms = self._synonyms(TOPIC_SYNONYMS[name][0][0]) if name in TOPIC_SYNONYMS else []
@@ -184,7 +180,7 @@ class BrokerConfigs:
         family = _FAMILIES.get(name, (name,))
         found = [
             Synonym(member, texts[member], source)
-            for texts, source in self._places()
+            for texts, source in self._places
             for member in family
             if member in texts
         ]
