@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from tailrace.core.log import checkpoints
+from tailrace.core.log import checkpoints, recovery
 from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.log_view import LogView
 from tailrace.core.log.segment import (
@@ -130,3 +130,18 @@ class FlushedLog(LogView):
         self._cut_count += 1
         if offset < self.recovery_point and self.on_lowered is not None:
             self.on_lowered(max((s.base_offset for s in self.segments if s.base_offset <= offset), default=0))
+
+    def _start_at(self, offset: int) -> None:
+        """The log starts there, and it is written down."""
+        if self.on_start_moved is not None:
+            self.on_start_moved(offset)  # (R) before anything is removed, or appended below where it was
+        self.log_start_offset = offset
+
+    def _remove_deleted(self) -> None:
+        """Segments below the start go, on the disk some time later: by then nobody asks for them."""
+        before = len(self._segments)
+        bases = recovery.remove_deleted(self.directory, self.log_start_offset)
+        self._segments = [segment for segment in self._segments if segment.base_offset >= bases[0]]
+        self._unsynced = [name for name in self._unsynced if (offset_of(name, LOG_SUFFIX) or 0) >= bases[0]]
+        if len(self._segments) < before:
+            self.segment_generation += 1  # readers let go of their descriptors

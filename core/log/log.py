@@ -29,7 +29,6 @@ from tailrace.core.log.flush import FlushedLog
 from tailrace.core.log.log_config import FOREVER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
-    LOG_SUFFIX,
     SNAPSHOT_SUFFIX,
     ActiveSegment,
     Segment,
@@ -396,19 +395,6 @@ class Log(FlushedLog):
             self._remove_deleted()
         except OSError as error:
             raise storage_error(error, f"cannot delete records of {self.name}") from error
-
-    def _start_at(self, offset: int) -> None:
-        if self.on_start_moved is not None:
-            self.on_start_moved(offset)  # (R) before anything is removed, or appended below where it was
-        self.log_start_offset = offset
-
-    def _remove_deleted(self) -> None:
-        before = len(self._segments)
-        bases = recovery.remove_deleted(self.directory, self.log_start_offset)
-        self._segments = [segment for segment in self._segments if segment.base_offset >= bases[0]]
-        self._unsynced = [name for name in self._unsynced if (offset_of(name, LOG_SUFFIX) or 0) >= bases[0]]
-        if len(self._segments) < before:
-            self.segment_generation += 1  # readers let go of their descriptors
 
     def truncate_to(self, offset: int, now_ms: int) -> None:
         """Takes back the batches at and above `offset`, and one that only begins below it, on disk when it
