@@ -4,6 +4,7 @@ Nothing is written and nothing is started. A check knows the machine, the config
 would obey, and, if one runs, the broker.
 """
 
+import fcntl
 import os
 import platform
 import resource
@@ -212,9 +213,28 @@ def _holder(patient: Patient) -> Iterator[Finding]:
         yield Finding(status=OK, check="lock", found=f"held by the broker, process {patient.pid}")
         yield from _broker(patient)
         return
+    if _is_locked(patient.data):
+        found = "held by a broker that is starting or stopping, or by another program"
+        advice = "wait, or see who has it: lslocks"
+        yield Finding(status=WARN, check="lock", found=found, advice=advice)
+        return
     yield Finding(status=OK, check="lock", found="free: no broker runs on this data directory")
     for listener in patient.config.listeners:
         yield _port(listener.host, listener.port)
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        lock_fd = os.open(os.path.join(path, ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock_fd)
+    return False
 
 
 def _broker(patient: Patient) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """`tailrace log` and `tailrace doctor`: what needs no broker. And what shells are offered."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -219,6 +220,15 @@ def test_doctor_fails_where_no_broker_could_run(
     assert [found[check]["status"] for check in ("open files", "shared memory", "leftovers")] == [
         "fail", "fail", "warn",
     ]  # fmt: skip
+
+
+def test_doctor_sees_a_lock_whose_holder_does_not_say_who_it_is(run: Run, tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = doctor(run, "--data", str(tmp_path), "--port", "0")
+        assert found["lock"]["status"] == "warn"
+        assert "port" not in found, "the broker may just be taking it"
+    assert doctor(run, "--data", str(tmp_path), "--port", "0")["lock"]["status"] == "ok"
 
 
 def test_doctor_asks_a_broker_that_holds_the_directory(run: Run, tmp_path: Path) -> None:
