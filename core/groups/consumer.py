@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tailrace.core import errors
+from tailrace.core.config_groups import HEARTBEAT
 from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.classic_answers import append_error
 from tailrace.core.groups.consumer_classic import ClassicSide
@@ -284,8 +285,9 @@ class ConsumerGroup:
             shortest, per_member = STABLE_INTERVAL_MS, STABLE_INTERVAL_MS_PER_MEMBER
         else:
             shortest, per_member = MOVING_INTERVAL_MS, MOVING_INTERVAL_MS_PER_MEMBER
+        own_ms = self._runtime.image.group_config(self.group_id, HEARTBEAT)
         return min(
-            self._runtime.config.group_consumer_heartbeat_interval_ms,
+            own_ms or self._runtime.config.group_consumer_heartbeat_interval_ms,
             max(shortest, per_member * len(self._state.members)),
         )
 

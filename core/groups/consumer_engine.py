@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from tailrace.core.config_groups import SESSION
 from tailrace.core.errors import NONE
 from tailrace.core.groups.consumer_draft import ConsumerDraft
 from tailrace.core.groups.consumer_member import UNREVOKED_PARTITIONS, ConsumerMember
@@ -112,7 +113,8 @@ class ConsumerEngine:
 
     def heard_of(self, member: ConsumerMember) -> None:
         """The session of the member begins anew."""
-        member_id, timeout_ms = member.member_id, self.runtime.config.group_consumer_session_timeout_ms
+        member_id, own_ms = member.member_id, self.runtime.image.group_config(self.group_id, SESSION)
+        timeout_ms = own_ms or self.runtime.config.group_consumer_session_timeout_ms
         if member.classic is not None:
             timeout_ms = member.classic.session_timeout_ms
         self._limit(self.sessions, member_id, timeout_ms)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tailrace.core.metadata.records import (
+    RESOURCE_GROUP,
     RESOURCE_TOPIC,
     BrokerRegistered,
     ConfigRecord,
@@ -83,6 +84,11 @@ class MetadataImage:
     def topic_configs(self, name: str) -> dict[str, str]:
         """The topic's own configs, without defaults."""
         return self.configs.get((RESOURCE_TOPIC, name), {})
+
+    def group_config(self, group_id: str, key: str) -> int | None:
+        """What was set for one group, without defaults."""
+        text = self.configs.get((RESOURCE_GROUP, group_id), {}).get(key)
+        return None if text is None else int(text)
 
     def _replay_one(self, record: Record) -> None:
         match record:
