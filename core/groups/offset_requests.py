@@ -11,6 +11,7 @@ from tailrace.core.errors import (
     GROUP_SUBSCRIBED_TO_TOPIC,
     ILLEGAL_GENERATION,
     INVALID_GROUP_ID,
+    INVALID_REQUEST,
     NONE,
     OFFSET_METADATA_TOO_LARGE,
     UNKNOWN_TOPIC_ID,
@@ -19,6 +20,7 @@ from tailrace.core.errors import (
 from tailrace.core.groups.classic import ClassicGroup
 from tailrace.core.groups.classic_answers import append_error
 from tailrace.core.groups.consumer import ConsumerGroup
+from tailrace.core.groups.consumer_requests import STRING_BYTES_MAX
 from tailrace.core.groups.group import Group, is_subscribed, offset_delete_error
 from tailrace.core.groups.offsets import NEVER, Commit, OffsetStore
 from tailrace.core.groups.records import OffsetCommitValue
@@ -140,6 +142,8 @@ class OffsetRequests:
         version: int,
     ) -> int:
         """NONE, or why nothing of the request is kept."""
+        if len(message.group_id.encode()) > STRING_BYTES_MAX:
+            return INVALID_REQUEST  # keys of records have shorter strings than requests
         group = self._groups.get(message.group_id)
         member_id, epoch = message.member_id, message.generation_id_or_member_epoch
         if group is None:

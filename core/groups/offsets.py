@@ -3,7 +3,10 @@
     group -> topic -> partition -> the value of its newest record
 
 They change in `replay` alone, so a commit whose write is under way is not seen. Its key is remembered all the
-same: a tombstone decided meanwhile is appended behind that commit and must take it along.
+same: a tombstone decided meanwhile is appended behind that commit. One that was asked for must take it along.
+
+(R) One that nobody asked for, of an offset that is old or of a deleted topic, must not: it would forget the
+newer offset, too.
 
 Offsets end by deletion, by age and with their topic. A topic that was deleted is told from one of the same
 name by the id that each commit carries; offsets written before there were ids go by the name.
@@ -64,6 +67,9 @@ class OffsetStore:
 
     def commit(self, group_id: str, commits: Sequence[Commit], then: Callable[[int], None]) -> None:
         """Write the offsets as one batch; `then` takes the error code."""
+        records = [
+            (_key(group_id, topic, partition), encode_value(value)) for topic, partition, value in commits
+        ]
         keys = [(topic, partition) for topic, partition, _ in commits]
         under_way: Counter[tuple[str, int]] = self._under_way.setdefault(group_id, Counter())
         under_way.update(keys)
@@ -77,9 +83,6 @@ class OffsetStore:
                 del self._under_way[group_id]
             then(error)
 
-        records = [
-            (_key(group_id, topic, partition), encode_value(value)) for topic, partition, value in commits
-        ]
         self._runtime.write(records, written)
 
     def tombstones(self, group_id: str, partitions: Sequence[tuple[str, int]] | None = None) -> list[Record]:
@@ -94,7 +97,7 @@ class OffsetStore:
         """The partitions whose offsets are too old: by the clock of the commit, or since the group is empty.
 
         An offset with an expiry of its own, as version 2 to 4 of OffsetCommit could give, obeys that alone.
-        What the group is subscribed to stays, and what is being committed.
+        What the group is subscribed to stays.
         """
         now = self._runtime.time_ms
         retention = self._runtime.config.offsets_retention_ms
@@ -106,7 +109,7 @@ class OffsetStore:
             for partition, value in partitions.items():
                 since = value.commit_timestamp if empty_since_ms is None else empty_since_ms
                 deadline = since + retention if value.expire_timestamp == NEVER else value.expire_timestamp
-                if now >= deadline and (topic, partition) not in under_way:
+                if now >= deadline and (topic, partition) not in under_way:  # (R)
                     found.append((topic, partition))
         return found
 
@@ -133,6 +136,7 @@ class OffsetStore:
                 for topic in topics.keys() & names
                 for partition, value in topics[topic].items()
                 if (topic, value.topic_id) in gone
+                and (topic, partition) not in self._under_way.get(group_id, ())  # (R)
             ]
             for group_id, topics in self._groups.items()
             if gone

@@ -10,6 +10,7 @@ from tailrace.core.errors import (
     GROUP_SUBSCRIBED_TO_TOPIC,
     ILLEGAL_GENERATION,
     INVALID_GROUP_ID,
+    INVALID_REQUEST,
     MESSAGE_TOO_LARGE,
     NON_EMPTY_GROUP,
     NONE,
@@ -185,6 +186,11 @@ def test_a_commit_that_was_not_written_is_not_kept(client: OffsetClient, failure
     assert client.fetch("g") == {}
 
 
+def test_a_group_id_that_no_record_can_keep_is_refused(client: OffsetClient) -> None:
+    assert client.commit_errors("g" * 32_768, {("orders", 0): 1}) == [INVALID_REQUEST]
+    assert client.commit_errors("g" * 32_767, {("orders", 0): 1}) == [NONE]
+
+
 # -- OffsetFetch
 
 
@@ -344,6 +350,19 @@ def test_the_offsets_of_an_empty_group_age_since_it_is_empty(client: OffsetClien
     assert (client.fetch("g"), client.shard.groups) == ({}, {})
 
 
+def test_expiry_spares_what_is_being_committed(client: OffsetClient) -> None:
+    """Its tombstone would come behind the commit."""
+    client.commit("g", {("orders", 0): 1})
+    client.runtime.time_ms += client.runtime.config.offsets_retention_ms
+    client.runtime.holds = True
+    answers = client.commit("g", {("orders", 0): 2})
+    client.shard.expire()
+    client.runtime.release()
+    assert answers[0].topics[0].partitions[0].error_code == NONE
+    assert client.fetch("g") == {("orders", 0): 2}
+    assert "g" in client.shard.groups
+
+
 # -- deleted topics
 
 
@@ -364,6 +383,17 @@ def test_offsets_go_though_a_topic_of_that_name_is_back(client: OffsetClient) ->
     client.commit("b", {("orders", 0): 2})
     client.shard.on_metadata()
     assert (client.fetch("a"), client.fetch("b")) == ({}, {("orders", 0): 2})
+
+
+def test_a_deleted_topic_spares_what_is_being_committed_of_its_successor(client: OffsetClient) -> None:
+    client.commit("g", {("orders", 0): 1, ("orders", 1): 1})
+    client.runtime.delete_topic("orders")
+    client.runtime.create_topic("orders", 3)
+    client.runtime.holds = True
+    client.commit("g", {("orders", 0): 2})
+    client.shard.on_metadata()
+    client.runtime.release()
+    assert client.fetch("g") == {("orders", 0): 2}
 
 
 def test_a_successor_forgets_topics_that_went_meanwhile(client: OffsetClient) -> None:
