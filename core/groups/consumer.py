@@ -244,7 +244,7 @@ class ConsumerGroup:
         else:
             member = self._state.static_member(message.instance_id)
             if joins and member is not None:
-                if member.member_epoch != LEFT_FOR_A_WHILE:
+                if member.member_epoch != LEFT_FOR_A_WHILE and member.classic is None:
                     raise KafkaError(
                         errors.UNRELEASED_INSTANCE_ID,
                         f"Static member {member_id} with instance id {message.instance_id} cannot join the"

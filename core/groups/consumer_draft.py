@@ -66,12 +66,11 @@ class ConsumerDraft:
         self.put_target(new.member_id, target)
         self.put_assignment(new)
 
-    def fence(self, members: Sequence[ConsumerMember]) -> None:
-        """These are out; what they owned is free."""
+    def remove(self, members: Sequence[ConsumerMember]) -> None:
+        """These are out; what they owned is free, and not yet anybody else's: `bump`."""
         for member in members:
             self._remove(member.member_id)
             self.forget_pattern(member.topic_regex)
-        self.bump()
 
     def advance(
         self,

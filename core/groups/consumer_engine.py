@@ -170,9 +170,11 @@ class ConsumerEngine:
     def fence(self, members: Sequence[ConsumerMember], then: Callable[[int], None]) -> None:
         """Put these out. If only members of the classic protocol stay, the group becomes a classic one."""
         draft = self.draft()
-        draft.fence(members)
+        draft.remove(members)
         runtime = self.runtime
         turns = turn_classic_if_due(draft, runtime.config, runtime.image, runtime.time_ms)
+        if not turns:
+            draft.bump()
 
         def written(error: int) -> None:
             if error == NONE:

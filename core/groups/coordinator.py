@@ -210,10 +210,10 @@ class GroupCoordinator:
     def _replay_classic(self, group_id: str, value: GroupMetadataValue | None) -> None:
         before = self.groups.get(group_id)
         if value is not None and isinstance(before, ConsumerGroup) and before.turns_classic:
-            group = self._new(ClassicGroup, group_id)
-            group.replay(value)
-            group.on_loaded()
-            group.prepare_rebalance()
+            classic = self._new(ClassicGroup, group_id)
+            classic.replay(value)
+            classic.on_loaded()
+            classic.prepare_rebalance()
             return
         group = before if value is None else self._of_record(ClassicGroup, group_id)
         if not isinstance(group, ClassicGroup):

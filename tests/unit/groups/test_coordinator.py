@@ -262,7 +262,7 @@ def test_a_group_of_another_protocol_refuses(client: OffsetClient) -> None:
     beat(client)
     assert ask(client, 12, 3, HeartbeatRequest("g", 1, "m")).error_code == UNKNOWN_MEMBER_ID
     assert ask(client, 14, 3, SyncGroupRequest("g", 1, "m")).error_code == UNKNOWN_MEMBER_ID
-    join = JoinGroupRequest("g", 10_000, 10_000, "", None, "consumer", [JoinGroupRequestProtocol("range")])
+    join = JoinGroupRequest("g", 10_000, 10_000, "", None, "connect", [JoinGroupRequestProtocol("range")])
     assert ask(client, 11, 5, join).error_code == INCONSISTENT_GROUP_PROTOCOL
 
 
