@@ -48,6 +48,16 @@ _TOPIC_KEY_OF = {
 OBEYED_LIVE = frozenset((*_TOPIC_KEY_OF, "max.connections", "max.connections.per.ip"))
 
 
+def kind_of(name: str) -> str | None:
+    """The type of a broker key, obeyed or only accepted; None for one that nobody knows."""
+    key = BROKER_KEYS.get(name)
+    if key is not None:
+        return key.kind
+    from tailrace.core.config_unused import UNUSED_KEYS  # seldom needed
+
+    return UNUSED_KEYS.get(name)
+
+
 def check_dynamic(name: str, text: str) -> None:
     """ConfigError for a value of an OBEYED_LIVE key that it, or the topic key it is the default of, cannot
     have.

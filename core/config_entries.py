@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tailrace.core.config import BrokerConfig, topic_defaults, validate_topic_configs
-from tailrace.core.config_dynamic import KAFKA_DYNAMIC
+from tailrace.core.config_dynamic import KAFKA_DYNAMIC, kind_of
 from tailrace.core.config_groups import GROUP_CONFIGS, broker_key_of
 from tailrace.core.config_keys import (
     BROKER_KEYS,
@@ -20,7 +20,6 @@ from tailrace.core.config_keys import (
     parse_value,
     value_text,
 )
-from tailrace.core.config_unused import UNUSED_KEYS
 
 TOPIC_SOURCE = 1
 DYNAMIC_BROKER_SOURCE = 2
@@ -152,7 +151,7 @@ class BrokerConfigs:
 
     def _broker_entry(self, name: str) -> ConfigEntry:
         key = BROKER_KEYS.get(name)
-        kind = UNUSED_KEYS.get(name, UNKNOWN_KIND) if key is None else key.kind
+        kind = kind_of(name) or UNKNOWN_KIND
         is_sensitive = kind in (PASSWORD, UNKNOWN_KIND)
         synonyms = self._synonyms(name)
         if is_sensitive:  # a secret is never shown

@@ -1,7 +1,7 @@
 """Kafka's broker keys that are accepted and not obeyed, by type: an ill-typed value is refused all the same.
 
-Ours that belong to later parts (HTTP, dead letters) are at the end. Imported only when a file or the
-environment names a key that core/config_keys.py does not hold.
+Ours that belong to later parts (HTTP, dead letters) are at the end. Imported only when a file, the
+environment or a request names a key that core/config_keys.py does not hold.
 """
 
 from collections.abc import Mapping

@@ -18,10 +18,15 @@ from tailrace.core.config import (
     validate_topic_configs,
     without_effect,
 )
-from tailrace.core.config_dynamic import KAFKA_DYNAMIC, OBEYED_LIVE, as_topic_keys, check_dynamic
+from tailrace.core.config_dynamic import (
+    KAFKA_DYNAMIC,
+    OBEYED_LIVE,
+    as_topic_keys,
+    check_dynamic,
+    kind_of,
+)
 from tailrace.core.config_groups import validate_group_configs
-from tailrace.core.config_keys import BROKER_KEYS, LIST, TOPIC_KEYS, Key, value_text
-from tailrace.core.config_unused import UNUSED_KEYS
+from tailrace.core.config_keys import BROKER_KEYS, LIST, TOPIC_KEYS, value_text
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import (
@@ -185,14 +190,13 @@ def _topic_splitter(broker: BrokerConfig) -> Splitter:
 
 def _broker_splitter(broker: BrokerConfig) -> Splitter:
     def inherited(change: ConfigChange) -> str:
-        key: Key | None = BROKER_KEYS.get(change.key)
-        kind = key.kind if key is not None else UNUSED_KEYS.get(change.key)
+        kind = kind_of(change.key)
         if kind is None:
             raise _refused(f"Unknown config name: {change.key}")
         if kind != LIST:
             doing = "append" if change.operation == APPEND else "subtract"
             raise _refused(f"Config value {doing} is not allowed for config key: {change.key}")
-        return "" if key is None else value_text(broker.get(change.key)) or ""
+        return (value_text(broker.get(change.key)) or "") if change.key in BROKER_KEYS else ""
 
     return inherited
 
@@ -239,7 +243,7 @@ def _check_broker_name(name: str, node_id: int) -> None:
 
 
 def _check_broker(now: Mapping[str, str], after: Mapping[str, str]) -> None:
-    static = [key for key in after if key not in KAFKA_DYNAMIC and (key in BROKER_KEYS or key in UNUSED_KEYS)]
+    static = [key for key in after if key not in KAFKA_DYNAMIC and kind_of(key)]
     if static:
         raise _invalid(f"Cannot update these configs dynamically: [{', '.join(static)}]")
     _check_lengths(now, after)
