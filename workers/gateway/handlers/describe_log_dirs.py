@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from tailrace.core.errors import KAFKA_STORAGE_ERROR
 from tailrace.core.log.segment import LOG_SUFFIX, offset_of
 from tailrace.core.protocol.messages.describe_log_dirs import (
     DescribeLogDirsRequest,
@@ -53,9 +54,13 @@ def handle(gateway: Gateway, request: Request) -> None:
 def _result(
     log_dir: str, sizes: dict[str, list[DescribeLogDirsResponsePartition]]
 ) -> DescribeLogDirsResponseResult:
-    volume = os.statvfs(log_dir)
+    path = os.path.abspath(log_dir)
+    try:
+        volume = os.statvfs(path)
+    except OSError:
+        return DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
     return DescribeLogDirsResponseResult(
-        log_dir=os.path.abspath(log_dir),
+        log_dir=path,
         topics=[DescribeLogDirsResponseTopic(topic, partitions) for topic, partitions in sizes.items()],
         total_bytes=volume.f_blocks * volume.f_frsize,
         usable_bytes=volume.f_bavail * volume.f_frsize,

@@ -207,3 +207,11 @@ def test_bytes_of_rolled_and_active_segments(
     (topic,) = result.topics
     assert [(part.partition_index, part.partition_size) for part in topic.partitions] == [(0, 4 * len(BATCH))]
     assert result.log_dir == str(run.path)
+
+
+def test_a_directory_that_cannot_be_looked_at(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = run.dial()
+    monkeypatch.setattr(run.gateway.context, "data_dir", str(run.path / "gone"))
+    send(client, DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(None))
+    (result,) = answer(run, client, DESCRIBE_LOG_DIRS).results
+    assert (result.error_code, result.log_dir) == (KAFKA_STORAGE_ERROR, str(run.path / "gone"))
