@@ -7,7 +7,15 @@ from concurrent.futures import Future
 from importlib import import_module
 from typing import Any
 
-from tests.compat.members.member import PATIENCE_S, CommitFailedError, Member, Message, Place, Wish
+from tests.compat.members.member import (
+    PATIENCE_S,
+    CommitFailedError,
+    Member,
+    Message,
+    Place,
+    RevokedError,
+    Wish,
+)
 
 aiokafka: Any = import_module("aiokafka")
 errors: Any = import_module("aiokafka.errors")
@@ -19,14 +27,18 @@ Listener: Any = aiokafka.ConsumerRebalanceListener
 
 
 class Taken(Listener):  # type: ignore[misc]
-    """Notes what is revoked."""
+    """Notes what is revoked, and how often; a rebalance, which comes at any time, waits for a commit."""
 
     def __init__(self) -> None:
         self.places: list[Place] = []
+        self.times = 0
+        self.committing = asyncio.Lock()
 
-    def on_partitions_revoked(self, revoked: Any) -> None:
+    async def on_partitions_revoked(self, revoked: Any) -> None:
         """Called by the consumer."""
-        self.places += [Place(*one) for one in revoked]
+        async with self.committing:
+            self.places += [Place(*one) for one in revoked]
+            self.times += 1
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         """Called by the consumer."""
@@ -37,6 +49,7 @@ class AioMember:
 
     def __init__(self, wish: Wish) -> None:
         self._taken, self._later = Taken(), list[Future[Any]]()
+        self._polled = 0  # how often something had been revoked when it last polled
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="aiokafka")
         self._thread.start()
@@ -63,8 +76,19 @@ class AioMember:
     def _wait(self, what: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE_S)
 
+    async def _poll(self, seconds: float) -> Any:
+        async with self._taken.committing:
+            self._polled = self._taken.times
+        return await self._consumer.getmany(timeout_ms=int(seconds * 1000), max_records=500)
+
+    async def _commit(self) -> None:
+        async with self._taken.committing:
+            if self._taken.times != self._polled:
+                raise RevokedError
+            await self._consumer.commit()
+
     def poll(self, seconds: float) -> list[Message]:
-        batches = self._wait(self._consumer.getmany(timeout_ms=int(seconds * 1000), max_records=500))
+        batches = self._wait(self._poll(seconds))
         return [
             Message(Place(*where), one.offset, one.value.decode())
             for where, batch in batches.items()
@@ -79,7 +103,7 @@ class AioMember:
 
     def commit(self) -> None:
         try:
-            self._wait(self._consumer.commit())
+            self._wait(self._commit())
         except errors.KafkaError as error:
             raise CommitFailedError(repr(error)) from error
 

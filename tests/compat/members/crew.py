@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from tests.compat.members.member import CommitFailedError, Library, Member, Message, Place, Wish
+from tests.compat.members.member import CommitFailedError, Library, Member, Message, Place, RevokedError, Wish
 from tests.support.waiting import wait_until
 
 TURN_S = 0.05  # one member's share of a round
@@ -45,6 +45,8 @@ class Crew:
                 continue
             try:
                 member.commit()
+            except RevokedError:
+                continue
             except CommitFailedError:
                 self._go_back(member, messages)
             else:

@@ -1,5 +1,7 @@
 """kafka-python: pure Python."""
 
+import gc
+import warnings
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -16,7 +18,7 @@ STRATEGIES: dict[str, Any] = {
         "kafka.coordinator.assignors.cooperative_sticky"
     ).CooperativeStickyAssignor,
 }
-SHORTEST_POLL_S = 0.25  # it joins inside poll(), and begins anew with the next one
+SHORTEST_POLL_S = 0.5  # it joins inside poll(); an assignment that comes between two of them can get lost
 Listener: Any = kafka.ConsumerRebalanceListener
 
 
@@ -34,12 +36,21 @@ class Taken(Listener):  # type: ignore[misc]
         """Called by the consumer."""
 
 
+def close(consumer: Any) -> None:
+    """Close it, and forget now what it leaves: a socket that it was just dialling is not closed."""
+    consumer.close()
+    del consumer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 class KafkaPythonMember:
     """A subscribed consumer; joins inside poll()."""
 
     def __init__(self, wish: Wish) -> None:
         self._taken, self._commits = Taken(), list[str | None]()
-        self._consumer = kafka.KafkaConsumer(
+        self._consumer: Any = kafka.KafkaConsumer(
             bootstrap_servers=wish.bootstrap,
             group_id=wish.group,
             group_instance_id=wish.instance,
@@ -48,6 +59,8 @@ class KafkaPythonMember:
             enable_auto_commit=wish.auto_commit,
             heartbeat_interval_ms=200,
         )
+        for topic in wish.topics:  # or it joins before it knows a partition, and at once again
+            self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe(list(wish.topics), listener=self._taken)
 
     def poll(self, seconds: float) -> list[Message]:
@@ -95,7 +108,8 @@ class KafkaPythonMember:
         self._consumer.resume(*(kafka.TopicPartition(*place) for place in places))
 
     def close(self) -> None:
-        self._consumer.close()
+        consumer, self._consumer = self._consumer, None
+        close(consumer)
 
     def _on_commit(self, _: Any, answer: Any) -> None:
         self._commits.append(repr(answer) if isinstance(answer, Exception) else None)

@@ -39,6 +39,10 @@ class CommitFailedError(Exception):
     """The broker did not take a commit; whoever owns the partition now reads the records again."""
 
 
+class RevokedError(CommitFailedError):
+    """What was read is no longer the member's to commit; where it goes on is what the group has stored."""
+
+
 class Member(Protocol):
     """One consumer of a group."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
+from tests.compat.members.kafka_python import close
 from tests.compat.members.member import PATIENCE_S, Place, Wish
 
 ck: Any = import_module("confluent_kafka")
@@ -33,5 +34,5 @@ def committed_metadata(wish: Wish, place: Place) -> tuple[int, str]:
     try:
         found = reader.committed(kafka.TopicPartition(*place), metadata=True)
     finally:
-        reader.close()
+        close(reader)
     return found.offset, found.metadata.removesuffix("\0")  # confluent-kafka sends the end of a C string, too
