@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import lifecycle, processes
+from perf import groups, lifecycle, processes
 from perf.peers import jars
 from perf.peers.kafka import Kafka
-from perf.peers.peer import Peer
+from perf.peers.peer import Endpoint, Peer
 from perf.peers.tailrace import Tailrace
 from perf.report import Report
-from perf.workloads import IDLE, MEMORY, ONE_RECORD, REQUESTS, START_UP, WORKLOADS, Workload
+from perf.workloads import IDLE, LOADED, MEMORY, ONE_RECORD, REQUESTS, START_UP, WORKLOADS, Workload
 
 RESULTS = Path(__file__).with_name("results")
 PEERS: dict[str, Callable[[Path], Peer]] = {"kafka": Kafka, "tailrace": Tailrace}
@@ -35,7 +35,7 @@ def options() -> argparse.Namespace:
         "--warm-up", type=float, default=20.0, help="seconds of load before the first round (default 20)"
     )
     parser.add_argument("--data", type=Path, help="where the brokers' data goes (default: perf/results)")
-    parser.add_argument("--no-start-up", action="store_true", help="leave start-up out")
+    parser.add_argument("--no-start-up", action="store_true", help="leave starts and restarts out")
     return parser.parse_args()
 
 
@@ -55,14 +55,37 @@ def start_up_rounds(names: list[str], folder: Path, rounds: int, report: Report)
             report.add(REQUESTS, "requests in 3 s", peer.name, "tcp", figures)
 
 
+def load_groups_rounds(names: list[str], folder: Path, rounds: int, report: Report) -> None:
+    """Restart each peer in turn on offsets that it has stored."""
+    peers = [PEERS[name](folder / f"groups-{name}") for name in names]
+    for peer in peers:
+        peer.start()
+        try:
+            lifecycle.wait_until_served(peer)
+            groups.fill(peer)
+        finally:
+            peer.stop()
+    for _ in range(rounds):
+        for peer in peers:
+            try:
+                report.add(LOADED, "s", peer.name, "tcp", groups.load(peer))
+            finally:
+                peer.stop()
+
+
 def warm_up(peer: Peer, workloads: list[Workload], seconds: float) -> None:
     """Load of every kind until the time is over: a JVM compiles what it runs often."""
     stop = time.monotonic() + seconds
-    while time.monotonic() < stop:
-        for workload in workloads:
+    while any(workload.warms for workload in workloads) and time.monotonic() < stop:
+        for workload in (workload for workload in workloads if workload.warms):
             workload.measure(peer.endpoints()["tcp"])
             if time.monotonic() > stop:
                 return
+
+
+def _doors(peer: Peer, workload: Workload) -> list[tuple[str, Endpoint]]:
+    doors = peer.endpoints().items()
+    return [(transport, endpoint) for transport, endpoint in doors if transport in workload.transports]
 
 
 def load_rounds(peers: list[Peer], workloads: list[Workload], rounds: int, report: Report) -> None:
@@ -70,7 +93,7 @@ def load_rounds(peers: list[Peer], workloads: list[Workload], rounds: int, repor
     for number in range(rounds):
         for workload in workloads:
             for peer in peers if number % 2 else reversed(peers):
-                for transport, endpoint in peer.endpoints().items():
+                for transport, endpoint in _doors(peer, workload):
                     os.sync()  # nobody pays for the pages another one has written
                     figures = workload.measure(endpoint)
                     report.add(workload.name, workload.figure, peer.name, transport, figures)
@@ -83,6 +106,7 @@ def run(chosen: argparse.Namespace, folder: Path) -> Report:
     workloads = [workload for workload in WORKLOADS if chosen.only in workload.name]
     if not chosen.no_start_up:
         start_up_rounds(names, folder, chosen.rounds, report)
+        load_groups_rounds(names, folder, chosen.rounds, report)
     peers = [PEERS[name](folder / name) for name in names]
     try:
         for peer in peers:

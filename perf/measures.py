@@ -122,9 +122,14 @@ def round_trip(endpoint: Endpoint, batch: Batch, acks: int, seconds: float) -> F
             offset += batch.records
             taken.append(end - begin)
         wire.delete_topic(connection, topic)
-    taken.sort()
-    p50, p99 = taken[len(taken) // 2] / 1000, taken[len(taken) * 99 // 100] / 1000
-    return {"p50 us": p50, "p99 us": p99, "requests/s": len(taken) / seconds}
+    return quantiles(taken, seconds)
+
+
+def quantiles(taken_ns: list[int], seconds: float) -> Figures:
+    """The figures of a run of single requests."""
+    taken_ns.sort()
+    p50, p99 = taken_ns[len(taken_ns) // 2] / 1000, taken_ns[len(taken_ns) * 99 // 100] / 1000
+    return {"p50 us": p50, "p99 us": p99, "requests/s": len(taken_ns) / seconds}
 
 
 def fetch(

@@ -46,7 +46,7 @@ class Report:
                 ours = self.median(workload, "tailrace", transport)
                 ratio = ours / kafka if ours is not None and kafka else None
                 cells.append(f"{_number(ours):>10} {_number(ratio):>6}")
-                verdicts += _verdicts(workload, transport, ratio)
+                verdicts += _verdicts(workload, transport, ratio, ours)
             lines.append(" ".join(cells) + "  " + ", ".join(verdicts))
         return "\n".join(lines)
 
@@ -68,12 +68,13 @@ class Report:
         )
 
 
-def _verdicts(workload: str, transport: str, ratio: float | None) -> list[str]:
-    return [
-        f"{transport} {target.text()} {'met' if target.met(ratio) else 'MISSED'}"
-        for target in TARGETS
-        if ratio is not None and (target.workload, target.transport) == (workload, transport)
-    ]
+def _verdicts(workload: str, transport: str, ratio: float | None, ours: float | None) -> list[str]:
+    verdicts: list[str] = []
+    for target in TARGETS:
+        judged = ours if target.unit else ratio
+        if judged is not None and (target.workload, target.transport) == (workload, transport):
+            verdicts.append(f"{transport} {target.text()} {'met' if target.met(judged) else 'MISSED'}")
+    return verdicts
 
 
 def _number(value: float | None) -> str:

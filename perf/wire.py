@@ -63,9 +63,9 @@ def frame(api: tuple[int, int], body: bytes, flexible: bool, correlation_id: int
     return struct.pack(">i", len(header) + len(body)) + header + body
 
 
-def produce_frame(topic: str, batch: bytes, acks: int, correlation_id: int) -> bytes:
-    """One batch for partition 0."""
-    partition = struct.pack(">i", 0) + uvarint(len(batch) + 1) + batch + b"\0"
+def produce_frame(topic: str, batch: bytes, acks: int, correlation_id: int, index: int = 0) -> bytes:
+    """One batch for one partition."""
+    partition = struct.pack(">i", index) + uvarint(len(batch) + 1) + batch + b"\0"
     topics = b"\2" + compact(topic) + b"\2" + partition + b"\0"
     return frame(PRODUCE, b"\0" + struct.pack(">hi", acks, 30_000) + topics + b"\0", True, correlation_id)
 

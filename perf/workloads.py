@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from perf import measures
+from perf import groups, measures
 from perf.batches import batch_of_size
 from perf.measures import Figures
 from perf.peers.peer import Endpoint
@@ -28,24 +28,28 @@ class Workload(NamedTuple):
     name: str
     measure: Callable[[Endpoint], Figures]
     figure: str
+    transports: tuple[str, ...] = ("tcp", "unix")
+    warms: bool = True  # whether it is load that lets a JVM compile
 
 
 class Target(NamedTuple):
-    """A ratio that has to be reached on one transport."""
+    """A ratio that has to be reached on one transport, or the figure itself where `unit` names one."""
 
     workload: str
     transport: str
     at_least: float | None
     at_most: float | None
+    unit: str = ""
 
     def met(self, ratio: float) -> bool:
-        """Whether the ratio is on the right side."""
+        """Whether the ratio, or the figure, is on the right side."""
         high_enough = self.at_least is None or ratio >= self.at_least
         return high_enough and (self.at_most is None or ratio <= self.at_most)
 
     def text(self) -> str:
         """As one writes it."""
-        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:.3g}"
+        bound = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:.3g}"
+        return f"{bound} {self.unit}".rstrip()
 
 
 def _produce(size: str, acks: int, in_flight: int) -> Workload:
@@ -78,6 +82,21 @@ ROUND_TRIP = [
     for acks in (1, -1)
 ]
 
+FIRST_MESSAGES, THIRD_MEMBER = "two members to first message", "third member"
+
+
+def _members(name: str, measure: Callable[..., Figures], protocol: str) -> Workload:
+    """librdkafka knows no Unix sockets."""
+    return Workload(f"{name}, {protocol}", partial(measure, protocol=protocol), "s", ("tcp",), warms=False)
+
+
+COMMIT = Workload("OffsetCommit round trip", partial(groups.commit_round_trip, seconds=SECONDS), "p50 us")
+MEMBERS = [
+    _members(name, measure, protocol)
+    for name, measure in ((FIRST_MESSAGES, groups.first_messages), (THIRD_MEMBER, groups.third_member))
+    for protocol in ("classic", "consumer")
+]
+
 WORKLOADS = [
     *ROUND_TRIP,
     *(_produce("1 record", acks, 5) for acks in (1, -1)),
@@ -89,9 +108,12 @@ WORKLOADS = [
     ),
     _fetch("16 KiB", 64 << 10),
     _fetch("1 MiB", 1 << 20),
+    COMMIT,
+    *MEMBERS,
 ]
 
 START_UP, REQUESTS, MEMORY, IDLE = "start to first produce", "requests in the 3 s after it", "memory", "idle"
+LOADED = f"load {groups.GROUPS:,} groups, {groups.GROUPS * groups.PARTITIONS:,} offsets"
 
 TARGETS = [
     *(Target(row.name, "tcp", None, 0.8) for row in ROUND_TRIP),
@@ -111,4 +133,15 @@ TARGETS = [
     Target(REQUESTS, "tcp", 8.0, None),
     Target(MEMORY, "tcp", None, 1 / 5),
     Target(IDLE, "tcp", None, 1 / 5),
+    *(
+        Target(f"{name}, {protocol}", "tcp", None, at_most)
+        for name, protocol, at_most in (
+            (FIRST_MESSAGES, "classic", 0.2),
+            (FIRST_MESSAGES, "consumer", 0.2),
+            (THIRD_MEMBER, "classic", 1.0),
+            (THIRD_MEMBER, "consumer", 0.3),
+        )
+    ),
+    Target(COMMIT.name, "tcp", None, 1.0),
+    Target(LOADED, "tcp", None, 1.0, "s"),
 ]
