@@ -60,22 +60,23 @@ class Model:
         self.ask("remove", group, None, lambda: self.client.delete_groups(group))
 
     def ask(self, kind: str, group: str, what: Any, send: Any) -> None:
-        """One write at a time is late, so that the model need not know how they overtake."""
-        self.settle()
-        self.runtime.holds = self.random.random() < 0.3
-        self.runtime.error = COORDINATOR_NOT_AVAILABLE if self.random.random() < 0.2 else NONE
+        """Some writes are late: later requests are decided before they are done."""
+        self.runtime.holds = True
         self.waiting.append((kind, group, what, send()))
-        if not self.runtime.holds:
+        if self.random.random() < 0.6:
             self.settle()
 
     def settle(self) -> None:
+        """The writes are done, or fail, one after the other."""
+        while self.runtime.is_holding:
+            self.runtime.error = COORDINATOR_NOT_AVAILABLE if self.random.random() < 0.2 else NONE
+            self.runtime.release(1)
+        self.runtime.error = NONE
         self.runtime.holds = False
-        self.runtime.release()
         for kind, group, what, answers in self.waiting:
             if _succeeded(kind, answers[0]):
                 self.apply(kind, group, what)
         self.waiting.clear()
-        self.runtime.error = NONE
 
     def apply(self, kind: str, group: str, what: Any) -> None:
         kept = self.offsets.setdefault(group, {})
@@ -106,6 +107,7 @@ class Model:
                 del kept[partition]
 
     def check(self) -> None:
+        """What is under way is not seen."""
         for group in GROUPS:
             wanted = {partition: offset for partition, (offset, _) in self.offsets.get(group, {}).items()}
             version = self.random.randint(2, 9)

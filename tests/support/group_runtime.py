@@ -82,6 +82,11 @@ class FakeRuntime:
         finally:
             self._working = False
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a write waits for `release`."""
+        return bool(self._held)
+
     def advance(self, ms: int) -> None:
         """Let time pass; what becomes due on the way is run when it is due."""
         end = self.now_ms + ms
