@@ -161,6 +161,14 @@ def test_what_the_wire_cannot_hold_is_refused(sample: Sample) -> None:
         encode(sample, 0)
 
 
+def test_no_version_has_longer_strings_than_the_first() -> None:
+    longest = MetadataRequest([MetadataRequestTopic(name="x" * 32_767)])
+    assert decode(MetadataRequest, 12, encode(longest, 12)) == longest
+    longer = encode(MetadataRequest([MetadataRequestTopic(name="x" * 32_768)]), 12)
+    with pytest.raises(ProtocolError, match="name is a string of 32768 bytes"):
+        decode(MetadataRequest, 12, longer)
+
+
 def test_unknown_tags_are_skipped_and_known_ones_end_where_their_size_says() -> None:
     body = encode(Sample(), 2)
     assert body[-1] == 0
