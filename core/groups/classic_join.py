@@ -11,7 +11,6 @@ from tailrace.core.errors import (
     FENCED_INSTANCE_ID,
     GROUP_MAX_SIZE_REACHED,
     INCONSISTENT_GROUP_PROTOCOL,
-    INVALID_REQUEST,
     INVALID_SESSION_TIMEOUT,
     MEMBER_ID_REQUIRED,
     NONE,
@@ -37,8 +36,7 @@ HAS_REBALANCE_TIMEOUT = 1
 NEEDS_MEMBER_ID = 4
 MAY_SKIP_ASSIGNMENT = 9
 
-STRING_BYTES_MAX = 32_767  # of a string in the records of classic groups
-UUID_BYTES = 37  # with the hyphen before it
+PREFIX_BYTES_MAX = 32_767 - 37  # of a member id: a string, less the uuid and its hyphen
 
 
 class Joining(Struct, kw_only=True):
@@ -89,8 +87,6 @@ class JoinRequests:
             return INVALID_SESSION_TIMEOUT, message.member_id
         if message.member_id and generations.is_done:
             return UNKNOWN_MEMBER_ID, message.member_id
-        if self._is_oversize(joining):
-            return INVALID_REQUEST, message.member_id
         if not self._has_room(message.member_id):
             generations.remove(message.member_id)
             generations.maybe_complete_join()  # nobody need wait for it any more
@@ -100,12 +96,6 @@ class JoinRequests:
         if not self._is_understood(message.protocol_type, joining.protocols):
             return INCONSISTENT_GROUP_PROTOCOL, message.member_id
         return NONE, ""
-
-    def _is_oversize(self, joining: Joining) -> bool:
-        """(R) Compact strings may be longer than a record can keep: such a member could never be written."""
-        message = joining.message
-        strings = (self._group_id, message.group_instance_id or "", message.protocol_type, *joining.protocols)
-        return any(len(string.encode()) > STRING_BYTES_MAX for string in strings)
 
     def _has_room(self, member_id: str) -> bool:
         """Whether group.max.size lets one more in; while members join again, those that are back count."""
@@ -246,5 +236,5 @@ class JoinRequests:
         return self._generations.members
 
     def _new_member_id(self, name: str) -> str:
-        prefix = name.encode()[: STRING_BYTES_MAX - UUID_BYTES].decode(errors="ignore")
+        prefix = name.encode()[:PREFIX_BYTES_MAX].decode(errors="ignore")
         return f"{prefix}-{self._runtime.new_uuid()}"

@@ -9,6 +9,8 @@ from msgspec import Struct
 from perf import lifecycle
 from perf.peers import jars
 from perf.peers.kafka import Kafka
+from perf.peers.peer import Peer
+from perf.peers.tailrace import Tailrace
 from tailrace.core.errors import NONE
 from tailrace.core.groups.coordinator import GroupCoordinator
 from tailrace.core.groups.runtime import GroupConfig
@@ -28,13 +30,13 @@ STEP_MS = 100
 
 
 class OnTheWire:
-    """Kafka, a connection a member."""
+    """A broker, with a connection a member."""
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._clients: dict[str, RawClient] = {}
         self._asked: dict[str, tuple[int, int]] = {}
-        wait_until(self._has_coordinator, "Kafka's coordinator", 60)
+        wait_until(self._has_coordinator, "the coordinator", 60)
 
     def close(self) -> None:
         """Hang up."""
@@ -42,7 +44,7 @@ class OnTheWire:
             client.close()
 
     def _has_coordinator(self) -> bool:
-        """The first question makes Kafka create the topic that the groups are kept in."""
+        """The first question makes the broker create the topic that the groups are kept in."""
         keys = [f"script-{number}" for number in range(len(SCRIPTS))]
         self.send("first", FIND_COORDINATOR, 4, FindCoordinatorRequest(coordinator_keys=keys))
         self.receive("first")
@@ -104,24 +106,38 @@ class InMemory:
         raise AssertionError(what)
 
 
-def test_every_answer_is_as_kafka_gives_it(tmp_path: Path) -> None:
-    require(None if jars.available() else jars.MISSING)
-    kafka = Kafka(tmp_path / "kafka", SETTINGS)
-    kafka.start()
+def played_by(broker: Peer, address: Callable[[], str]) -> dict[str, list[Any]]:
+    """The notes of all scripts played on a broker."""
+    broker.start()
     try:
-        lifecycle.wait_until_served(kafka)
-        wire = OnTheWire(f"{kafka.address.host}:{kafka.address.port}")
+        lifecycle.wait_until_served(broker)
+        wire = OnTheWire(address())
         try:
-            expected = play_all(wire)
+            return play_all(wire)
         finally:
             wire.close()
     finally:
-        kafka.stop()
-    found = play_all(InMemory())
-    different = [
+        broker.stop()
+
+
+def differences(notes: dict[str, list[Any]]) -> list[Any]:
+    """Where the coordinator in memory answers otherwise."""
+    return [
         (name, number, ours, theirs)
-        for name, notes in expected.items()
-        for number, (ours, theirs) in enumerate(zip(found[name], notes, strict=True))
+        for name, found in play_all(InMemory()).items()
+        for number, (ours, theirs) in enumerate(zip(found, notes[name], strict=True))
         if ours != theirs
     ]
-    assert different == []
+
+
+def test_every_answer_is_as_kafka_gives_it(tmp_path: Path) -> None:
+    require(None if jars.available() else jars.MISSING)
+    kafka = Kafka(tmp_path / "kafka", SETTINGS)
+    notes = played_by(kafka, lambda: f"{kafka.address.host}:{kafka.address.port}")
+    assert differences(notes) == []
+
+
+def test_every_answer_comes_through_the_broker(tmp_path: Path) -> None:
+    tailrace = Tailrace(tmp_path / "tailrace", SETTINGS)
+    notes = played_by(tailrace, lambda: tailrace.bootstrap)
+    assert differences(notes) == []

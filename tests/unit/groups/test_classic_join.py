@@ -1,14 +1,11 @@
 """JoinGroup: who gets in, with which id, and what the others hear of it."""
 
-from typing import Any
-
 import pytest
 
 from tailrace.core.errors import (
     COORDINATOR_NOT_AVAILABLE,
     GROUP_MAX_SIZE_REACHED,
     INCONSISTENT_GROUP_PROTOCOL,
-    INVALID_REQUEST,
     INVALID_SESSION_TIMEOUT,
     KAFKA_STORAGE_ERROR,
     MEMBER_ID_REQUIRED,
@@ -285,17 +282,6 @@ def test_a_first_join_whose_group_cannot_be_written_is_told_so() -> None:
     assert not bench.group.members.by_id
     bench.runtime.advance(REBALANCE_MS)
     assert bench.group.state == "Empty"
-
-
-def test_a_name_that_no_record_can_keep_is_refused() -> None:
-    bench = ClassicBench()
-    oversize: list[dict[str, Any]] = [
-        {"instance": "x" * 32_768},
-        {"protocol_type": "x" * 32_768},
-        {"protocols": {"x" * 32_768: b""}},
-    ]
-    for fields in oversize:
-        assert bench.join(**fields)[0].error_code == INVALID_REQUEST
 
 
 def test_the_member_id_of_a_long_client_id_fits_a_string() -> None:
