@@ -34,6 +34,8 @@ from tests.support.peers import require
 from tests.support.raw_client import RawClient
 from tests.support.waiting import wait_until
 
+AT_ONCE = {"group.consumer.assignment.interval.ms": "0", "group.initial.rebalance.delay.ms": "0"}
+
 
 class OnTheWire:
     """Kafka."""
@@ -44,19 +46,18 @@ class OnTheWire:
             CreateTopicsRequestTopic(name=name, num_partitions=count, replication_factor=1)
             for name, count in TOPICS.items()
         ]
-        created = self._ask(
-            19, 7, CreateTopicsRequest(topics=topics, timeout_ms=30_000), CreateTopicsResponse
-        )
+        created = self.ask(19, 7, CreateTopicsRequest(topics=topics, timeout_ms=30_000), CreateTopicsResponse)
         self.topic_ids = {topic.name: topic.topic_id for topic in created.topics}
         wait_until(self._has_coordinator, "Kafka's coordinator", 60)
 
     def _has_coordinator(self) -> bool:
         """The first question makes Kafka create the topic that the groups are kept in."""
         keys = [f"script-{number}" for number in range(len(SCRIPTS))]
-        self._ask(10, 4, FindCoordinatorRequest(coordinator_keys=keys), FindCoordinatorResponse)
+        self.ask(10, 4, FindCoordinatorRequest(coordinator_keys=keys), FindCoordinatorResponse)
         return {self.describe(key).error_code for key in keys} == {GROUP_ID_NOT_FOUND}
 
-    def _ask(self, key: int, version: int, message: Struct, response: type[Any]) -> Any:
+    def ask(self, key: int, version: int, message: Struct, response: type[Any]) -> Any:
+        """Any request of a flexible version."""
         body = pack(">hhih", key, version, 7, 3) + b"raw" + b"\0" + encode(message, version)
         self._client.send(pack(">i", len(body)) + body)
         answer = self._client.receive()
@@ -68,7 +69,7 @@ class OnTheWire:
         self, message: ConsumerGroupHeartbeatRequest, version: int
     ) -> ConsumerGroupHeartbeatResponse:
         """One heartbeat."""
-        answer: ConsumerGroupHeartbeatResponse = self._ask(
+        answer: ConsumerGroupHeartbeatResponse = self.ask(
             68, version, message, ConsumerGroupHeartbeatResponse
         )
         return answer
@@ -76,7 +77,7 @@ class OnTheWire:
     def describe(self, group_id: str) -> ConsumerGroupDescribeResponseGroup:
         """The group."""
         asked = ConsumerGroupDescribeRequest(group_ids=[group_id])
-        answer: ConsumerGroupDescribeResponse = self._ask(69, 1, asked, ConsumerGroupDescribeResponse)
+        answer: ConsumerGroupDescribeResponse = self.ask(69, 1, asked, ConsumerGroupDescribeResponse)
         return answer.groups[0]
 
 
@@ -97,6 +98,14 @@ class InMemory:
         assert isinstance(answer, ConsumerGroupHeartbeatResponse)
         return answer
 
+    def ask(self, key: int, version: int, message: Struct, response: type[Any]) -> Any:
+        """Any request; what may wait a turn of the host's loop has it."""
+        answers = self._runtime.ask(self._shard.handle, key, version, message)
+        self._runtime.advance(0)
+        (answer,) = answers
+        assert isinstance(answer, response)
+        return answer
+
     def describe(self, group_id: str) -> ConsumerGroupDescribeResponseGroup:
         """The group."""
         asked = ConsumerGroupDescribeRequest(group_ids=[group_id])
@@ -108,7 +117,7 @@ class InMemory:
 def test_every_answer_is_as_kafka_gives_it(tmp_path: Path) -> None:
     """Kafka set to assign at once, as we do; by default it does so once a second at most."""
     require(None if jars.available() else jars.MISSING)
-    kafka = Kafka(tmp_path / "kafka", {"group.consumer.assignment.interval.ms": "0"})
+    kafka = Kafka(tmp_path / "kafka", AT_ONCE)
     kafka.start()
     try:
         lifecycle.wait_until_served(kafka)

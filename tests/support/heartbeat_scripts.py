@@ -5,12 +5,36 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from tailrace.core.errors import INVALID_REGULAR_EXPRESSION
+from tailrace.core.errors import INVALID_REGULAR_EXPRESSION, MEMBER_ID_REQUIRED, REBALANCE_IN_PROGRESS
+from tailrace.core.groups.consumer_protocol import (
+    ConsumerProtocolAssignment,
+    ConsumerProtocolSubscription,
+    ConsumerProtocolTopicPartitions,
+    decode_assignment,
+    encode_consumer_protocol,
+)
+from tailrace.core.protocol.apis import HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP
 from tailrace.core.protocol.messages.consumer_group_describe import ConsumerGroupDescribeResponseGroup
 from tailrace.core.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
     ConsumerGroupHeartbeatRequestTopicPartitions,
     ConsumerGroupHeartbeatResponse,
+)
+from tailrace.core.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from tailrace.core.protocol.messages.join_group import (
+    JoinGroupRequest,
+    JoinGroupRequestProtocol,
+    JoinGroupResponse,
+)
+from tailrace.core.protocol.messages.leave_group import (
+    LeaveGroupRequest,
+    LeaveGroupRequestMember,
+    LeaveGroupResponse,
+)
+from tailrace.core.protocol.messages.sync_group import (
+    SyncGroupRequest,
+    SyncGroupRequestAssignment,
+    SyncGroupResponse,
 )
 from tests.support.waiting import wait_until
 
@@ -32,6 +56,10 @@ class Coordinator(Protocol):
         """The group."""
         ...
 
+    def ask(self, key: int, version: int, message: Struct, response: type[Any]) -> Any:
+        """Any request."""
+        ...
+
 
 class Player:
     """Plays one script in one group and notes every answer."""
@@ -41,6 +69,9 @@ class Player:
         self._group_id = group_id
         self._epochs: dict[str, int] = {}
         self._owned: dict[str, dict[bytes, list[int]]] = {}
+        self._ids: dict[str, str] = {}  # of members of the classic protocol, by name
+        self._generations: dict[str, int] = {}
+        self._held: dict[str, list[ConsumerProtocolTopicPartitions]] = {}
         self.notes: list[Any] = []
 
     def beat(self, member: str, epoch: int | None = None, version: int = 1, **fields: Any) -> None:
@@ -98,9 +129,10 @@ class Player:
     def describe(self) -> None:
         """Note what is told of the group."""
         group = self._coordinator.describe(self._group_id)
+        names = {member_id: name for name, member_id in self._ids.items()}
         members = [
             (
-                member.member_id,
+                names.get(member.member_id, member.member_id),
                 member.instance_id,
                 member.rack_id,
                 member.member_epoch,
@@ -115,7 +147,9 @@ class Player:
                 ),
                 member.member_type,
             )
-            for member in sorted(group.members, key=lambda member: member.member_id)
+            for member in sorted(
+                group.members, key=lambda member: names.get(member.member_id, member.member_id)
+            )
         ]
         self.notes.append(
             (
@@ -127,6 +161,78 @@ class Player:
                 members,
             )
         )
+
+    # -- members of the classic protocol
+
+    def join_group(
+        self, name: str, *topics: str, protocol: str = "range", kind: str = "consumer", **more: Any
+    ) -> None:
+        """A JoinGroup, sent again with the member id that is given for it."""
+        subscription = ConsumerProtocolSubscription(list(topics), owned_partitions=self._held.get(name, []))
+        message = JoinGroupRequest(
+            group_id=self._group_id,
+            session_timeout_ms=30_000,
+            rebalance_timeout_ms=60_000,
+            member_id=self._ids.get(name, ""),
+            protocol_type=kind,
+            protocols=[JoinGroupRequestProtocol(protocol, encode_consumer_protocol(subscription, 1))],
+            **more,
+        )
+        answer = self._coordinator.ask(JOIN_GROUP, 9, message, JoinGroupResponse)
+        self.notes.append(("join", name, answer.error_code, answer.generation_id, answer.protocol_name))
+        if answer.member_id:
+            self._ids[name] = answer.member_id
+        if answer.error_code == MEMBER_ID_REQUIRED:
+            self.join_group(name, *topics, protocol=protocol, kind=kind, **more)
+        elif not answer.error_code:
+            self._generations[name] = answer.generation_id
+            self.notes[-1] += (answer.protocol_type, bool(answer.leader), len(answer.members))
+
+    def sync_group(self, name: str, *topics: str, protocol: str = "range", **more: Any) -> None:
+        """A SyncGroup; with topics it is the leader's, who keeps all of them."""
+        mine = [ConsumerProtocolTopicPartitions(topic, list(range(TOPICS[topic]))) for topic in topics]
+        assignment = encode_consumer_protocol(ConsumerProtocolAssignment(mine), 1)
+        message = SyncGroupRequest(
+            group_id=self._group_id,
+            generation_id=more.pop("generation_id", self._generations.get(name, -1)),
+            member_id=self._ids.get(name, name),
+            protocol_type="consumer",
+            protocol_name=protocol,
+            assignments=[SyncGroupRequestAssignment(self._ids[name], assignment)] if topics else [],
+            **more,
+        )
+        answer = self._coordinator.ask(SYNC_GROUP, 5, message, SyncGroupResponse)
+        note: tuple[Any, ...] = ("sync", name, answer.error_code, answer.protocol_type, answer.protocol_name)
+        if not answer.error_code:
+            self._held[name] = decode_assignment(answer.assignment).assigned_partitions
+            note += tuple(sorted((topic.topic, len(topic.partitions)) for topic in self._held[name]))
+        self.notes.append(note)
+
+    def heartbeat(self, name: str, generation_id: int | None = None, **more: Any) -> int:
+        """A Heartbeat of a member of the classic protocol."""
+        message = HeartbeatRequest(
+            self._group_id,
+            self._generations.get(name, -1) if generation_id is None else generation_id,
+            self._ids.get(name, name),
+            **more,
+        )
+        answer = self._coordinator.ask(HEARTBEAT, 4, message, HeartbeatResponse)
+        self.notes.append(("heartbeat", name, answer.error_code))
+        error: int = answer.error_code
+        return error
+
+    def leave_group(self, name: str, group_instance_id: str | None = None) -> None:
+        """A LeaveGroup."""
+        member = LeaveGroupRequestMember(self._ids.get(name, name), group_instance_id)
+        message = LeaveGroupRequest(group_id=self._group_id, members=[member])
+        answer = self._coordinator.ask(LEAVE_GROUP, 5, message, LeaveGroupResponse)
+        self.notes.append(("leave", name, answer.error_code, [each.error_code for each in answer.members]))
+
+    def follow(self, name: str, *topics: str, **more: Any) -> None:
+        """Beat, and join and sync when told to."""
+        if self.heartbeat(name) == REBALANCE_IN_PROGRESS:
+            self.join_group(name, *topics, **more)
+            self.sync_group(name)
 
     @staticmethod
     def _partitions(owned: dict[bytes, list[int]]) -> list[ConsumerGroupHeartbeatRequestTopicPartitions]:
@@ -151,6 +257,62 @@ def _patterns(play: Player) -> None:
     play.beat("a", subscribed_topic_regex="", subscribed_topic_names=["more"])
     play.notes.clear()
     play.wait_for("a", "more")
+
+
+def _upgrade(play: Player) -> None:
+    play.join_group("old", "orders")
+    play.sync_group("old", "orders")
+    play.heartbeat("old")
+    play.beat("new", 4)
+    play.join("new", "orders")
+    play.describe()
+    play.sync_group("old")
+    for _ in range(4):
+        play.follow("old", "orders")
+        play.beat("new")
+        play.describe()
+    play.heartbeat("old", 99)
+    play.heartbeat("new", play.epoch("new"))
+    play.heartbeat("nobody", 1)
+    play.sync_group("old", generation_id=99)
+    play.sync_group("old", protocol="other")
+    play.sync_group("old")
+    play.beat("new", -1)
+    play.describe()
+    play.heartbeat("old")
+    play.join_group("old", "orders")
+    play.sync_group("old", "orders")
+    play.heartbeat("old")
+    play.leave_group("old")
+
+
+def _both(play: Player) -> None:
+    play.join("new", "orders", "others")
+    play.join_group("old", "orders", kind="connect")
+    play.join_group("old", "orders")
+    play.sync_group("old")
+    play.describe()
+    play.join_group("other", "orders", protocol="other")
+    for _ in range(3):
+        play.beat("new")
+        play.follow("old", "orders")
+    play.describe()
+    play.join_group("static", "others", group_instance_id="i")
+    for _ in range(4):
+        play.follow("old", "orders")
+        play.beat("new")
+        if play.heartbeat("static", group_instance_id="i") == REBALANCE_IN_PROGRESS:
+            play.join_group("static", "others", group_instance_id="i")
+        play.sync_group("static", group_instance_id="i")
+    play.describe()
+    play.heartbeat("static", group_instance_id="j")
+    play.leave_group("nobody")
+    play.leave_group("static", "j")
+    play.leave_group("static", "i")
+    play.describe()
+    play.leave_group("old")
+    play.settle("new")
+    play.describe()
 
 
 class Script(Struct, frozen=True):
@@ -301,6 +463,8 @@ SCRIPTS = [
     Script("range", _range),
     Script("version 0", _first_version),
     Script("patterns", _patterns),
+    Script("upgrade and downgrade", _upgrade),
+    Script("members of both protocols", _both),
 ]
 
 
