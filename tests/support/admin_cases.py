@@ -288,7 +288,18 @@ def answers(address: str) -> dict[str, Any]:
     ask(growing())
     for cases in (alterations(), broker_alterations(), replacements(), group_alterations()):
         ask(cases)
-        settle(asker.ask, len(found))
-        ask(descriptions(len(found)))
+        number = len(found)
+        settle(asker.ask, number)
+        ask(descriptions(number))
+        ask(
+            [
+                (
+                    f"told of the configs now ({number})",
+                    CREATE_TOPICS,
+                    7,
+                    CreateTopicsRequest([new(f"late{number}")]),
+                )
+            ]
+        )
     ask(deletions(asker.id_of))
     return found
