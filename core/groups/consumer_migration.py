@@ -70,7 +70,8 @@ def upgraded_members(group: ClassicGroup, config: GroupConfig, image: MetadataIm
 
 
 def _upgraded(group: ClassicGroup, member: Member, image: MetadataImage) -> ConsumerMember:
-    subscription = decode_subscription(member.protocols[group.protocol_name or next(iter(member.protocols))])
+    first = next(iter(member.protocols.values()))  # of one that has joined again, and speaks another now
+    subscription = decode_subscription(member.protocols.get(group.protocol_name or "", first))
     assigned: dict[bytes, dict[int, int]] = {}
     if member.assignment:
         assignment = decode_assignment(member.assignment)

@@ -432,6 +432,21 @@ def test_members_that_wait_in_a_classic_group_are_told_to_join_again() -> None:
     assert one.beat() == errors.REBALANCE_IN_PROGRESS
 
 
+def test_a_member_that_is_about_to_change_its_protocol_is_upgraded_too() -> None:
+    shard = Shard()
+    requests = [Old(shard, instance_id).join_request() for instance_id in ("i", "j")]
+    for request in requests:
+        request.protocols.append(JoinGroupRequestProtocol("sticky", request.protocols[0].metadata))
+    joins = [shard.ask(11, 7, request) for request in requests]
+    shard.runtime.advance(0)
+    requests[1].member_id = joins[1][0].member_id
+    del requests[1].protocols[0]
+    assert joins[1][0].protocol_name == "range"
+    assert shard.ask(11, 7, requests[1]) == []
+    assert New(shard, "new").beat().error_code == NONE
+    assert len(shard.group.describe().members) == 3
+
+
 def test_requests_that_come_while_the_group_turns_classic_are_sent_again() -> None:
     shard = Shard()
     one, two = classic_pair(shard)
