@@ -235,8 +235,11 @@ class Cases:
         leave = LeaveGroupRequest("modern", members=[LeaveGroupRequestMember("?")])
         yield "LeaveGroup: modern", apis.LEAVE_GROUP, 5, leave
         self._beat(asker, "modern", member_epoch=-1)
+
+    def changes(self, asker: Asker) -> Iterator[Case]:
+        """The same group, empty: it takes the protocol of whoever comes next."""
         yield "ListGroups: left", apis.LIST_GROUPS, 5, list_groups.ListGroupsRequest([], ["consumer"])
-        yield "SyncGroup: left", apis.SYNC_GROUP, 4, SyncGroupRequest("modern", epoch, "?")
+        yield "SyncGroup: left", apis.SYNC_GROUP, 4, SyncGroupRequest("modern", 1, "?")
         protocols = [JoinGroupRequestProtocol("range", READS_ORDERS)]
         join = JoinGroupRequest("modern", 60_000, 60_000, "?", None, "consumer", protocols)
         yield "JoinGroup: left", apis.JOIN_GROUP, 3, join
@@ -298,8 +301,9 @@ def answers(address: str) -> dict[str, Any]:
     cases = Cases(asker)
     wait_until(has_coordinator, "a coordinator")
     found: dict[str, Any] = {}
-    for part in (cases.commits(), cases.fetches(), cases.deletions(), cases.groups(), cases.strangers(),
-                 cases.with_member(asker), cases.with_consumer(asker), cases.ageing(asker)):  # fmt: skip
+    stories = (cases.with_member, cases.with_consumer, cases.changes, cases.ageing)
+    parts = [cases.commits(), cases.fetches(), cases.deletions(), cases.groups(), cases.strangers()]
+    for part in parts + [story(asker) for story in stories]:
         for case in part:
             assert case[0] not in found
             found[case[0]] = asker.ask(case)
