@@ -1,12 +1,13 @@
 """A log whose configuration is replaced while it is open obeys the new one from the next append on."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from tailrace.core.errors import INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, KafkaError
-from tailrace.core.log.log_config import LogConfig
-from tests.unit.log.logs import NOW, batch, fill, open_log
+from tailrace.core.log.log_config import FOREVER, LogConfig
+from tests.unit.log.logs import NOW, batch, fill, offsets_on_disk, open_log
 
 LARGE = LogConfig(segment_bytes=1 << 20)
 
@@ -87,3 +88,30 @@ def test_index_entries_come_as_often_as_asked_for_now(tmp_path: Path) -> None:
     fill(log, 21, start=20)
     log.close()
     assert index.stat().st_size == 8 * 21
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_is_lost_whatever_the_changes(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    log, config, appended = open_log(tmp_path, LARGE), LARGE, 0
+    for _ in range(150):
+        what = random.random()
+        if what < 0.1:
+            config = LogConfig(
+                segment_bytes=random.choice((300, 1000, 5000, 1 << 20)),
+                segment_ms=random.choice((5, 1 << 40)),
+                segment_index_bytes=random.choice((16, 4096)),
+                index_interval_bytes=random.choice((0, 100, 4096)),
+                flush_messages=random.choice((30, FOREVER, FOREVER)),
+            )
+            log.config = config
+        elif what < 0.15:  # as a killed process leaves it
+            log.close(clean=random.random() < 0.5)
+            log = open_log(tmp_path, config)
+        else:
+            fill(log, 1, size=random.randint(1, 200), start=appended)
+            appended += 1
+        assert log.log_end_offset == appended
+    bases = [segment.base_offset for segment in log.segments]
+    log.close()
+    assert [offset for base in bases for offset in offsets_on_disk(tmp_path, base)] == list(range(appended))
