@@ -7,6 +7,7 @@ from typing import Any
 from tests.compat.members.member import CommitFailedError, Member, Message, Place, Wish
 
 ck: Any = import_module("confluent_kafka")
+POLL_MAX = 1000
 HEARTBEAT_MS = 200  # a member of a classic group learns of a rebalance with its heartbeat
 
 
@@ -14,6 +15,7 @@ class ConfluentMember:
     """A subscribed consumer; its heart beats in librdkafka's own thread."""
 
     def __init__(self, wish: Wish) -> None:
+        self._read: list[Message] = []
         self._revoked: list[Place] = []
         self._commits: list[str | None] = []
         settings: dict[str, Any] = {
@@ -35,13 +37,16 @@ class ConfluentMember:
         self._consumer.subscribe(list(wish.topics), on_revoke=self._on_revoke)
 
     def poll(self, seconds: float) -> list[Message]:
-        found: list[Message] = []
-        for message in self._consumer.consume(1000, seconds):
+        """One by one: a rebalance between two messages takes back those that came before it."""
+        self._read = []
+        message = self._consumer.poll(seconds)
+        while message is not None:
             if message.error() is not None:
                 raise ck.KafkaException(message.error())
             place = Place(message.topic(), message.partition())
-            found.append(Message(place, message.offset(), message.value().decode()))
-        return found
+            self._read.append(Message(place, message.offset(), message.value().decode()))
+            message = self._consumer.poll(0) if len(self._read) < POLL_MAX else None
+        return self._read
 
     def assignment(self) -> set[Place]:
         return {Place(one.topic, one.partition) for one in self._consumer.assignment()}
@@ -55,8 +60,7 @@ class ConfluentMember:
                 if one.error is not None:
                     raise CommitFailedError(str(one.error))
         except ck.KafkaException as error:
-            if error.args[0].code() != ck.KafkaError._NO_OFFSET:
-                raise CommitFailedError(str(error)) from error
+            raise CommitFailedError(str(error)) from error
 
     def commit_later(self) -> None:
         self._consumer.commit(asynchronous=True)
@@ -89,7 +93,9 @@ class ConfluentMember:
         self._commits.append(None if error is None else str(error))
 
     def _on_revoke(self, _: Any, partitions: list[Any]) -> None:
-        self._revoked += [Place(one.topic, one.partition) for one in partitions]
+        taken = [Place(one.topic, one.partition) for one in partitions]
+        self._revoked += taken
+        self._read = [message for message in self._read if message.place not in taken]
 
 
 class Confluent:
