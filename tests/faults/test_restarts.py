@@ -71,6 +71,9 @@ def read_all(connection: wire.Connection) -> int:
     while True:
         frame = connection.ask(wire.fetch_frame(TOPIC, offset, 1 << 19))
         fetched = wire.fetch_response(frame)
+        if fetched.error_code in wire.RETRIABLE:  # the gateway has heard of a death just now
+            wait_until(lambda: led(connection), "a leader")
+            continue
         assert fetched.error_code == 0
         assert struct.unpack_from(">q", frame, fetched.start)[0] == offset
         offset = wire.next_offset(frame, fetched.start, fetched.length)

@@ -30,7 +30,11 @@ def partition_of(run: InProcess) -> Partition:
 
 def ask(run: InProcess, question: bytes) -> Answers:
     answers: Answers = []
-    run.gateway.asks.ask(partition_of(run), WHAT, question, lambda *answer: answers.append(answer))
+
+    def on_answer(error: int, answer: bytes) -> None:
+        answers.append((error, answer))
+
+    run.gateway.asks.ask(partition_of(run), WHAT, question, on_answer)
     return answers
 
 
