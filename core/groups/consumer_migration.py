@@ -22,7 +22,6 @@ from tailrace.core.groups.consumer_protocol import (
     encode_consumer_protocol,
     version_of,
 )
-from tailrace.core.groups.consumer_state import NO_TARGET
 from tailrace.core.groups.records import (
     ClassicMemberMetadata,
     ClassicProtocol,
@@ -135,7 +134,9 @@ def turn_classic_if_due(
         if member.classic is not None
     }
     common = [
-        name for name in protocols[members[0].member_id] if all(name in known for known in protocols.values())
+        name
+        for name in protocols[members[0].member_id]
+        if all(_has_version(known.get(name, b"")) for known in protocols.values())
     ]
     if not common:
         return False
@@ -144,19 +145,32 @@ def turn_classic_if_due(
         generation=draft.state.group_epoch,
         protocol=common[0],
         current_state_timestamp=time_ms,
-        members=[
-            _downgraded(draft, member, protocols[member.member_id][common[0]], image) for member in members
-        ],
+        members=[_downgraded(member, protocols[member.member_id][common[0]], image) for member in members],
     )
     draft.forget_group()
     draft.records.append((encode_key(GroupMetadataKey(draft.group_id)), encode_value(record)))
     return True
 
 
-def _downgraded(
-    draft: ConsumerDraft, member: ConsumerMember, metadata: bytes, image: MetadataImage
-) -> GroupMetadataMember:
+def _has_version(metadata: bytes) -> bool:
+    """(R) Whether an assignment can be written for a member with this; joining looks at one protocol only."""
+    try:
+        return version_of(metadata) >= 0
+    except ProtocolError:
+        return False
+
+
+def _downgraded(member: ConsumerMember, metadata: bytes, image: MetadataImage) -> GroupMetadataMember:
+    """(R) It has what it may still read, where Kafka writes what it shall: a group that is upgraded again
+    before all have joined again would else give away what was not given back.
+    """
     assert member.classic is not None
+    owned = {
+        topic_id: frozenset(
+            member.assigned.get(topic_id, {}).keys() | member.revoking.get(topic_id, {}).keys()
+        )
+        for topic_id in member.assigned.keys() | member.revoking.keys()
+    }
     return GroupMetadataMember(
         member_id=member.member_id,
         group_instance_id=member.instance_id,
@@ -165,9 +179,7 @@ def _downgraded(
         rebalance_timeout=member.rebalance_timeout_ms,
         session_timeout=member.classic.session_timeout_ms,
         subscription=metadata,
-        assignment=classic_assignment(
-            draft.state.targets.get(member.member_id, NO_TARGET), version_of(metadata), image
-        ),
+        assignment=classic_assignment(owned, version_of(metadata), image),
     )
 
 
