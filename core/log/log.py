@@ -99,9 +99,7 @@ class Log(FlushedLog):
                 sent_below = high_watermark if has_readers else 0
                 log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
-                recovery.remove_snapshots(
-                    directory
-                )  # a crash may have left them, and epochs, of an emptied log
+                recovery.remove_snapshots(directory)  # (R) of segments that a crash took
                 if log._epochs.latest >= 0:
                     log._epochs.clear()
                 log.log_start_offset = log.log_end_offset = log.recovery_point = log_start_offset

@@ -161,12 +161,18 @@ def test_a_log_that_lost_all_but_what_was_deleted_goes_on_where_it_was_said_to_s
     log = filled(directory)
     log.high_watermark = log.log_end_offset
     at = log.log_end_offset + 3
+    segment_name = f"{at:020d}.log"
     for seed in range(50):
-        after = Log.open(
-            directory.crash(Random(seed), SECTOR), "t-0", CONFIG, now_ms=NOW, log_start_offset=at
-        )
+        left = directory.crash(Random(seed), SECTOR)
+        after = Log.open(left, "t-0", CONFIG, now_ms=NOW, log_start_offset=at)
         assert (after.log_start_offset, after.log_end_offset, after.high_watermark) == (at, at, at)
         assert [segment.base_offset for segment in after.segments] == [at]
+        done = [(kind, name) for kind, name, *_ in left.events]
+        last = max(
+            number for number, event in enumerate(done) if event[0] == "remove" and event[1].endswith(".log")
+        )
+        made = done.index(("replace", segment_name))
+        assert ("sync", "") in done[made:last], "the new segment is there before the last one goes"
         assert after.append_as_leader(batch("next"), 0, NOW).base_offset == at
         after.close(clean=False)
     log.close(clean=False)

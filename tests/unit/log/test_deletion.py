@@ -125,3 +125,16 @@ def test_a_producer_is_known_after_all_its_batches_were_deleted(tmp_path: Path) 
     log = open_log(tmp_path, log_start_offset=3)
     assert log.append_as_leader(sent[-1], 0, NOW).duplicate
     log.close()
+
+
+def test_nothing_is_believed_of_a_log_whose_segments_are_gone(tmp_path: Path) -> None:
+    """(R) Its snapshots would be taken for those of the log that begins anew."""
+    log = open_log(tmp_path)
+    log.append_as_leader(batch("x", producer=1, sequence=0), 3, NOW)
+    log.close()
+    for path in tmp_path.glob("*.log"):
+        path.unlink()
+    log = open_log(tmp_path, log_start_offset=1)
+    assert (log.log_start_offset, log.leader_epochs.entries, log.producers.producers) == (1, [], {})
+    assert not list(tmp_path.glob("*.snapshot"))
+    log.close()
