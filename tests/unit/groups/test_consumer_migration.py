@@ -441,10 +441,21 @@ def test_a_member_that_is_about_to_change_its_protocol_is_upgraded_too() -> None
     shard.runtime.advance(0)
     requests[1].member_id = joins[1][0].member_id
     del requests[1].protocols[0]
-    assert joins[1][0].protocol_name == "range"
     assert shard.ask(11, 7, requests[1]) == []
     assert New(shard, "new").beat().error_code == NONE
     assert len(shard.group.describe().members) == 3
+
+
+def test_a_group_does_not_turn_to_a_protocol_with_malformed_metadata() -> None:
+    shard = Shard()
+    new, message = New(shard, "new"), Old(shard, "j").join_request()
+    new.beat()
+    assert Old(shard, "i").join()[0].error_code == NONE
+    message.protocols[:0] = [JoinGroupRequestProtocol("sticky", message.protocols[0].metadata)]
+    message.protocols[1].metadata = b"\0"
+    assert shard.ask(11, 7, message)[0].error_code == NONE
+    assert new.beat(-1).error_code == NONE
+    assert isinstance(shard.group, ConsumerGroup)
 
 
 def test_requests_that_come_while_the_group_turns_classic_are_sent_again() -> None:
