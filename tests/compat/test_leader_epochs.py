@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def worker(broker: Tailrace) -> int:
     return next((process.pid for process in status.processes if process.role == "worker"), 0)
 
 
+def kill_worker(broker: Tailrace) -> None:
+    """Kill it, and wait for its successor."""
+    old = worker(broker)
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: worker(broker) not in (0, old), "a new worker")
+
+
 def test_a_consumer_that_validates_its_position_goes_on_after_each_death(broker: Tailrace) -> None:
     settings: dict[str, Any] = {
         "bootstrap.servers": broker.bootstrap,
@@ -50,21 +58,20 @@ def test_a_consumer_that_validates_its_position_goes_on_after_each_death(broker:
     consumer.assign([confluent_kafka.TopicPartition(TOPIC, 0, 0)])
     seen: list[int] = []
 
-    def poll() -> None:
+    def has_seen(count: int) -> bool:
         for message in consumer.consume(100, 0.05):
             assert message.error() is None or message.error().retriable(), message.error()
             if message.error() is None:
                 seen.append(message.offset())
+        return len(seen) == count
 
     try:
         for number in range(1, ROUNDS + 1):
             for _ in range(RECORDS):
                 producer.produce(TOPIC, value=b"v" * 100, partition=0)
             assert producer.flush(30) == 0
-            wait_until(lambda number=number: poll() or len(seen) == number * RECORDS, "all records")
-            old = worker(broker)
-            os.kill(old, signal.SIGKILL)
-            wait_until(lambda old=old: worker(broker) not in (0, old), "a new worker")
+            wait_until(partial(has_seen, number * RECORDS), "all records")
+            kill_worker(broker)
     finally:
         consumer.close()
     assert seen == list(range(ROUNDS * RECORDS))

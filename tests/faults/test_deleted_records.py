@@ -127,6 +127,10 @@ class Deleter(threading.Thread):
         self.address, self.acknowledged, self.stopping = broker.bootstrap, acknowledged, False
         self.count = 0
 
+    def wait_for(self, count: int) -> None:
+        """So many were acknowledged."""
+        wait_until(lambda: self.count >= count, "some deletions")
+
     def run(self) -> None:
         """See threading.Thread."""
         while not self.stopping and self.acknowledged < BATCHES * RECORDS:
@@ -151,7 +155,7 @@ def test_killed_at_any_moment_nothing_that_was_deleted_comes_back(
     for _ in range(3):
         deleter = Deleter(broker, acknowledged)
         deleter.start()
-        wait_until(lambda deleter=deleter: deleter.count >= 5, "some deletions")
+        deleter.wait_for(5)
         kill(broker)
         deleter.stopping = True
         deleter.join()
