@@ -39,10 +39,11 @@ from tailrace.shm.state_table import (
 )
 from tailrace.workers import control
 from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
-from tailrace.workers.leader import Leader, Replica
+from tailrace.workers.leader import Leader
 from tailrace.workers.metadata_log import open_metadata_log
 from tailrace.workers.partition_answers import decode_offset, delete_records, encode
 from tailrace.workers.process import CONTROLLER_SLOT, FIRST_WORKER_SLOT, ProcessContext
+from tailrace.workers.replica import Replica
 from tests.support.shared import make_shared
 from tests.unit.log.logs import NOW, batch, fill
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tailrace.core.errors import INVALID_REQUEST, NONE, NOT_LEADER_OR_FOLLOWER, KafkaError
-from tailrace.workers import leader_asks
 from tailrace.workers.descriptors import ASKS_MAX
 from tailrace.workers.gateway.partitions import Partition
 from tailrace.workers.leader_asks import Ask
+from tailrace.workers.partition_answers import ANSWERERS
 from tailrace.workers.replica import Replica
 from tests.unit.workers.gateway.in_process import TOPIC, TOPIC_ID, WORKER_AT, InProcess, in_process
 
@@ -39,7 +39,7 @@ def ask(run: InProcess, question: bytes) -> Answers:
 
 
 def test_a_question_is_answered_in_its_block(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, lambda _replica, question: question[::-1])
+    monkeypatch.setitem(ANSWERERS, WHAT, lambda _replica, question: question[::-1])
     answers = ask(run, b"abc")
     run.turn()
     assert answers == [(NONE, b"cba")]
@@ -50,7 +50,7 @@ def test_a_refusal_is_its_code(run: InProcess, monkeypatch: pytest.MonkeyPatch) 
     def refuse(_replica: Replica, _question: bytes) -> bytes:
         raise KafkaError(INVALID_REQUEST, "no")
 
-    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, refuse)
+    monkeypatch.setitem(ANSWERERS, WHAT, refuse)
     answers = ask(run, b"abc")
     run.turn()
     assert answers == [(INVALID_REQUEST, b"")]
@@ -59,7 +59,7 @@ def test_a_refusal_is_its_code(run: InProcess, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("size", [4096, 4097, 100_000, 3_000_000])
 def test_an_answer_of_any_size(run: InProcess, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setitem(leader_asks.ANSWERERS, WHAT, lambda _replica, _question: b"x" * size)
+    monkeypatch.setitem(ANSWERERS, WHAT, lambda _replica, _question: b"x" * size)
     answers = ask(run, b"y" * size)
     run.turn(2)
     assert answers == [(NONE, b"x" * size)]
