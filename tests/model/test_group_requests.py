@@ -146,8 +146,8 @@ class Run:
             member_epoch=random.choice([0, 0, generation, -1]),
             instance_id=instance,
             rebalance_timeout_ms=random.choice([4_000] * 9 + [-1]),
-            subscribed_topic_names=random.choice([["t"]] * 5 + [["u"]] * 5 + [None]),
-            topic_partitions=random.choice([[]] * 9 + [None]),
+            subscribed_topic_names=random.choice([["t"], ["u"], ["t", "u"], None]),
+            topic_partitions=None if random.random() < 0.1 else [],
         )
 
 
