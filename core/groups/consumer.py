@@ -22,7 +22,6 @@ from tailrace.core.groups.consumer_engine import ConsumerEngine
 from tailrace.core.groups.consumer_member import LEFT, LEFT_FOR_A_WHILE, ConsumerMember
 from tailrace.core.groups.consumer_requests import (
     check_epoch,
-    check_heartbeat,
     described_members,
     heartbeat_answer,
     refusal,
@@ -173,12 +172,7 @@ class ConsumerGroup:
     # -- heartbeats
 
     def heartbeat(self, request: GroupRequest) -> None:
-        """Join, beat or leave; answered when what changed is written."""
-        try:
-            check_heartbeat(request.message, request.version, self._runtime.config.group_consumer_assignors)
-        except KafkaError as error:
-            request.reply(refusal(error))
-            return
+        """Join, beat or leave, after `check_heartbeat`; answered when what changed is written."""
         self._engine.in_turn(lambda: self._answer(request))
 
     def _answer(self, request: GroupRequest) -> None:

@@ -21,6 +21,7 @@ from tailrace.core.groups.consumer_protocol import (
     decode_subscription,
     version_of,
 )
+from tailrace.core.groups.consumer_requests import STRING_BYTES_MAX
 from tailrace.core.groups.consumer_state import NO_TARGET
 from tailrace.core.groups.records import ClassicMemberMetadata, ClassicProtocol
 from tailrace.core.groups.runtime import GroupRequest
@@ -36,7 +37,6 @@ from tailrace.core.protocol.messages.sync_group import SyncGroupRequest, SyncGro
 
 NEEDS_MEMBER_ID: Final = 4  # the first version that does so
 LEAVE_IS_BATCH: Final = 3
-STRING_BYTES_MAX: Final = 32_767  # of a string in the records of classic groups
 
 
 class Owned(Struct):
@@ -82,12 +82,16 @@ class ClassicSide:
         if replaced is not None:
             draft.replace_member(replaced, before)
         moved = draft.advance(before, member, looks, self._owned(subscription))
+        turns = replaced is not None and replaced.classic is None and engine.turn_classic_if_due(draft)
 
         def written(error: int) -> None:
             if error != NONE:
                 if looks:
                     engine.topics_moved()
                 refuse_join(request, append_error(error), message.member_id)
+                return
+            if turns:  # it was the last of the other protocol: the classic group has it join
+                refuse_join(request, errors.REBALANCE_IN_PROGRESS, member_id)
                 return
             engine.heard_of(moved)
             engine.joins.cancel(member_id)

@@ -12,7 +12,7 @@ from tailrace.core.config_groups import SESSION
 from tailrace.core.errors import NONE
 from tailrace.core.groups.consumer_draft import ConsumerDraft
 from tailrace.core.groups.consumer_member import UNREVOKED_PARTITIONS, ConsumerMember
-from tailrace.core.groups.consumer_migration import begin, turn_classic_if_due
+from tailrace.core.groups.consumer_migration import begin, turn_classic
 from tailrace.core.groups.consumer_state import ConsumerState
 from tailrace.core.groups.deadlines import Deadlines
 from tailrace.core.groups.runtime import Record, Runtime
@@ -74,6 +74,8 @@ class ConsumerEngine:
 
         def written(error: int) -> None:
             self._writing = False
+            if error != NONE:
+                self.turns_classic = False
             then(error)
             self._go_on()
 
@@ -171,21 +173,22 @@ class ConsumerEngine:
         """Put these out. If only members of the classic protocol stay, the group becomes a classic one."""
         draft = self.draft()
         draft.remove(members)
-        runtime = self.runtime
-        turns = turn_classic_if_due(draft, runtime.config, runtime.image, runtime.time_ms)
-        if not turns:
+        if not self.turn_classic_if_due(draft):
             draft.bump()
 
         def written(error: int) -> None:
             if error == NONE:
                 for member in members:
                     self.forget(member.member_id)
-            else:
-                self.turns_classic = False
             then(error)
 
-        self.turns_classic = turns
         self.write(draft.records, written)
+
+    def turn_classic_if_due(self, draft: ConsumerDraft) -> bool:
+        """Make a classic group of one that has such members alone. Returns whether it will be one."""
+        runtime = self.runtime
+        self.turns_classic = turn_classic(draft, runtime.config, runtime.image, runtime.time_ms)
+        return self.turns_classic
 
     def forget(self, member_id: str) -> None:
         """No deadline of this member counts any more."""

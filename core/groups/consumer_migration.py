@@ -116,10 +116,8 @@ def begin(draft: ConsumerDraft, generation: int, members: list[ConsumerMember]) 
         draft.put_assignment(member)
 
 
-def turn_classic_if_due(
-    draft: ConsumerDraft, config: GroupConfig, image: MetadataImage, time_ms: int
-) -> bool:
-    """Make a classic group of one with members of the classic protocol only. Returns whether it was done."""
+def turn_classic(draft: ConsumerDraft, config: GroupConfig, image: MetadataImage, time_ms: int) -> bool:
+    """Make a classic group of one that has only such members, if it may. Returns whether it was done."""
     members = list(draft.state.members.values())
     if (
         not members

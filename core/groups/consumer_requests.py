@@ -28,7 +28,7 @@ from tailrace.core.protocol.messages.consumer_group_heartbeat import (
 )
 
 CLASSIC_MEMBER, CONSUMER_MEMBER = 0, 1
-STRING_BYTES_MAX = 32_767
+STRING_BYTES_MAX = 32_767  # of a string in keys of records, and in the values of classic groups
 
 
 def check_heartbeat(message: ConsumerGroupHeartbeatRequest, version: int, assignors: tuple[str, ...]) -> None:

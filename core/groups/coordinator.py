@@ -131,12 +131,13 @@ class GroupCoordinator:
         group = self.groups.get(message.group_id)
         try:
             check_heartbeat(message, request.version, self._runtime.config.group_consumer_assignors)
-            if isinstance(group, ClassicGroup) and (message.member_epoch != 0 or group.can_delete() != NONE):
+            if isinstance(group, ClassicGroup):
                 if message.member_epoch != 0:
                     raise KafkaError(
                         errors.GROUP_ID_NOT_FOUND, f"Group {message.group_id} is not a consumer group."
                     )
-                group = self._upgraded(group)
+                if group.can_delete() != NONE:
+                    group = self._upgraded(group)
         except KafkaError as error:
             request.reply(refusal(error))
             return

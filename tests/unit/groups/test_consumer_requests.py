@@ -7,6 +7,7 @@ import pytest
 from tailrace.core import errors
 from tailrace.core.errors import NONE, KafkaError
 from tailrace.core.groups.consumer_requests import check_heartbeat
+from tailrace.core.groups.coordinator import GroupCoordinator
 from tailrace.core.groups.records import (
     ClassicMemberMetadata,
     ConsumerGroupMemberMetadataKey,
@@ -17,6 +18,7 @@ from tailrace.core.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequestTopicPartitions,
 )
 from tests.support.consumer_groups import GROUP, GroupBench, settle
+from tests.support.group_runtime import FakeRuntime
 
 ASSIGNORS = ("uniform", "range")
 JOIN: dict[str, Any] = {
@@ -75,10 +77,11 @@ def test_refused_before_a_group_is_asked(version: int, fields: dict[str, Any], c
     with pytest.raises(KafkaError) as refused:
         check_heartbeat(ConsumerGroupHeartbeatRequest(**fields), version, ASSIGNORS)
     assert refused.value.code == code
-    (answer,) = GroupBench().runtime.ask(
-        GroupBench().group.heartbeat, 68, version, ConsumerGroupHeartbeatRequest(**fields)
-    )
+    runtime = FakeRuntime({"orders": 1})
+    runtime.shard = shard = GroupCoordinator(runtime)
+    (answer,) = runtime.ask(shard.handle, 68, version, ConsumerGroupHeartbeatRequest(**fields))
     assert (answer.error_code, answer.error_message) == (code, refused.value.message)
+    assert (shard.groups, runtime.log) == ({}, [])
 
 
 @pytest.mark.parametrize(
