@@ -18,6 +18,7 @@ class Crew:
         self.library, self.wish = library, wish
         self.members: list[Member] = []
         self.read: list[Message] = []
+        self.doubtful: list[Message] = []  # their commit failed, or only its answer
         self._threads = ThreadPoolExecutor()  # kafka-python joins inside poll(): together or never
 
     def join(self, instance: str | None = None) -> Member:
@@ -53,6 +54,7 @@ class Crew:
                 self.read += messages
 
     def _go_back(self, member: Member, messages: list[Message]) -> None:
+        self.doubtful += messages
         first: dict[Place, int] = {}
         for message in messages:
             first.setdefault(message.place, message.offset)
