@@ -12,7 +12,6 @@ class Client(Protocol):
     """One client library or tool."""
 
     name: str
-    librdkafka: bool
 
     def missing(self) -> str | None:
         """Why it cannot run on this machine, None when it can."""
@@ -37,8 +36,6 @@ class Client(Protocol):
 
 class Whole:
     """A client that can write and show everything a record holds."""
-
-    librdkafka = False
 
     def missing(self) -> str | None:
         """It comes with the dev extra."""

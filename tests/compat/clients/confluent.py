@@ -15,7 +15,6 @@ class Confluent(Whole):
     """The library most Python programs use."""
 
     name = "confluent-kafka"
-    librdkafka = True
 
     def produce(self, bootstrap: str, topic: str, codec: str, partitions: Partitions) -> None:
         """Write all; every delivery report is looked at."""

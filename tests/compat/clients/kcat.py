@@ -14,7 +14,6 @@ class Kcat:
     """Writes lines with a key before a tab; shows null headers and repeated ones only as text."""
 
     name = "kcat"
-    librdkafka = True
 
     def missing(self) -> str | None:
         """A program of the system."""
