@@ -6,12 +6,12 @@ import pytest
 
 from perf.batches import batch_of_size
 from perf.report import Report
-from perf.workloads import IDLE, MEMORY, REQUESTS, START_UP, TARGETS, WORKLOADS
+from perf.workloads import IDLE, LOADED, MEMORY, REQUESTS, START_UP, TARGETS, WORKLOADS
 from tailrace.core.records.batch import check_stored, parse_header
 
 
 def test_every_target_names_a_workload_that_exists() -> None:
-    names = {workload.name for workload in WORKLOADS} | {START_UP, REQUESTS, MEMORY, IDLE}
+    names = {workload.name for workload in WORKLOADS} | {START_UP, REQUESTS, MEMORY, IDLE, LOADED}
     assert {target.workload for target in TARGETS} <= names
 
 
@@ -28,6 +28,14 @@ def test_ratios_are_ours_over_kafka_with_the_verdict_of_the_target() -> None:
     assert requests.split()[-1] == "met"
     assert " 10 " in requests
     assert memory.split()[-1] == "MISSED"
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(0.9, "met"), (1.1, "MISSED")])
+def test_a_target_with_a_unit_looks_at_our_figure_alone(ours: float, verdict: str) -> None:
+    report = Report()
+    report.add(LOADED, "s", "kafka", "tcp", {"s": 1.0})
+    report.add(LOADED, "s", "tailrace", "tcp", {"s": ours})
+    assert report.table().splitlines()[1].endswith(f"tcp <= 1 s {verdict}")
 
 
 def test_the_file_holds_every_round(tmp_path: Path) -> None:
