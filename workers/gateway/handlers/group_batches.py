@@ -31,18 +31,9 @@ def describe_groups(gateway: Gateway, request: Request) -> None:
     from tailrace.core.protocol.messages import describe_groups as m
 
     asked: m.DescribeGroupsRequest = request.decode()
-
-    def refused(name: str, error: int) -> m.DescribeGroupsResponseGroup:
-        return m.DescribeGroupsResponseGroup(error, group_id=name)
-
-    def respond(found: list[Any]) -> None:
-        if asked.include_authorized_operations:
-            _authorize(found)
-        request.respond(m.DescribeGroupsResponse(groups=found))
-
-    _by_group(
-        gateway, request, asked.groups, lambda names: m.DescribeGroupsRequest(names),
-        lambda response: response.groups, refused, respond,
+    _describe(
+        gateway, request, asked.groups, asked.include_authorized_operations, m.DescribeGroupsRequest,
+        m.DescribeGroupsResponseGroup, m.DescribeGroupsResponse,
     )  # fmt: skip
 
 
@@ -51,19 +42,34 @@ def consumer_group_describe(gateway: Gateway, request: Request) -> None:
     from tailrace.core.protocol.messages import consumer_group_describe as m
 
     asked: m.ConsumerGroupDescribeRequest = request.decode()
+    _describe(
+        gateway, request, asked.group_ids, asked.include_authorized_operations,
+        m.ConsumerGroupDescribeRequest, m.ConsumerGroupDescribeResponseGroup,
+        m.ConsumerGroupDescribeResponse,
+    )  # fmt: skip
 
-    def refused(name: str, error: int) -> m.ConsumerGroupDescribeResponseGroup:
-        return m.ConsumerGroupDescribeResponseGroup(error, group_id=name)
+
+def _describe(
+    gateway: Gateway,
+    request: Request,
+    names: Sequence[str],
+    with_operations: bool,
+    part: Callable[[list[str]], Struct],
+    group: Callable[..., Any],
+    response: Callable[..., Struct],
+) -> None:
+    """Groups of one kind, with what may be done to them if that was asked."""
 
     def respond(found: list[Any]) -> None:
-        if asked.include_authorized_operations:
-            _authorize(found)
-        request.respond(m.ConsumerGroupDescribeResponse(groups=found))
+        for one in found:
+            if with_operations and not one.error_code:
+                one.authorized_operations = GROUP_OPERATIONS
+        request.respond(response(groups=found))
 
-    _by_group(
-        gateway, request, asked.group_ids, lambda names: m.ConsumerGroupDescribeRequest(names),
-        lambda response: response.groups, refused, respond,
-    )  # fmt: skip
+    def refused(name: str, error: int) -> Any:
+        return group(error, group_id=name)
+
+    _by_group(gateway, request, names, part, lambda answer: answer.groups, refused, respond)
 
 
 def delete_groups(gateway: Gateway, request: Request) -> None:
@@ -121,12 +127,6 @@ def list_groups(gateway: Gateway, request: Request) -> None:
         request.respond(m.ListGroupsResponse(error_code=failed, groups=[] if failed else found))
 
     _scatter(gateway, request, dict.fromkeys(range(gateway.coordinators.count()), asked), on_answers)
-
-
-def _authorize(found: list[Any]) -> None:
-    for group in found:
-        if not group.error_code:
-            group.authorized_operations = GROUP_OPERATIONS
 
 
 def _by_group(
