@@ -12,6 +12,8 @@ BIN    := $(VENV)/bin
 MVN    ?= mvn
 KAFKA  := 4.3.1
 
+ADDRESS = $(if $(filter 0,$(PORT)),BOOTSTRAP,127.0.0.1:$(PORT))# of a free port, the line `ready bootstrap=...` tells
+
 .DEFAULT_GOAL := help
 .PHONY: help install run fmt lint type test check peers perf compat chaos wheel clean distclean
 
@@ -37,9 +39,9 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 install: $(VENV)/installed-dev  ## the environment .venv with everything that tests and checks need
 
 run: $(VENV)/installed  ## a one-node broker on 127.0.0.1:9092 and a Unix socket; Ctrl-C stops it
-	@echo "Tailrace starts; connect any Kafka client to 127.0.0.1:$(PORT), for example"
-	@echo "  echo hello | $(BIN)/tailrace produce -b 127.0.0.1:$(PORT) -t greetings"
-	@echo "  $(BIN)/tailrace consume -b 127.0.0.1:$(PORT) -t greetings -o beginning -e"
+	@echo "Tailrace starts; connect any Kafka client to $(ADDRESS), for example"
+	@echo "  echo hello | $(BIN)/tailrace produce -b $(ADDRESS) -t greetings"
+	@echo "  $(BIN)/tailrace consume -b $(ADDRESS) -t greetings -o beginning -e"
 	@exec $(BIN)/tailrace start --port $(PORT)
 
 # --- checks

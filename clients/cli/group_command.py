@@ -5,14 +5,16 @@ from typing import Any, cast
 import click
 import msgspec
 
+from tailrace.clients.cli.failures import NOT_FOUND, fail
 from tailrace.clients.cli.group_seek import parse_topics, reset, seek
 from tailrace.clients.cli.options import bootstrap_option, connect, output_option, timeout_option
 from tailrace.clients.cli.output import print_json, print_table
 from tailrace.clients.cluster import Cluster
-from tailrace.clients.groups import Groups
+from tailrace.clients.groups import Groups, Offsets
 from tailrace.clients.lag import lag_of
 
 STATES = ("Stable", "PreparingRebalance", "CompletingRebalance", "Assigning", "Reconciling", "Empty", "Dead")
+KINDS = ("classic", "consumer", "share", "streams")  # the last two: of Apache Kafka
 MEMBER_COLUMNS = {
     "MEMBER": "member_id",
     "INSTANCE": "instance_id",
@@ -52,7 +54,13 @@ command.add_command(reset)
     type=click.Choice(STATES, case_sensitive=False),
     help="Only of this state.",
 )
-@click.option("--type", "kinds", multiple=True, metavar="TYPE", help="Only of this type: classic, consumer.")
+@click.option(
+    "--type",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS, case_sensitive=False),
+    help="Only of this type.",
+)
 @bootstrap_option
 @timeout_option
 @output_option
@@ -123,15 +131,25 @@ def delete(
         groups = Groups(cluster)
         for name in names:
             if wanted:
-                known = groups.offsets(name)
-                parts = {topic: indexes or list(known.get(topic, {})) for topic, indexes in wanted.items()}
-                groups.delete_offsets(name, parts)
+                groups.delete_offsets(name, _known(name, wanted, groups.offsets(name)))
             else:
                 groups.delete(name)
             if output == "table":
                 click.echo(f"deleted {'offsets of ' if wanted else ''}{name}")
     if output == "json":
         print_json([{"group": name} for name in names])
+
+
+def _known(group: str, wanted: dict[str, list[int] | None], offsets: Offsets) -> dict[str, list[int]]:
+    """The partitions whose offsets are to go; a failure if there is none of one of them."""
+    parts: dict[str, list[int]] = {}
+    for topic, indexes in wanted.items():
+        known = offsets.get(topic, {})
+        missing = [f"{topic}-{index}" for index in indexes or () if index not in known]
+        if missing or not known:
+            fail(f"group {group} has no offset of {missing[0] if missing else topic}", NOT_FOUND)
+        parts[topic] = indexes or list(known)
+    return parts
 
 
 def _describe(cluster: Cluster, name: str) -> dict[str, Any]:

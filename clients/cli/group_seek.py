@@ -4,7 +4,6 @@
 until it is told `--execute`.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 
 import click
@@ -22,6 +21,7 @@ from tailrace.clients.cli.places import (
     START,
     TIME,
     Place,
+    ago_ms,
     parse_duration_ms,
     parse_place,
     parse_time_ms,
@@ -240,7 +240,7 @@ def _goal(places: Mapping[str, bool | int | str | None]) -> Place | None:
             continue
         if isinstance(value, str):
             duration = name == "by_duration"
-            ms = int(time.time() * 1000) - parse_duration_ms(value) if duration else parse_time_ms(value)
+            ms = ago_ms(parse_duration_ms(value)) if duration else parse_time_ms(value)
             goals.append(Place(kind=TIME, number=ms))
         else:
             kinds = {"to_earliest": START, "to_latest": END, "to_current": CURRENT, "to_offset": OFFSET}

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from tailrace.clients.cli.failures import FAILED, say
-from tailrace.clients.cli.options import bootstrap_option, connect, output_option, timeout_option
+from tailrace.clients.cli.options import Seconds, bootstrap_option, connect, output_option, timeout_option
 from tailrace.clients.cli.output import print_json, print_table
 from tailrace.clients.cluster import Cluster
 from tailrace.clients.groups import Groups
@@ -33,16 +33,14 @@ class GroupLag(msgspec.Struct, kw_only=True, frozen=True):
 @click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C or over a limit.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     default=2.0,
     show_default=True,
     metavar="S",
     help="Seconds between looks.",
 )
 @click.option("--max-records", type=click.IntRange(0), metavar="N", help="More unread records are too many.")
-@click.option(
-    "--max-seconds", type=click.FloatRange(0), metavar="S", help="An older unread record is too old."
-)
+@click.option("--max-seconds", type=Seconds(0), metavar="S", help="An older unread record is too old.")
 @bootstrap_option
 @timeout_option
 @output_option

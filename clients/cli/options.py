@@ -10,6 +10,20 @@ from tailrace.clients.cluster import Cluster
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
+SECONDS_MAX = 1e9  # what the system's timers take, and more than anyone waits
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds that can be waited for: neither nan nor inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click's, which lets nan through."""
+        found: float = super().convert(value, param, ctx)
+        if not found <= SECONDS_MAX:
+            self.fail(f"{value} is no number of seconds up to {SECONDS_MAX:g}.", param, ctx)
+        return found
+
+
 bootstrap_option: Callable[..., Any] = click.option(
     "-b",
     "--bootstrap-server",
@@ -21,7 +35,7 @@ bootstrap_option: Callable[..., Any] = click.option(
 )
 timeout_option: Callable[..., Any] = click.option(
     "--timeout",
-    type=click.FloatRange(min=0.001),
+    type=Seconds(min=0.001),
     default=30.0,
     show_default=True,
     help="Seconds to wait for an answer.",

@@ -52,7 +52,7 @@ def parse_time_ms(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 19:
         return int(text)
     if text[:1] == "-" and text[-1:] in UNITS_MS and text[1:-1].isdecimal():
-        return int(time.time() * 1000) - int(text[1:-1]) * UNITS_MS[text[-1]]
+        return ago_ms(int(text[1:-1]) * UNITS_MS[text[-1]])
     try:
         found = datetime.fromisoformat(text)
         return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
@@ -60,6 +60,11 @@ def parse_time_ms(text: str) -> int:
         raise click.UsageError(
             f"{text!r} is no time: 2026-01-31T12:00, milliseconds since 1970 or -90m is expected"
         ) from None
+
+
+def ago_ms(duration_ms: int) -> int:
+    """The time so many ms ago, in ms since 1970: not before, where no record is from."""
+    return max(int(time.time() * 1000) - duration_ms, 0)
 
 
 def parse_duration_ms(text: str) -> int:

@@ -9,13 +9,12 @@ import click
 from tailrace.clients.cli.data_directory import chosen_data_directory
 from tailrace.clients.cli.failures import NOT_FOUND, fail
 from tailrace.clients.cli.hooks import Hooks
+from tailrace.clients.cli.options import Seconds
 
 
 @click.command("stop")
 @click.option("--data", metavar="DIR", help="Data directory of the broker.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0), default=90.0, show_default=True, help="Seconds to wait."
-)
+@click.option("--timeout", type=Seconds(min=0), default=90.0, show_default=True, help="Seconds to wait.")
 @click.pass_obj
 def command(hooks: Hooks, data: str | None, timeout: float) -> None:
     """Stop the broker of a data directory in order.

@@ -55,7 +55,7 @@ def alter_config(
 
 @click.command("add-partitions")
 @click.argument("topic")
-@click.argument("count", type=click.IntRange(1), metavar="N")
+@click.argument("count", type=click.IntRange(1, 2**30), metavar="N")
 @click.option("--validate-only", is_flag=True, help="Only say whether it could be done.")
 @bootstrap_option
 @timeout_option
@@ -108,7 +108,7 @@ def trim(
     before_ms = None if before_time is None else parse_time_ms(before_time)
     offset = HIGH_WATERMARK
     if before_offset not in (None, "end"):
-        if not (before_offset.isascii() and before_offset.isdigit()):
+        if not (before_offset.isascii() and before_offset.isdigit() and len(before_offset) < 19):
             raise click.UsageError(f"--before-offset {before_offset}: a number or end is expected")
         offset = int(before_offset)
     with connect(bootstrap, timeout) as cluster:

@@ -73,17 +73,22 @@ def verify(directory: Directory, *, records: bool = False) -> Verified:
 def first_fault(file: ReadFile, position: int, end: int) -> str:
     """Why no sound batch stands at `position`; "" when nothing but zeros follows."""
     data = file.read(position, min(HEADER_SIZE, end - position))
-    if not any(data):
-        while position < end and not any(data):
+    if _is_zero(data):
+        while position < end and _is_zero(data):
             position += len(data)
             data = file.read(position, min(CHUNK, end - position)) if position < end else b""
-        return f"bytes that are not zero follow zeros, at byte {position}" if any(data) else ""
+        return "" if _is_zero(data) else f"bytes that are not zero follow zeros, at byte {position}"
     if len(data) < HEADER_SIZE:
         return f"{len(data)} bytes are left, and a batch's header has {HEADER_SIZE}"
     header = parse_header(data)
     if not HEADER_SIZE <= header.size <= end - position:
         return f"a batch of {header.size} bytes, and the file ends after {end - position}"
     return check_stored(memoryview(file.read(position, header.size)), header) or "its offset is negative"
+
+
+def _is_zero(data: bytes) -> bool:
+    """Compared as a whole: a reserved GiB took `any` four seconds."""
+    return data == bytes(len(data))
 
 
 class _Segment:
@@ -161,7 +166,7 @@ class _Entries:
         self._data = directory.read(name) or b""
         self._at = 0
         self._end = entry_size * offset_index.count_entries(self._read, len(self._data), entry_size, 0)
-        if any(self._data[self._end :]):
+        if not _is_zero(self._data[self._end :]):
             self.say("entries after the zeros that end it")
 
     def _read(self, position: int, length: int) -> bytes:

@@ -21,6 +21,7 @@ from tailrace.core.protocol.apis import (
     LIST_GROUPS,
     METADATA,
     OFFSET_COMMIT,
+    OFFSET_DELETE,
     OFFSET_FETCH,
 )
 from tailrace.core.protocol.messages.describe_groups import DescribeGroupsResponseMember
@@ -157,6 +158,12 @@ def test_reset_changes_nothing_until_it_is_told_to(broker: FakeGroupBroker, run:
         ("topic", "alter-config", "orders", "a"),
         ("topic", "alter-config", "orders", "a=1", "--delete", "a"),
         ("lag", "--watch", "--interval", "0"),
+        ("lag", "--watch", "--interval", "nan"),
+        ("lag", "--max-seconds", "nan"),
+        ("lag", "--timeout", "inf"),
+        ("topic", "trim", "orders", "--before-offset", "9" * 19),
+        ("topic", "add-partitions", "orders", "9" * 10),
+        ("group", "list", "--type", "clasic"),
     ],
 )
 def test_what_is_not_understood_asks_for_nothing(
@@ -174,6 +181,9 @@ def test_failures_have_their_exit_codes(broker: FakeGroupBroker, run: Run) -> No
     assert run("group", "seek", "nobody", "--to", "end")[0] == 5
     assert run("group", "seek", "billing", "--to", "end", "-t", "orders:7")[0] == 5
     assert run("lag", "nobody")[0] == 5
+    for absent in ("orders:7", "nothing"):  # brokers call these a retriable failure, and a success
+        assert run("group", "delete", "billing", "-t", absent)[0] == 5
+    assert not broker.messages(OFFSET_DELETE)
     for api_key, arguments in (
         (LIST_GROUPS, ("group", "list")),
         (OFFSET_FETCH, ("lag", "billing")),

@@ -81,3 +81,7 @@ def test_places_become_offsets_between_start_and_end() -> None:
         current = Place(kind="current")
         assert resolve(Admin(cluster), "orders", {0: current}, {0: 6}) == {0: 6}
         assert resolve(Admin(cluster), "orders", {0: current}, {}) == {0: 10}
+
+
+def test_a_time_before_1970_is_1970() -> None:
+    assert parse_time_ms("-" + "9" * 30 + "d") == 0
