@@ -117,6 +117,12 @@ class Connection:
             return
         self.ended = True
         self._watch(self.events & ~(EPOLLIN | EPOLLRDHUP))
+        self._give_block_back()  # (R) a join may wait for minutes: 900 such blocks are all the memory
+
+    def _give_block_back(self) -> None:
+        if self.block is not None:
+            self.gateway.buffers.unpin(self.block)
+            self.block = None
 
     def _on_hung_up(self) -> None:
         """The peer has gone or sends no more, and what it sent last is not read yet."""
@@ -301,8 +307,6 @@ class Connection:
         for request in self.requests:
             self.drop(request.pieces or [])
         self.requests.clear()
-        if self.block is not None:
-            self.gateway.buffers.unpin(self.block)
-            self.block = None
+        self._give_block_back()
         self.gateway.forget(self)
         self.sock.close()

@@ -125,6 +125,20 @@ def test_a_client_half_closed_with_requests_at_a_worker_gets_its_answers(run: In
     assert run.blocks_taken() == 0
 
 
+def test_a_half_closed_client_that_waits_holds_no_memory_to_receive_into(run: InProcess) -> None:
+    client, connection = run.dial()
+    client.sendall(produce_frame(1))
+    run.turn(3)  # nobody leads the partition yet
+    assert run.blocks_taken() == 1  # of the request
+    client.shutdown(socket.SHUT_WR)
+    run.turn(3)
+    assert run.blocks_taken() == 1
+    run.lead()
+    assert correlation_ids(run.answers(client, 1)) == [1]
+    turn_until_closed(run, connection.fd)
+    assert run.blocks_taken() == 0
+
+
 def test_frames_may_come_byte_by_byte(run: InProcess) -> None:
     run.lead()
     client, _ = run.dial()
