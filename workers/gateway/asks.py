@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
-from tailrace.workers.descriptors import ASK, ASK_AGAIN, Entry
+from tailrace.workers.descriptors import ARENA_BYTES, ASK, ASK_AGAIN, Entry
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.buffers import Block
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.partitions import Partition
 
 ANSWER_BYTES = 4096  # room for an answer, at least
+HELD_BYTES_MAX = ARENA_BYTES // 2  # of the arena: questions wait for minutes, and others need memory (R)
 
 OnAnswer = Callable[[int, bytes], None]
 """Error code and answer; NOT_LEADER_OR_FOLLOWER: nobody can be asked now, or who was asked has died."""
@@ -26,11 +27,12 @@ class Asks:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._held = 0  # bytes of the arena
 
     def ask(self, partition: Partition, what: int, question: bytes, on_answer: OnAnswer) -> None:
         """Ask the leader; `on_answer` is called once, perhaps before this returns."""
         size = max(len(question), ANSWER_BYTES)
-        block = None if partition.error else self._gateway.buffers.allocate(size)
+        block = None if partition.error or self._held >= HELD_BYTES_MAX else self._allocate(size)
         if block is None:
             on_answer(NOT_LEADER_OR_FOLLOWER, b"")
             return
@@ -46,8 +48,8 @@ class Asks:
         def on_completion(entry: Entry) -> None:
             _, token, error, size, *_ = entry
             if not error and size > capacity:
-                gateway.buffers.unpin(block)
-                larger = gateway.buffers.allocate(size)
+                self._free(block)
+                larger = self._allocate(size)
                 if larger is not None:
                     self._send(partition, ASK_AGAIN, what, token, larger, on_answer)
                     return
@@ -55,12 +57,23 @@ class Asks:
                 on_answer(error, b"")
                 return
             answer = bytes(block.view[block.start : block.start + max(0, size)])
-            gateway.buffers.unpin(block)
+            self._free(block)
             on_answer(error, answer)
 
         extra = what << 32 | capacity
         if assigned is None or not gateway.outstanding.send(
             assigned, kind, block.serial, block.start, length, on_completion, extra
         ):
-            gateway.buffers.unpin(block)
+            self._free(block)
             on_answer(NOT_LEADER_OR_FOLLOWER, b"")
+
+    def _allocate(self, size: int) -> Block | None:
+        block = self._gateway.buffers.allocate(size)
+        if block is not None and not block.serial:
+            self._held += block.limit - block.start
+        return block
+
+    def _free(self, block: Block) -> None:
+        if not block.serial:
+            self._held -= block.limit - block.start
+        self._gateway.buffers.unpin(block)

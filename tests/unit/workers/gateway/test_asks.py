@@ -7,6 +7,7 @@ import pytest
 
 from tailrace.core.errors import INVALID_REQUEST, NONE, NOT_LEADER_OR_FOLLOWER, KafkaError
 from tailrace.workers.descriptors import ASKS_MAX
+from tailrace.workers.gateway.asks import HELD_BYTES_MAX
 from tailrace.workers.gateway.partitions import Partition
 from tailrace.workers.leader_asks import Ask
 from tailrace.workers.partition_answers import ANSWERERS
@@ -109,3 +110,21 @@ def test_questions_that_wait_are_bounded_and_leave_room_for_appends(run: InProce
     assert refused == [(NOT_LEADER_OR_FOLLOWER, b"")]
     monkey = run.gateway.outstanding
     assert monkey.count == ASKS_MAX
+
+
+def test_large_questions_that_wait_leave_memory_for_others(run: InProcess) -> None:
+    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    taken: list[Ask] = []
+    asks.later[1] = lambda _question, ask: taken.append(ask)
+    answers: list[Answers] = []
+    while not (answers and answers[-1]):
+        answers.append(ask(run, bytes(300_000)))
+        run.turn()
+    assert answers[-1] == [(NOT_LEADER_OR_FOLLOWER, b"")]
+    assert len(taken) == HELD_BYTES_MAX >> 20
+    for one in taken:
+        asks.answer(one, NONE, b"")
+    run.leader._completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
+    run.turn()
+    assert run.blocks_taken() == 0
+    assert ask(run, bytes(300_000)) == []
