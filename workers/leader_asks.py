@@ -16,6 +16,8 @@ from tailrace.workers.partition_answers import ANSWERERS
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
 
+KEPT_MAX = 64  # answers that wait for a larger block
+
 LaterAnswerer = Callable[[bytes, "Ask"], None]
 """Takes a question, and calls `Asks.answer` at some time."""
 
@@ -78,6 +80,8 @@ class Asks:
         size = len(body)
         if size > ask.capacity:
             self._kept[ask.slot, ask.incarnation, ask.token] = body
+            if len(self._kept) > KEPT_MAX:  # of a gateway that found no memory for it: nobody will ask again
+                del self._kept[next(iter(self._kept))]
         elif ask.source:
             with suppress(OSError, ShmError):  # its gateway is dead
                 large = LargeFile.attach(self._context.run_dir, ask.slot, ask.incarnation, ask.source)

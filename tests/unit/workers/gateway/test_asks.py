@@ -8,8 +8,9 @@ import pytest
 from tailrace.core.errors import INVALID_REQUEST, NONE, NOT_LEADER_OR_FOLLOWER, KafkaError
 from tailrace.workers.descriptors import ASKS_MAX
 from tailrace.workers.gateway.asks import HELD_BYTES_MAX
+from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.partitions import Partition
-from tailrace.workers.leader_asks import Ask
+from tailrace.workers.leader_asks import KEPT_MAX, Ask
 from tailrace.workers.partition_answers import ANSWERERS
 from tailrace.workers.replica import Replica
 from tests.unit.workers.gateway.in_process import TOPIC, TOPIC_ID, WORKER_AT, InProcess, in_process
@@ -128,3 +129,20 @@ def test_large_questions_that_wait_leave_memory_for_others(run: InProcess) -> No
     run.turn()
     assert run.blocks_taken() == 0
     assert ask(run, bytes(300_000)) == []
+
+
+def test_answers_that_nobody_asks_for_again_are_given_up(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ANSWERERS, WHAT, lambda _replica, _question: b"x" * 5000)
+    allocate = run.gateway.buffers.allocate
+
+    def allocate_or_not(size: int) -> Block | None:
+        return None if size == 5000 else allocate(size)
+
+    monkeypatch.setattr(run.gateway.buffers, "allocate", allocate_or_not)
+    for _ in range(KEPT_MAX + 3):
+        answers = ask(run, b"abc")
+        run.turn()
+        assert answers == [(NOT_LEADER_OR_FOLLOWER, b"")]
+    assert len(run.leader._asks._kept) == KEPT_MAX  # pyright: ignore[reportPrivateUsage]
