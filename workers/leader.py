@@ -81,14 +81,14 @@ class Leader:
         links = context.links
         while not context.stopping:
             found = links.poll()
+            for slot, incarnation in links.drop_dead():  # (R) first: a successor may have asked already
+                self._forget(slot, incarnation)
             for slot, incarnation, ring in found:
                 if isinstance(ring, DescriptorConsumer):
                     self._on_entries(slot, incarnation, ring)
                 else:
                     for message in context.inbox.read(slot, incarnation, ring):
                         self._on_message(message)
-            for slot, incarnation in links.drop_dead():
-                self._forget(slot, incarnation)
             context.outbox.flush()
             for coordinator in list(self._coordinators.values()):
                 coordinator.turn()

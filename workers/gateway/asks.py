@@ -53,8 +53,7 @@ class Asks:
                 if larger is not None:
                     self._send(partition, ASK_AGAIN, what, token, larger, on_answer)
                     return
-                error = NOT_LEADER_OR_FOLLOWER  # no memory for the answer: the client asks again
-                on_answer(error, b"")
+                on_answer(NOT_LEADER_OR_FOLLOWER, b"")  # no memory for the answer: the client asks again
                 return
             answer = bytes(block.view[block.start : block.start + max(0, size)])
             self._free(block)

@@ -6,14 +6,26 @@ from pathlib import Path
 import pytest
 
 from tailrace.core.errors import INVALID_REQUEST, NONE, NOT_LEADER_OR_FOLLOWER, KafkaError
-from tailrace.workers.descriptors import ASKS_MAX
+from tailrace.shm.arena import CHUNK, Arena
+from tailrace.shm.links import DESCRIPTOR
+from tailrace.shm.ring import DescriptorConsumer
+from tailrace.shm.slots import GATEWAY
+from tailrace.workers.descriptors import ASK, ASKS_MAX, REQUESTS_MAX, arena_name, pack
 from tailrace.workers.gateway.asks import HELD_BYTES_MAX
 from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.partitions import Partition
 from tailrace.workers.leader_asks import KEPT_MAX, Ask
 from tailrace.workers.partition_answers import ANSWERERS
 from tailrace.workers.replica import Replica
-from tests.unit.workers.gateway.in_process import TOPIC, TOPIC_ID, WORKER_AT, InProcess, in_process
+from tests.unit.workers.gateway.in_process import (
+    GATEWAY_AT,
+    TOPIC,
+    TOPIC_ID,
+    WORKER_AT,
+    InProcess,
+    in_process,
+    produce_frame,
+)
 
 WHAT = 99
 Answers = list[tuple[int, bytes]]
@@ -146,3 +158,34 @@ def test_answers_that_nobody_asks_for_again_are_given_up(
         run.turn()
         assert answers == [(NOT_LEADER_OR_FOLLOWER, b"")]
     assert len(run.leader._asks._kept) == KEPT_MAX  # pyright: ignore[reportPrivateUsage]
+
+
+def test_the_first_question_of_a_successor_is_answered(run: InProcess) -> None:
+    """(R) Also when the worker meets it in the turn in which it hears of its predecessor's death."""
+    client, _ = run.dial()
+    client.sendall(produce_frame())
+    run.answers(client, 1)
+    run.slots.mark_dead(GATEWAY_AT, run.gateway.context.incarnation)
+    successor = run.begin(GATEWAY_AT, GATEWAY)
+    arena = Arena.create(
+        f"{successor.run_dir}/{arena_name(GATEWAY_AT, successor.incarnation)}",
+        CHUNK,
+        owner=successor.incarnation,
+    )
+    position = arena.allocate(4096)
+    assert position is not None
+
+    def answer_and_stop(_question: bytes, question: Ask) -> None:
+        asks.answer(question, NONE, b"def")
+        run.worker.stopping = True
+
+    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks.later[1] = answer_and_stop
+    ring = successor.links.outgoing(WORKER_AT, DESCRIPTOR, REQUESTS_MAX)
+    assert ring is not None
+    assert ring.try_push(pack(ASK, 1, 1, 1, 0, position, 3, WHAT << 32 | 4096))
+    ring.publish()
+    run.leader.serve()
+    ((_, _, back),) = successor.links.poll()
+    assert isinstance(back, DescriptorConsumer)
+    assert [entry[:4] for entry in back.pop_all()] == [(ASK, 1, NONE, 3)]
