@@ -140,10 +140,25 @@ class Directory(Protocol):
         ...
 
 
+class DiskFullError(KafkaError):
+    """The file system, or a quota, has no room: nothing is broken, and the same works once there is some."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error only says that there is no room; any other of the disk's means that it is broken.
+
+    A sync that failed is never only that (`SyncFailedError`): what it should have written may be lost.
+    """
+    return isinstance(error, DiskFullError) or (
+        isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+    )
+
+
 def storage_error(error: OSError, doing: str) -> KafkaError:
-    """What a client hears of a disk that refuses."""
-    reason = "the disk is full" if error.errno in (ENOSPC, EDQUOT) else (error.strerror or str(error))
-    return KafkaError(KAFKA_STORAGE_ERROR, f"{doing}: {reason}")
+    """What a client hears of a disk that refuses; DiskFullError if it has no room."""
+    if is_full(error):
+        return DiskFullError(KAFKA_STORAGE_ERROR, f"{doing}: the disk is full")
+    return KafkaError(KAFKA_STORAGE_ERROR, f"{doing}: {error.strerror or error}")
 
 
 class RealReadFile:
@@ -297,6 +312,9 @@ class RealDirectory:
                 view = view[os.write(fd, view) :]
             if durable:
                 os.fdatasync(fd)  # (R) before the rename, or a crash leaves the new name with no contents
+        except OSError:
+            self.remove(os.path.basename(temporary))  # of a full disk it would take what room is left
+            raise
         finally:
             os.close(fd)
         os.replace(temporary, self._full(name))

@@ -8,6 +8,7 @@ Rules (R), each with a test:
 """
 
 from contextlib import suppress
+from errno import EIO
 
 from msgspec import Struct
 
@@ -52,7 +53,8 @@ class Flush(Struct, kw_only=True):
                     self.directory.sync_file(name)
             self.directory.sync()
         except OSError as error:
-            raise SyncFailedError(error.errno, error.strerror or str(error)) from error
+            # EIO whatever it says (R): also one for want of room may have lost pages, see `is_full`
+            raise SyncFailedError(EIO, error.strerror or str(error)) from error
 
 
 class FlushedLog(LogView):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tailrace.core.errors import KafkaError
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import RealDirectory, is_full, storage_error
+from tailrace.core.log.flush import SyncFailedError
 from tailrace.workers.data_dir import open_data_dir
 
 
@@ -87,3 +88,32 @@ def test_what_is_reserved_is_on_the_disk_and_a_full_disk_says_so(
         mapped.reserve(1 << 20)
     assert mapped.reserved == 300_000
     mapped.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False), (errno.EROFS, False)]
+)
+def test_a_disk_without_room_is_told_from_a_broken_one(number: int, full: bool) -> None:
+    error = OSError(number, os.strerror(number))
+    assert is_full(error) is full
+    assert is_full(storage_error(error, "cannot")) is full
+    assert not is_full(SyncFailedError(errno.EIO, os.strerror(number)))
+
+
+def test_a_replacement_that_fails_leaves_the_old_contents_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RealDirectory(str(tmp_path))
+    directory.replace("file", b"old")
+    real = os.write
+
+    def write(fd: int, data: bytes) -> int:
+        if len(data) > 1:
+            return real(fd, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="no space"):
+        directory.replace("file", b"contents")
+    assert directory.names() == ["file"]
+    assert directory.read("file") == b"old"

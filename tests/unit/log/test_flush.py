@@ -1,12 +1,12 @@
 """How far a log is on the disk, as it says itself: never further than what a sync has proved."""
 
-from errno import EIO
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
 
 from tailrace.core.errors import KafkaError
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import RealDirectory, is_full
 from tailrace.core.log.flush import SyncFailedError
 from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
@@ -147,6 +147,27 @@ def test_a_sync_that_fails_is_told_and_moves_nothing(tmp_path: Path) -> None:
         log.flush()
     assert isinstance(caught.value.__cause__, SyncFailedError)
     disk.broken = False
+    log.close(clean=False)
+
+
+def test_a_sync_that_fails_for_want_of_room_is_a_failed_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) The kernel calls the pages clean: it must not be tried again as what a full disk refuses is."""
+    log = log_on(Disk(tmp_path))
+    fill(log, 1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "sync_file", refuse)
+        with pytest.raises(SyncFailedError) as failed:
+            log.begin_flush().run()
+        with pytest.raises(KafkaError) as caught:
+            log.flush()
+    assert not is_full(failed.value)
+    assert not is_full(caught.value)
     log.close(clean=False)
 
 
