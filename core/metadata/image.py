@@ -4,6 +4,7 @@ An image changes only by replaying committed records, a whole batch at a time; w
 two replays is consistent. Partitions are frozen: whoever keeps one sees it as it was.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -32,6 +33,7 @@ class PartitionImage(msgspec.Struct, kw_only=True, frozen=True):
     leader: int
     leader_epoch: int
     partition_epoch: int
+    directory: str = ""  # id of the log directory that holds its log; empty: not known yet
 
 
 class TopicImage(msgspec.Struct, kw_only=True):
@@ -65,6 +67,7 @@ class MetadataImage:
         self.features: dict[str, int] = {}
         self.next_producer_id = 0
         self.partition_count = 0
+        self.logs_by_directory: Counter[str] = Counter()
 
     def replay(self, records: Iterable[Record], end_offset: int) -> None:
         """Take in the records of whole batches, up to (not including) `end_offset`."""
@@ -122,6 +125,8 @@ class MetadataImage:
         partitions = self.topics_by_id[record.topic_id].partitions
         assert record.partition == len(partitions), "partitions come in order of their index"
         self.partition_count += 1
+        directory = record.directories[0] if record.directories else ""
+        self.logs_by_directory[directory] += 1
         partitions.append(
             PartitionImage(
                 partition=record.partition,
@@ -130,6 +135,7 @@ class MetadataImage:
                 leader=record.leader,
                 leader_epoch=record.leader_epoch,
                 partition_epoch=record.partition_epoch,
+                directory=directory,
             )
         )
 
@@ -138,6 +144,10 @@ class MetadataImage:
         old = partitions[record.partition]
         leader_epoch = old.leader_epoch if record.leader_epoch is None else record.leader_epoch
         assert leader_epoch >= old.leader_epoch, "leader epochs never go back"
+        directory = old.directory if record.directory is None else record.directory
+        if directory != old.directory:
+            self.logs_by_directory[old.directory] -= 1
+            self.logs_by_directory[directory] += 1
         partitions[record.partition] = PartitionImage(
             partition=old.partition,
             replicas=old.replicas,
@@ -145,6 +155,7 @@ class MetadataImage:
             leader=old.leader if record.leader is None else record.leader,
             leader_epoch=leader_epoch,
             partition_epoch=old.partition_epoch + 1,
+            directory=directory,
         )
 
     def _config(self, record: ConfigRecord) -> None:
@@ -160,3 +171,4 @@ class MetadataImage:
         del self.names_by_collision[collision_name(topic.name)]
         self.configs.pop((RESOURCE_TOPIC, topic.name), None)
         self.partition_count -= len(topic.partitions)
+        self.logs_by_directory.subtract(partition.directory for partition in topic.partitions)

@@ -1,6 +1,12 @@
-"""Which brokers hold the replicas of a new topic, and which worker slot serves a replica."""
+"""Which brokers and which of their log directories hold the replicas of a new topic, and which worker slot
+serves a replica.
+"""
 
 from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from tailrace.core.metadata.records import PartitionRecord, Record
 
 
 def place_replicas(
@@ -19,6 +25,23 @@ def place_replicas(
         shift = partition // count
         followers = [(leader + 1 + (shift + i) % (count - 1)) % count for i in range(replication_factor - 1)]
         placed.append(tuple(broker_ids[i] for i in (leader, *followers)))
+    return placed
+
+
+def choose_directories(
+    records: Sequence[Record], logs_by_directory: Mapping[str, int], online: Sequence[str]
+) -> list[Record]:
+    """The records with a directory for each new partition: the one with the fewest logs, as in Kafka, of
+    those in `online` (ids, in the order of log.dirs). Without any that is left for the next start.
+    """
+    logs = {directory: logs_by_directory.get(directory, 0) for directory in online}
+    placed: list[Record] = []
+    for record in records:
+        if logs and isinstance(record, PartitionRecord):
+            directory = min(logs, key=lambda directory: logs[directory])
+            logs[directory] += 1
+            record = msgspec.structs.replace(record, directories=(directory,))
+        placed.append(record)
     return placed
 
 

@@ -39,7 +39,7 @@ class PartitionRecord(msgspec.Struct, kw_only=True, frozen=True, array_like=True
     leader: int
     leader_epoch: int
     partition_epoch: int
-    directories: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()  # ids of the log directories, one a replica; none in old records
 
 
 class PartitionChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4):
@@ -50,6 +50,7 @@ class PartitionChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True
     leader: int | None = None
     leader_epoch: int | None = None
     isr: tuple[int, ...] | None = None
+    directory: str | None = None  # id of the log directory in which its log was found
 
 
 class ConfigRecord(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=5):
