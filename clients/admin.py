@@ -1,13 +1,12 @@
 """Topics: create, delete, list, describe, grow, trim, configure; and the offsets of partitions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from tailrace.clients.cluster import Cluster
-from tailrace.clients.connection import Connection
 from tailrace.core import errors
-from tailrace.core.errors import KafkaError
+from tailrace.core.errors import KafkaError, raise_for
 from tailrace.core.protocol.apis import (
     CREATE_PARTITIONS,
     CREATE_TOPICS,
@@ -98,7 +97,7 @@ class Admin:
         connection = self.cluster.any_connection()
         for result in connection.request(CREATE_TOPICS, request, CreateTopicsResponse).topics:
             if result.name == name:
-                _raise_for(result.error_code, result.error_message or f"topic {name}")
+                raise_for(result.error_code, result.error_message or f"topic {name}")
                 self.cluster.forget(name)
                 return result
         raise KafkaError(errors.UNKNOWN_SERVER_ERROR, f"no answer about topic {name}")
@@ -111,7 +110,7 @@ class Admin:
         connection = self.cluster.any_connection()
         response = connection.request(DELETE_TOPICS, request, DeleteTopicsResponse)
         for result in response.responses:
-            _raise_for(result.error_code, result.error_message or f"topic {name}")
+            raise_for(result.error_code, result.error_message or f"topic {name}")
         self.cluster.forget(name)
 
     def list_topics(self) -> list[MetadataResponseTopic]:
@@ -122,7 +121,7 @@ class Admin:
         """One topic, partitions in order."""
         response = self.cluster.metadata([name])
         topic = response.topics[0]
-        _raise_for(topic.error_code, f"topic {name}")
+        raise_for(topic.error_code, f"topic {name}")
         topic.partitions.sort(key=lambda partition: partition.partition_index)
         return topic
 
@@ -132,20 +131,20 @@ class Admin:
         request = CreatePartitionsRequest([wanted], int(self.cluster.timeout_s * 1000), validate_only)
         connection = self.cluster.any_connection()
         for result in connection.request(CREATE_PARTITIONS, request, CreatePartitionsResponse).results:
-            _raise_for(result.error_code, result.error_message or f"topic {topic}")
+            raise_for(result.error_code, result.error_message or f"topic {topic}")
         self.cluster.forget(topic)
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> dict[int, int]:
         """Delete what comes before an offset of each partition; the first offset that is left of each."""
         left: dict[int, int] = {}
-        for leader, indexes in self._by_leader(topic, before).items():
+        for leader, indexes in self.cluster.by_leader(topic, before).items():
             parts = [DeleteRecordsRequestPartition(index, before[index]) for index in indexes]
             wanted = [DeleteRecordsRequestTopic(topic, parts)]
             request = DeleteRecordsRequest(wanted, int(self.cluster.timeout_s * 1000))
             response = leader.request(DELETE_RECORDS, request, DeleteRecordsResponse)
             for part in response.topics[0].partitions:
                 index = part.partition_index
-                _raise_for(part.error_code, f"{topic}-{index}: records before offset {before[index]}")
+                raise_for(part.error_code, f"{topic}-{index}: records before offset {before[index]}")
                 left[index] = part.low_watermark
         return left
 
@@ -162,14 +161,14 @@ class Admin:
         connection = self.cluster.any_connection()
         response = connection.request(INCREMENTAL_ALTER_CONFIGS, request, IncrementalAlterConfigsResponse)
         for result in response.responses:
-            _raise_for(result.error_code, result.error_message or f"topic {topic}")
+            raise_for(result.error_code, result.error_message or f"topic {topic}")
 
     def topic_configs(self, topic: str) -> list[DescribeConfigsResponseConfig]:
         """Every config of a topic, by name."""
         request = DescribeConfigsRequest([DescribeConfigsRequestResource(TOPIC, topic)])
         connection = self.cluster.any_connection()
         result = connection.request(DESCRIBE_CONFIGS, request, DescribeConfigsResponse).results[0]
-        _raise_for(result.error_code, result.error_message or f"topic {topic}")
+        raise_for(result.error_code, result.error_message or f"topic {topic}")
         return sorted(result.configs, key=lambda config: config.name)
 
     def find_offset(self, topic: str, partition: int, timestamp: int) -> FoundOffset:
@@ -179,24 +178,13 @@ class Admin:
     def find_offsets(self, topic: str, timestamps: Mapping[int, int]) -> dict[int, FoundOffset]:
         """The same of several partitions, each with its timestamp."""
         offsets: dict[int, FoundOffset] = {}
-        for leader, indexes in self._by_leader(topic, timestamps).items():
+        for leader, indexes in self.cluster.by_leader(topic, timestamps).items():
             wanted = [ListOffsetsRequestPartition(index, -1, timestamps[index]) for index in indexes]
             request = ListOffsetsRequest(CONSUMER, 0, [ListOffsetsRequestTopic(topic, wanted)])
             response = leader.request(LIST_OFFSETS, request, ListOffsetsResponse)
             for found in response.topics[0].partitions:
-                _raise_for(found.error_code, f"{topic}-{found.partition_index}")
+                raise_for(found.error_code, f"{topic}-{found.partition_index}")
                 offsets[found.partition_index] = FoundOffset(
                     offset=found.offset, timestamp=found.timestamp, leader_epoch=found.leader_epoch
                 )
         return offsets
-
-    def _by_leader(self, topic: str, partitions: Iterable[int]) -> dict[Connection, list[int]]:
-        indexes: dict[Connection, list[int]] = {}
-        for index in partitions:
-            indexes.setdefault(self.cluster.leader(topic, index), []).append(index)
-        return indexes
-
-
-def _raise_for(code: int, message: str) -> None:
-    if code:
-        raise KafkaError(code, message)

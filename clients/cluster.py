@@ -5,11 +5,12 @@ one broker, its address is mapped back to the socket that was given.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tailrace.clients.connection import CLIENT_ID, DEFAULT_TIMEOUT_S, Connection, UnreachableError
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
+from tailrace.core.listeners import address_text
 from tailrace.core.protocol.apis import FIND_COORDINATOR, METADATA
 from tailrace.core.protocol.messages.find_coordinator import (
     GROUP,
@@ -74,7 +75,7 @@ class Cluster:
         response = self.any_connection().request(METADATA, request, MetadataResponse)
         if response.error_code:
             raise KafkaError(response.error_code, "Metadata was refused")
-        self._nodes = {node.node_id: _join(node.host, node.port) for node in response.brokers}
+        self._nodes = {node.node_id: address_text(node.host, node.port) for node in response.brokers}
         if len(self._nodes) == 1 and self._bootstrap[0].startswith("unix:"):
             self._nodes = dict.fromkeys(self._nodes, self._bootstrap[0])
         for topic in response.topics:
@@ -112,6 +113,13 @@ class Cluster:
                     raise KafkaError(errors.LEADER_NOT_AVAILABLE, f"{topic}-{partition}")
                 return self._open(address)
         raise KafkaError(errors.UNKNOWN_TOPIC_OR_PARTITION, f"topic {topic} has no partition {partition}")
+
+    def by_leader(self, topic: str, partitions: Iterable[int]) -> dict[Connection, list[int]]:
+        """Each leader with those of the partitions that it leads."""
+        indexes: dict[Connection, list[int]] = {}
+        for index in partitions:
+            indexes.setdefault(self.leader(topic, index), []).append(index)
+        return indexes
 
     def brokers(self) -> list[Connection]:
         """A connection to every broker."""
@@ -152,7 +160,3 @@ class Cluster:
             connection = Connection(address, timeout_s=self.timeout_s, client_id=self._client_id)
             self._connections[address] = connection
         return connection
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -11,7 +11,7 @@ import msgspec
 
 from tailrace.clients.admin import CONSUMER, Admin
 from tailrace.clients.cluster import RETRY_PAUSE_S, Cluster
-from tailrace.clients.connection import Connection, UnreachableError
+from tailrace.clients.connection import UnreachableError
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.protocol.apis import FETCH
@@ -117,10 +117,7 @@ class Consumer:
             self.high_watermarks[answer.partition_index] = answer.high_watermark
 
     def _fetch(self) -> Iterator[FetchResponsePartition]:
-        by_leader: dict[Connection, list[int]] = {}
-        for partition in self.positions:
-            by_leader.setdefault(self._cluster.leader(self._topic, partition), []).append(partition)
-        for leader, partitions in by_leader.items():
+        for leader, partitions in self._cluster.by_leader(self._topic, self.positions).items():
             self._turn += 1  # as the first partition may fill the answer, each is the first in its turn
             first = self._turn % len(partitions)
             request = self._request(partitions[first:] + partitions[:first])

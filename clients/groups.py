@@ -13,7 +13,7 @@ import msgspec
 from tailrace.clients.cluster import RETRY_PAUSE_S, Cluster
 from tailrace.clients.connection import Connection
 from tailrace.core import errors
-from tailrace.core.errors import KafkaError, ProtocolError
+from tailrace.core.errors import KafkaError, ProtocolError, raise_for
 from tailrace.core.groups.consumer_protocol import decode_assignment
 from tailrace.core.protocol.apis import (
     CONSUMER_GROUP_DESCRIBE,
@@ -99,7 +99,7 @@ class Groups:
         found: list[ListGroupsResponseGroup] = []
         for broker in self._cluster.brokers():
             response = broker.request(LIST_GROUPS, request, ListGroupsResponse)
-            _raise_for(response.error_code, "groups cannot be listed")
+            raise_for(response.error_code, "groups cannot be listed")
             found += response.groups
         return sorted(found, key=lambda group: group.group_id)
 
@@ -123,11 +123,11 @@ class Groups:
         def ask(coordinator: Connection) -> Offsets:
             response = coordinator.request(OFFSET_FETCH, request, OffsetFetchResponse, highest=BY_NAME)
             answer = response.groups[0]
-            _raise_for(answer.error_code, f"group {group}")
+            raise_for(answer.error_code, f"group {group}")
             found: Offsets = {}
             for topic in answer.topics:
                 for part in topic.partitions:
-                    _raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
+                    raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
                     if part.committed_offset >= 0:
                         found.setdefault(topic.name, {})[part.partition_index] = part.committed_offset
             return found
@@ -151,7 +151,7 @@ class Groups:
             response = coordinator.request(OFFSET_COMMIT, request, OffsetCommitResponse, highest=BY_NAME)
             for topic in response.topics:
                 for part in topic.partitions:
-                    _raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
+                    raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
 
         self._retry(group, ask)
 
@@ -162,7 +162,7 @@ class Groups:
             response = coordinator.request(DELETE_GROUPS, DeleteGroupsRequest([group]), DeleteGroupsResponse)
             for result in response.results:
                 busy = " has members: stop them first" if result.error_code == errors.NON_EMPTY_GROUP else ""
-                _raise_for(result.error_code, f"group {group}{busy}")
+                raise_for(result.error_code, f"group {group}{busy}")
 
         self._retry(group, ask)
 
@@ -176,10 +176,10 @@ class Groups:
         def ask(coordinator: Connection) -> None:
             request = OffsetDeleteRequest(group, topics)
             response = coordinator.request(OFFSET_DELETE, request, OffsetDeleteResponse)
-            _raise_for(response.error_code, f"group {group}")
+            raise_for(response.error_code, f"group {group}")
             for topic in response.topics:
                 for part in topic.partitions:
-                    _raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
+                    raise_for(part.error_code, f"{topic.name}-{part.partition_index} of group {group}")
 
         self._retry(group, ask)
 
@@ -199,7 +199,7 @@ class Groups:
 def _describe_consumer(coordinator: Connection, group: str) -> Group:
     request = ConsumerGroupDescribeRequest([group])
     found = coordinator.request(CONSUMER_GROUP_DESCRIBE, request, ConsumerGroupDescribeResponse).groups[0]
-    _raise_for(found.error_code, found.error_message or f"group {group}")
+    raise_for(found.error_code, found.error_message or f"group {group}")
     return Group(
         group=group,
         kind=CONSUMER,
@@ -226,7 +226,7 @@ def _consumer_member(member: ConsumerGroupDescribeResponseMember) -> Member:
 def _describe_classic(coordinator: Connection, group: str) -> Group:
     response = coordinator.request(DESCRIBE_GROUPS, DescribeGroupsRequest([group]), DescribeGroupsResponse)
     found = response.groups[0]
-    _raise_for(found.error_code, found.error_message or f"group {group}")
+    raise_for(found.error_code, found.error_message or f"group {group}")
     if found.group_state == "Dead":  # what versions before 6 say of a group that is not there
         raise KafkaError(errors.GROUP_ID_NOT_FOUND, f"group {group}")
     return Group(
@@ -255,8 +255,3 @@ def _classic_member(member: DescribeGroupsResponseMember) -> Member:
         host=member.client_host,
         assignment=assignment,
     )
-
-
-def _raise_for(code: int, message: str) -> None:
-    if code:
-        raise KafkaError(code, message)

@@ -22,9 +22,9 @@ from tailrace.core.protocol.messages.produce import (
     ProduceRequestTopic,
     ProduceResponse,
 )
+from tailrace.core.records.compression import CODEC_NAMES
 from tailrace.core.records.record import NewRecord, build_batch
 
-CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 BATCH_BYTES = 262_144
 RECORD_OVERHEAD_BYTES = 32  # upper bound of what varints and timestamps add to a record, for the batch limit
 ALL, LEADER, NONE = -1, 1, 0
@@ -65,7 +65,7 @@ class Producer:
             raise KafkaError(errors.INVALID_REQUIRED_ACKS, f"acks is -1, 0 or 1, not {acks}")
         self._cluster = cluster
         self._acks = acks
-        self._codec = CODECS[codec]
+        self._codec = CODEC_NAMES.index(codec)
         self._batch_bytes = batch_bytes
         self._delivery_timeout_s = delivery_timeout_s
         self._sticky = StickyPartitioner()

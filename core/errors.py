@@ -199,6 +199,12 @@ def name_of(code: int) -> str:
     return _NAMES.get(code, f"ERROR_{code}")
 
 
+def raise_for(code: int, message: str) -> None:
+    """KafkaError unless the code is NONE."""
+    if code:
+        raise KafkaError(code, message)
+
+
 def is_retriable(code: int) -> bool:
     """Whether the same request may succeed later."""
     return code in _RETRIABLE

@@ -11,8 +11,6 @@ Offset = NewType("Offset", int)
 
 ZERO_UUID = bytes(16)
 METADATA_TOPIC_ID = TopicId(bytes(15) + b"\x01")  # Kafka keeps it for its own metadata log
-NO_NODE = NodeId(-1)
-NO_PRODUCER = ProducerId(-1)
 
 _TO_TEXT = bytes.maketrans(b"+/", b"-_")
 _FROM_TEXT = bytes.maketrans(b"-_", b"+/")

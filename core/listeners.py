@@ -8,6 +8,11 @@ from typing import NamedTuple
 from tailrace.core.config_keys import ConfigError
 
 
+def address_text(host: str, port: int) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Listener(NamedTuple):
     """One address: the listener's name in upper case, host ("" for every interface), port."""
 

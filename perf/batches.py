@@ -6,7 +6,6 @@ from typing import NamedTuple
 import crc32c
 
 HEADER = struct.Struct(">qiibIhiqqqhii")  # base offset ... record count: 61 bytes
-AFTER_CRC = 21  # the checksum covers the batch from here on
 TIMESTAMP_MS = 1_700_000_000_000
 
 
@@ -59,3 +58,6 @@ def batch_of_size(
     data = head + after_crc
     assert len(data) == size, (len(data), size)
     return Batch(data, count)
+
+
+ONE_RECORD = batch_of_size(HEADER.size + 100, 100)

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from perf import lifecycle, wire
-from perf.batches import batch_of_size
+from perf.batches import ONE_RECORD
 from perf.measures import Figures, new_topic, quantiles
 from perf.peers.peer import Endpoint, Peer, Tcp
 
@@ -21,7 +21,6 @@ FIND_COORDINATOR, OFFSET_COMMIT, OFFSET_FETCH = (10, 0), (8, 7), (9, 5)
 COMING = wire.RETRIABLE | {14, 15, 16}  # coordinator loads, is not there yet, is another
 PATIENCE_S = 60.0
 LOOK_S = 0.002  # how long one member is listened to before the next
-ONE_RECORD = batch_of_size(61 + 100, 100)
 GROUPS, PARTITIONS = 1_000, 10
 
 

@@ -9,11 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from perf import groups, measures
-from perf.batches import batch_of_size
+from perf.batches import ONE_RECORD, batch_of_size
 from perf.measures import Figures
 from perf.peers.peer import Endpoint
 
-ONE_RECORD = batch_of_size(61 + 100, 100)
 SIXTEEN_KIB = batch_of_size(16 << 10, 1 << 10)
 ONE_MIB = batch_of_size(1 << 20, 1 << 10)
 

@@ -1,4 +1,4 @@
-"""`tailrace start | stop | status | config | topic | produce | consume`: picks the command, nothing else."""
+"""The `tailrace` command: hands the command line its doors to the processes, nothing else."""
 
 import sys
 from typing import Any

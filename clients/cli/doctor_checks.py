@@ -24,6 +24,7 @@ from tailrace.clients.cluster import Cluster
 from tailrace.clients.connection import UnreachableError
 from tailrace.core.config import BrokerConfig
 from tailrace.core.errors import KafkaError, ProtocolError
+from tailrace.core.listeners import address_text
 from tailrace.shm.names import BASE, debris
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -89,34 +90,36 @@ def _kernel(_: Patient) -> Iterator[Finding]:
         yield Finding(status=OK, check="kernel", found=f"{platform.release()}, {os.cpu_count()} processors")
 
 
-def _shared_memory(_: Patient) -> Iterator[Finding]:
+def _shared_memory(patient: Patient) -> Iterator[Finding]:
+    base = patient.config.run_dir or BASE
     try:
-        usage = shutil.disk_usage(BASE)
+        usage = shutil.disk_usage(base)
     except OSError as error:
-        advice = f"mount a tmpfs at {BASE}"
-        yield Finding(status=FAIL, check="shared memory", found=f"{BASE}: {error.strerror}", advice=advice)
+        advice = f"mount a tmpfs at {base}"
+        yield Finding(status=FAIL, check="shared memory", found=f"{base}: {error.strerror}", advice=advice)
         return
-    found = f"{BASE}: {_size(usage.free)} of {_size(usage.total)} free"
+    found = f"{base}: {_size(usage.free)} of {_size(usage.total)} free"
     advice = (
         ""
         if usage.free >= SHM_WARN_BYTES
-        else f"give {BASE} {_size(SHM_WARN_BYTES)} or more (--shm-size of a container)"
+        else f"give {base} {_size(SHM_WARN_BYTES)} or more (--shm-size of a container)"
     )
     status = _graded(usage.free, SHM_FAIL_BYTES, SHM_WARN_BYTES)
-    if not os.access(BASE, os.W_OK | os.X_OK):
-        status, advice = FAIL, f"{BASE} has to be writable by this user"
+    if not os.access(base, os.W_OK | os.X_OK):
+        status, advice = FAIL, f"{base} has to be writable by this user"
     yield Finding(status=status, check="shared memory", found=found, advice=advice)
 
 
-def _leftovers(_: Patient) -> Iterator[Finding]:
-    left = debris()
+def _leftovers(patient: Patient) -> Iterator[Finding]:
+    base = patient.config.run_dir or BASE
+    left = debris(base)
     if left:
-        found = f"{len(left)} run directories of dead brokers in {BASE}"
+        found = f"{len(left)} run directories of dead brokers in {base}"
         yield Finding(
             status=WARN, check="leftovers", found=found, advice="the next `tailrace start` removes them"
         )
     else:
-        yield Finding(status=OK, check="leftovers", found=f"no run directory of a dead broker in {BASE}")
+        yield Finding(status=OK, check="leftovers", found=f"no run directory of a dead broker in {base}")
 
 
 def _open_files(_: Patient) -> Iterator[Finding]:
@@ -139,7 +142,7 @@ def _clock(patient: Patient) -> Iterator[Finding]:
         )
     newest_s = _newest_s(patient.data)
     if now_s < BUILT_AFTER_S or newest_s > now_s + SKEW_S:
-        status, advice = WARN, "set the clock: retention and timestamps follow it"
+        status, advice = WARN, "set the clock: timestamps and rolls by age follow it"
     found = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(now_s))}, source {source}"
     if newest_s > now_s + SKEW_S:
         found += f"; files in {patient.data} are {newest_s - now_s:.0f} s younger than now"
@@ -264,7 +267,7 @@ def _broker(patient: Patient) -> Iterator[Finding]:
 
 
 def _port(host: str, port: int) -> Finding:
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = address_text(host, port)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:

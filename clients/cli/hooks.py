@@ -1,7 +1,7 @@
 """What the command line needs of a running broker's side, handed in by tailrace/__main__.py.
 
-Clients meet workers on the wire alone, so `start`, `stop` and `status` get their door to the processes
-from outside.
+Clients meet workers on the wire alone, so `start`, `stop`, `status`, `doctor` and `log` get their door to
+the processes from outside.
 """
 
 from collections.abc import Callable

@@ -10,7 +10,8 @@ import click
 from tailrace.clients.cli.options import bootstrap_option, client_properties, connect, whole_number
 from tailrace.clients.cli.texts import unescape
 from tailrace.clients.cluster import Cluster
-from tailrace.clients.producer import BATCH_BYTES, CODECS, Producer
+from tailrace.clients.producer import BATCH_BYTES, Producer
+from tailrace.core.records.compression import CODEC_NAMES
 
 STDIN = 0
 CHUNK_BYTES = 1 << 18
@@ -36,7 +37,7 @@ PROPERTIES = {
 @click.option("-D", "delimiter", metavar="DELIM", default="\\n", show_default=True, help="Between records.")
 @click.option("-k", "fixed_key", metavar="KEY", help="Key of every record.")
 @click.option("-H", "headers", multiple=True, metavar="NAME=VALUE", help="Header of every record.")
-@click.option("-z", "codec", type=click.Choice(list(CODECS)), default=None, help="Compression.")
+@click.option("-z", "codec", type=click.Choice(CODEC_NAMES), default=None, help="Compression.")
 @click.option("-Z", "null_for_empty", is_flag=True, help="An empty value or key becomes NULL.")
 @click.option("-c", "count", type=click.IntRange(1), default=None, help="Stop after so many records.")
 @click.option("-l", "lines", is_flag=True, help="Files hold records split by -D, not one record each.")
@@ -112,8 +113,8 @@ class _Options(NamedTuple):
 def _producer_options(settings: dict[str, str], codec: str | None) -> _Options:
     acks = settings.get("acks", "all")
     chosen = codec or settings.get("codec", "none")
-    if acks not in ("all", "-1", "0", "1") or chosen not in CODECS:
-        raise click.UsageError(f"-X: acks is all, 0 or 1 and the codec one of {', '.join(CODECS)}")
+    if acks not in ("all", "-1", "0", "1") or chosen not in CODEC_NAMES:
+        raise click.UsageError(f"-X: acks is all, 0 or 1 and the codec one of {', '.join(CODEC_NAMES)}")
     return _Options(
         acks=-1 if acks == "all" else int(acks),
         codec=chosen,

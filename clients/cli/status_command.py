@@ -14,10 +14,9 @@ from tailrace.clients.cli.output import print_json, print_table
 from tailrace.clients.cluster import Cluster
 from tailrace.clients.connection import UnreachableError
 from tailrace.core.errors import KafkaError, ProtocolError
-from tailrace.core.ids import uuid_text
+from tailrace.core.ids import METADATA_TOPIC_ID, uuid_text
 
 ASK_TIMEOUT_S = 2.0
-METADATA_ID = uuid_text(bytes(15) + b"\1")  # Kafka's own id of that topic, which Metadata never lists
 
 
 @click.command("status")
@@ -51,7 +50,7 @@ def _row(process: dict[str, Any]) -> tuple[object, ...]:
 
 def _name_topics(status: dict[str, Any]) -> None:
     """Shared memory knows topics by id; the gateway, if it answers, knows their names."""
-    names: dict[str, str] = {METADATA_ID: "__cluster_metadata"}
+    names = {uuid_text(METADATA_TOPIC_ID): "__cluster_metadata"}  # Metadata never lists it
     # Without an answer the processes are shown all the same, with ids for names.
     with (
         suppress(UnreachableError, KafkaError, ProtocolError),

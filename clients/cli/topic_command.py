@@ -1,14 +1,15 @@
 """`tailrace topic create | list | describe | delete`, and the commands of topic_changes.py."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from tailrace.clients.admin import Admin
+from tailrace.clients.admin import Admin, FoundOffset
 from tailrace.clients.cli.options import bootstrap_option, connect, output_option, timeout_option
 from tailrace.clients.cli.output import print_json, print_table
 from tailrace.clients.cli.topic_changes import add_partitions, alter_config, trim
-from tailrace.core.errors import KafkaError, name_of
+from tailrace.core.errors import TOPIC_ALREADY_EXISTS, KafkaError, name_of
 from tailrace.core.ids import uuid_text
 from tailrace.core.protocol.messages.describe_configs import DescribeConfigsResponseConfig
 from tailrace.core.protocol.messages.list_offsets import EARLIEST, LATEST
@@ -77,7 +78,7 @@ def create(
                     validate_only=validate_only,
                 )
             except KafkaError as error:
-                if if_not_exists and name_of(error.code) == "TOPIC_ALREADY_EXISTS":
+                if if_not_exists and error.code == TOPIC_ALREADY_EXISTS:
                     continue
                 raise
             if not validate_only:
@@ -174,27 +175,28 @@ def _replication(topic: MetadataResponseTopic) -> int:
 
 def _describe(admin: Admin, topic: MetadataResponseTopic) -> dict[str, Any]:
     name = topic.name or ""
+    led = [part.partition_index for part in topic.partitions if part.leader_id >= 0 and not part.error_code]
+    starts, ends = (admin.find_offsets(name, dict.fromkeys(led, place)) for place in (EARLIEST, LATEST))
     return {
         "topic": name,
         "topic_id": uuid_text(topic.topic_id),
         "internal": topic.is_internal,
-        "partitions": [_describe_partition(admin, name, partition) for partition in topic.partitions],
+        "partitions": [_describe_partition(partition, starts, ends) for partition in topic.partitions],
     }
 
 
-def _describe_partition(admin: Admin, name: str, partition: MetadataResponsePartition) -> dict[str, Any]:
-    offsets: list[int | None] = [None, None]
-    if partition.leader_id >= 0 and not partition.error_code:
-        index = partition.partition_index
-        offsets = [admin.find_offset(name, index, place).offset for place in (EARLIEST, LATEST)]
+def _describe_partition(
+    partition: MetadataResponsePartition, starts: Mapping[int, FoundOffset], ends: Mapping[int, FoundOffset]
+) -> dict[str, Any]:
+    start, end = starts.get(partition.partition_index), ends.get(partition.partition_index)
     return {
         "partition": partition.partition_index,
         "leader": partition.leader_id,
         "epoch": partition.leader_epoch,
         "replicas": partition.replica_nodes,
         "isr": partition.isr_nodes,
-        "start": offsets[0],
-        "end": offsets[1],
+        "start": start.offset if start else None,
+        "end": end.offset if end else None,
         "error": name_of(partition.error_code) if partition.error_code else None,
     }
 

@@ -82,10 +82,6 @@ class LeaderEpochs:
         older = [entry for entry in entries if entry[0] <= epoch]
         return (older[-1][0] if older else epoch), following[0][1]
 
-    def epoch_for(self, offset: int) -> int:
-        """The epoch in which an offset was written, -1 if unknown."""
-        return next((epoch for epoch, start in reversed(self._entries) if start <= offset), UNDEFINED_EPOCH)
-
     def write(self, *, durable: bool) -> None:
         """Writes the file."""
         self.is_written = False

@@ -28,7 +28,6 @@ from tailrace.core.errors import CORRUPT_MESSAGE, INVALID_RECORD, KafkaError
 from tailrace.core.records.crc32c import crc32c
 
 LENGTH_PREFIX = 12  # base offset and length: what the length does not count
-MAGIC_AT = 16
 CRC_AT = 17
 ATTRIBUTES_AT = 21  # where the checked bytes start
 MAX_TIMESTAMP_AT = 35

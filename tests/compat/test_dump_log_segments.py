@@ -6,12 +6,13 @@ import subprocess
 from pathlib import Path
 
 from perf import wire
+from perf.batches import ONE_RECORD
 from perf.measures import Pipeline
 from perf.peers import jars
 from perf.peers.peer import Endpoint
 from perf.peers.tailrace import Tailrace
 from perf.processes import tree
-from perf.workloads import ONE_RECORD, SIXTEEN_KIB
+from perf.workloads import SIXTEEN_KIB
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.java import QUIET
 from tests.compat.corpus import PARTITIONS, records

@@ -4,12 +4,12 @@ One turn: read sockets and push entries to the workers; publish and ring; take c
 """
 
 import os
-import socket
 import time
 from select import EPOLLET, EPOLLIN, epoll
 
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.fetch_sessions import FetchSessions
+from tailrace.core.listeners import address_text
 from tailrace.core.metadata.image import TopicImage
 from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.frames import parse_request_header
@@ -24,13 +24,8 @@ from tailrace.workers.gateway.buffers import Buffers
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
 from tailrace.workers.gateway.coordinators import Coordinators
-from tailrace.workers.gateway.listener import (
-    Listeners,
-    listen_tcp,
-    listen_unix,
-    remember_port,
-    remembered_port,
-)
+from tailrace.workers.gateway.doorkeeper import Doorkeeper
+from tailrace.workers.gateway.listener import listen_tcp, listen_unix, remember_port, remembered_port
 from tailrace.workers.gateway.long_polls import LongPolls
 from tailrace.workers.gateway.outstanding import Outstanding
 from tailrace.workers.gateway.partitions import Partitions
@@ -41,10 +36,7 @@ from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
 
 DRAIN_MS = 2000
 SMALL_REQUEST_BYTES_MAX = 4 * 1024 * 1024  # of every request but Produce: decoding costs time per byte
-IDLE_CHECK_MS = 5000
 LOOK_AGAIN_S = 0.1  # while descriptors are short: most often one is free because a client went
-SHORT_CHECK_MS = 1000
-SHORT_MS = 5000  # while memory is short: without a byte for so long, an unfinished request is given up
 
 
 class Gateway:
@@ -73,10 +65,9 @@ class Gateway:
         self.starved: set[Connection] = set()
         self.connections: dict[int, Connection] = {}
         self.tcp_address = ("127.0.0.1", 0)
-        self._listeners = Listeners(self.epoll, self._on_accept)
+        self._doorkeeper = Doorkeeper(self, self.epoll)
+        self._listeners = self._doorkeeper.listeners
         self._controller_incarnation = 0
-        self._per_peer: dict[str, int] = {}
-        self._is_short = False  # a look for those that hold memory is due
 
     # -- start and end
 
@@ -102,11 +93,11 @@ class Gateway:
         if unix:
             self._listeners.add(listen_unix(unix, self.config.unix_socket_mode, backlog))
         host, port = self.tcp_address
-        self.context.publish_addresses(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", unix)
-        if self.follower.poll():
-            self.config = broker_configs(self).effective
+        self.context.publish_addresses(address_text(host, port), unix)
+        self.follower.poll()
+        self._on_configs()
         self._meet_controller()
-        self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
+        self._doorkeeper.open()
 
     def close(self) -> None:
         """Close every client and give the memory back."""
@@ -191,9 +182,8 @@ class Gateway:
             starved, self.starved = self.starved, set()
             for connection in starved:
                 connection.on_memory()
-            if self.starved and not self._is_short:
-                self._is_short = True
-                self.timers.schedule(self.now_ms() + SHORT_CHECK_MS, self._relieve)
+            if self.starved:
+                self._doorkeeper.memory_is_short()
 
     def _take_messages(self) -> None:
         for slot, incarnation, ring in self.context.links.poll():
@@ -232,10 +222,14 @@ class Gateway:
 
     def _follow(self) -> None:
         if self.follower.poll():
-            self.config = broker_configs(self).effective
+            self._on_configs()
             self.controller.on_image_moved()
         if self.context.slots.live_incarnation(CONTROLLER_SLOT) != self._controller_incarnation:
             self._meet_controller()
+
+    def _on_configs(self) -> None:
+        self.config = broker_configs(self).effective
+        self._doorkeeper.on_configs()
 
     def _meet_controller(self) -> None:
         incarnation = self.context.slots.live_incarnation(CONTROLLER_SLOT)
@@ -246,55 +240,14 @@ class Gateway:
 
     # -- clients
 
-    def _on_accept(self, sock: socket.socket, peer: str) -> None:
-        config = self.config
-        too_many = len(self.connections) >= config.max_connections or (
-            peer != "unix" and self._per_peer.get(peer, 0) >= config.max_connections_per_ip
-        )
-        if too_many:
-            sock.close()
-            return
-        if peer != "unix":
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self, sock, peer)
-        self._per_peer[peer] = self._per_peer.get(peer, 0) + 1
-        self.connections[connection.fd] = connection
-        self.epoll.register(connection.fd, connection.events)
-
     def forget(self, connection: Connection) -> None:
         """A connection closes."""
         del self.connections[connection.fd]
-        self._per_peer[connection.peer] -= 1
-        if not self._per_peer[connection.peer]:
-            del self._per_peer[connection.peer]
+        self._doorkeeper.on_gone(connection)
         self.epoll.unregister(connection.fd)
         self.unflushed.discard(connection)
         self.starved.discard(connection)
         self.long_polls.forget(connection)
-
-    def _close_idle(self) -> None:
-        limit = self.config.connections_max_idle_ms
-        if limit >= 0:
-            oldest = self.now_ms() - limit
-            for connection in list(self.connections.values()):
-                if connection.last_active_ms < oldest and not connection.requests:
-                    connection.close()
-        self.timers.schedule(self.now_ms() + IDLE_CHECK_MS, self._close_idle)
-
-    def _relieve(self) -> None:
-        """Memory is short: whoever holds some for a request that does not go on is closed, or all might wait
-        for each other for ever.
-        """
-        self._is_short = False
-        if not self.starved:
-            return
-        oldest = self.now_ms() - SHORT_MS
-        for connection in list(self.connections.values()):
-            is_idle = connection.last_active_ms < oldest and not connection.requests
-            if is_idle and connection.block is not None:
-                connection.close()
-        self._is_short = True
-        self.timers.schedule(self.now_ms() + SHORT_CHECK_MS, self._relieve)
 
     def on_frame(self, connection: Connection, position: int, end: int) -> None:
         """One whole frame: to its handler. Malformed, or in a version not served: the connection closes."""
