@@ -24,7 +24,10 @@ from tailrace.core.config import ConfigError
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.shm.region import ShmError
 
-COMMANDS = tuple("start stop status doctor config topic produce consume group lag log".split())
+COMMANDS = (
+    *("start", "stop", "status", "doctor", "config"),
+    *("topic", "produce", "consume", "group", "lag", "log"),
+)
 
 _EXIT_CODES = {
     errors.UNKNOWN_TOPIC_OR_PARTITION: NOT_FOUND,
