@@ -19,6 +19,7 @@ from tailrace.workers.process import ProcessContext
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python 3.11 has no name for it
 PREFAULT_BYTES_MAX = 64 * 1024 * 1024  # of one request: a worker asks for a few MiB
+READ_AHEAD_BYTES = 4 * 1024 * 1024  # in smaller ones the kernel's read-ahead (8 MiB) costs more than it saves
 
 # The file was rolled, cut or deleted since it was asked for, or the kernel is older than the advice.
 _HARMLESS = frozenset((errno.EFAULT, errno.ENOENT, errno.EINVAL))
@@ -45,6 +46,8 @@ class Prefaulter:
                     self.late_count += 1
                     return
                 with mmap.mmap(descriptor, end - start, offset=start) as pages:
+                    if end - start < READ_AHEAD_BYTES:
+                        pages.madvise(mmap.MADV_RANDOM)
                     pages.madvise(MADV_POPULATE_WRITE)
             finally:
                 os.close(descriptor)

@@ -202,6 +202,8 @@ class RealMappedFile:
         try:
             os.ftruncate(self.fd, size)
             self._map = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            # or each page stored to first has the kernel read around it: 8 MiB of zeros, 1.5 ms
+            self._map.madvise(mmap.MADV_RANDOM)
         except OSError:
             os.close(self.fd)
             raise
