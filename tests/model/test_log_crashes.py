@@ -277,7 +277,7 @@ def test_a_disk_that_fills_up_refuses_and_loses_nothing(free: int) -> None:
     directory = SimulatedDirectory()
     log = Log.open(directory, "t-0", CONFIG, now_ms=NOW)
     bodies: list[bytes] = []
-    directory.free = free
+    directory.disk.free = free
     for number in range(60):
         sent = batch(f"{number}".ljust(900, "."), producer=1, sequence=len(bodies))
         try:
@@ -286,6 +286,6 @@ def test_a_disk_that_fills_up_refuses_and_loses_nothing(free: int) -> None:
             continue
         bodies.append(sent[HEADER_SIZE:])
     check(directory.killed(), bodies, len(bodies), 0)
-    directory.free = 1 << 40
+    directory.disk.free = 1 << 40
     log.append_as_leader(batch("again", producer=1, sequence=len(bodies)), 0, NOW)
     log.close()

@@ -1,55 +1,13 @@
-"""A directory on a simulated disk: records stores and syncs, may be full, can lose what was not synced.
+"""A directory on a simulated disk (see there), through the door that a log knows."""
 
-A crash keeps what was synced. Of the rest it keeps any subset of the dirty units (sectors or pages), one of
-them torn at any byte, any prefix of the name changes since the last `sync` of the directory, and of each file
-its old or its new length.
-"""
-
-from collections.abc import Callable
-from errno import ENOSPC
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from random import Random
 
-from tailrace.core.log.directory import Buffer, MappedFile, ReadFile, storage_error
+from tailrace.core.log.directory import TEMPORARY_SUFFIX, Buffer, MappedFile, ReadFile, storage_error
+from tests.support.simulated_disk import PAGE, SECTOR, Folder, Inode, Loss, NameChange, SimulatedDisk
 
-SECTOR = 512
-PAGE = 4096
-
-
-class Inode:
-    """One file: what processes see, what is on the disk, and where these may differ."""
-
-    def __init__(self, number: int, data: bytes = b"") -> None:
-        self.number = number
-        self.seen = bytearray(data)
-        self.disk = bytes(data)
-        self.dirty: set[int] = set()
-
-    def touch(self, position: int, length: int) -> None:
-        """These bytes were stored."""
-        self.dirty.update(range(position // SECTOR, (position + length + SECTOR - 1) // SECTOR))
-
-    def resize(self, size: int) -> None:
-        """Cut, or longer by zeros; old maps of it go their own way."""
-        self.seen = self.seen[:size] + bytes(max(0, size - len(self.seen)))
-
-    def sync(self) -> None:
-        """All is on the disk."""
-        self.disk = bytes(self.seen)
-        self.dirty.clear()
-
-    def after_crash(self, random: Random, unit: int) -> bytes:
-        """What may be found on the disk."""
-        size = random.choice((len(self.seen), len(self.disk)))
-        found = bytearray(self.disk[:size]).ljust(size, b"\0")
-        units = sorted({sector * SECTOR // unit for sector in self.dirty})
-        torn = random.choice(units) if units else -1
-        for number in units:
-            start = number * unit
-            end = min(start + (random.randrange(unit) if number == torn else unit), size)
-            if random.random() < 0.6 and start < end:
-                piece = self.seen[start:end]
-                found[start : start + len(piece)] = piece
-        return bytes(found)
+__all__ = ["PAGE", "SECTOR", "Inode", "SimulatedDirectory", "SimulatedReadFile"]
 
 
 class SimulatedReadFile:
@@ -78,15 +36,14 @@ class SimulatedMappedFile:
 
     def __init__(self, directory: "SimulatedDirectory", name: str, inode: Inode, size: int) -> None:
         self._directory, self._inode = directory, inode
-        inode.resize(size)
+        directory.disk.do("size", inode.number, size)
         self.fd, self.name, self.size, self.reserved = -1, name, size, 0
         self.view = memoryview(inode.seen)
 
     def store(self, position: int, data: Buffer) -> None:
         """See MappedFile."""
         assert position + len(data) <= self.reserved, f"{self.name}: a store beyond what is reserved"
-        self.view[position : position + len(data)] = data
-        self._inode.touch(position, len(data))
+        self._directory.disk.do("store", self._inode.number, position, bytes(data))
         self._directory.happened("store", self.name, position, len(data))
 
     def zero(self, position: int, length: int) -> None:
@@ -98,14 +55,14 @@ class SimulatedMappedFile:
         end = min(end, self.size)
         if end > self.reserved:
             try:
-                self._directory.take(end - self.reserved)
+                self._directory.disk.take(end - self.reserved)
             except OSError as error:
                 raise storage_error(error, f"cannot extend {self.name}") from error
             self.reserved = end
 
     def sync(self) -> None:
         """See MappedFile."""
-        self._inode.sync()
+        self._directory.disk.do("sync", self._inode.number)
         self._directory.happened("sync", self.name)
 
     def identity(self) -> tuple[int, int]:
@@ -115,7 +72,7 @@ class SimulatedMappedFile:
     def cut(self, size: int) -> None:
         """See MappedFile."""
         self.close()
-        self._inode.resize(size)
+        self._directory.disk.do("size", self._inode.number, size)
         self._directory.happened("cut", self.name, size)
 
     def close(self) -> None:
@@ -124,15 +81,26 @@ class SimulatedMappedFile:
 
 
 class SimulatedDirectory:
-    """See Directory; `free` bytes are left on its disk."""
+    """See Directory: the root of a disk, or a directory in it, which is made, on disk, if it is missing."""
 
-    def __init__(self, *, boot: int = 0, free: int = 1 << 40) -> None:
-        self.path, self.free, self._boot = "simulated", free, boot
+    def __init__(
+        self, disk: SimulatedDisk | None = None, name: str = "", *, boot: int = 0, free: int = 1 << 40
+    ) -> None:
+        self.disk = disk or SimulatedDisk(boot=boot, free=free)
+        self.path = f"simulated/{name}"
         self.events: list[tuple[str, str, int, int]] = []
         self.on_event: Callable[[], None] | None = None
-        self._inodes = 0
-        self._seen: dict[str, Inode] = {}
-        self._changes: list[dict[str, Inode]] = [{}]  # the names on disk, then after each change since
+        self._name, root = name, self.disk.folders[0]
+        if name and name not in root.seen:
+            number = self.disk.new_number()
+            self.disk.do("folder", number)
+            self.disk.do("names", 0, ((name, number),))
+            self.disk.do("sync", 0)
+        self._number = root.seen[name] if name else 0
+
+    @property
+    def _folder(self) -> Folder:
+        return self.disk.folders[self._number]
 
     def happened(self, kind: str, name: str, position: int = 0, length: int = 0) -> None:
         """Writes down an event, and lets the test look in between."""
@@ -140,55 +108,54 @@ class SimulatedDirectory:
         if self.on_event is not None:
             self.on_event()
 
-    def take(self, size: int) -> None:
-        """OSError if the disk has not so many bytes left."""
-        if size > self.free:
-            raise OSError(ENOSPC, "no space")
-        self.free -= size
-
     def crash(self, random: Random, unit: int) -> "SimulatedDirectory":
         """One of the directories that a loss of power now may leave; this one goes on."""
-        after = SimulatedDirectory(boot=self._boot + 1)
-        for name, inode in random.choice((self._changes[-1], random.choice(self._changes))).items():
-            after.put(name, inode.after_crash(random, unit))
-        return after
+        return SimulatedDirectory(self.disk.crash(Loss(random, unit)), self._name)
 
     def killed(self) -> "SimulatedDirectory":
         """What the death of the process leaves: all that was stored."""
-        after = SimulatedDirectory(boot=self._boot)
-        for name, inode in self._seen.items():
-            after.put(name, bytes(inode.seen), inode.number)
-        return after
+        return SimulatedDirectory(self.disk.killed(), self._name)
 
-    def put(self, name: str, data: bytes, number: int | None = None) -> None:
+    def put(self, name: str, data: bytes) -> None:
         """A file that is on the disk."""
-        self._inodes = max(self._inodes + 1, number or 0)
-        self._seen[name] = Inode(number or self._inodes, data)
-        self._changes = [dict(self._seen)]
+        if name not in self._folder.seen:
+            self._make(name)
+        inode = self.inode(name)
+        self.disk.do("size", inode.number, len(data))
+        self.disk.do("store", inode.number, 0, data)
+        self.disk.do("sync", inode.number)
+        self.disk.do("sync", self._number)
 
     def contents(self, name: str) -> bytearray:
         """The bytes of a file, to be damaged."""
-        return self._seen[name].seen
-
-    def _changed(self, kind: str, name: str) -> None:
-        self._changes.append(dict(self._seen))
-        self.happened(kind, name)
+        return self.inode(name).seen
 
     def names(self) -> list[str]:
         """See Directory."""
-        return sorted(self._seen)
+        return sorted(self._folder.seen)
 
-    def _made(self) -> Inode:
-        self.take(1)
-        self._inodes += 1
-        return Inode(self._inodes)
+    def _make(self, name: str) -> int:
+        self.disk.take(1)
+        number = self.disk.new_number()
+        self.disk.do("file", number)
+        self._change((name, number))
+        return number
+
+    def _change(self, *changes: tuple[str, int | None]) -> None:
+        change: NameChange = changes
+        self.disk.do("names", self._number, change)
+
+    def check_room(self, size: int) -> None:
+        """See Directory; nothing is kept free."""
+        self.disk.take(size)
+        self.disk.free += size
 
     def open_mapped(self, name: str, size: int) -> MappedFile:
         """See Directory."""
-        if name not in self._seen:
-            self._seen[name] = self._made()
-            self._changed("create", name)
-        return SimulatedMappedFile(self, name, self._seen[name], size)
+        if name not in self._folder.seen:
+            self._make(name)
+            self.happened("create", name)
+        return SimulatedMappedFile(self, name, self.inode(name), size)
 
     def open_read(self, name: str) -> ReadFile:
         """See Directory."""
@@ -196,50 +163,54 @@ class SimulatedDirectory:
 
     def inode(self, name: str) -> Inode:
         """The file that has this name now."""
-        if name not in self._seen:
+        number = self._folder.seen.get(name)
+        if number is None:
             raise FileNotFoundError(name)
-        return self._seen[name]
+        return self.disk.files[number]
 
     def read(self, name: str) -> bytes | None:
         """See Directory."""
-        return bytes(self._seen[name].seen) if name in self._seen else None
+        return bytes(self.inode(name).seen) if name in self._folder.seen else None
 
     def replace(self, name: str, data: Buffer, *, durable: bool = True) -> None:
         """See Directory."""
-        self.take(len(data))
-        inode = self._made()
-        inode.seen[:] = data
-        inode.touch(0, len(data))
+        self.disk.take(len(data))
+        temporary = f"{name}.1{TEMPORARY_SUFFIX}"
+        number = self._folder.seen[temporary] if temporary in self._folder.seen else self._make(temporary)
+        self.disk.do("size", number, 0)
+        self.disk.do("size", number, len(data))
+        self.disk.do("store", number, 0, bytes(data))
         if durable:
-            inode.sync()
-        self._seen[name] = inode
-        self._changed("replace", name)
+            self.disk.do("sync", number)
+        self._change((temporary, None), (name, number))
+        self.happened("replace", name)
         if durable:
             self.sync()
 
     def cut(self, name: str, size: int) -> None:
         """See Directory."""
-        self.inode(name).resize(size)
+        self.disk.do("size", self.inode(name).number, size)
         self.happened("cut", name, size)
 
     def rename(self, old: str, new: str) -> None:
         """See Directory."""
-        self._seen[new] = self._seen.pop(old)
-        self._changed("rename", new)
+        self._change((old, None), (new, self.inode(old).number))
+        self.happened("rename", new)
 
     def remove(self, name: str) -> None:
         """See Directory."""
-        if self._seen.pop(name, None) is not None:
-            self._changed("remove", name)
+        if name in self._folder.seen:
+            self._change((name, None))
+            self.happened("remove", name)
 
     def sync(self) -> None:
         """See Directory."""
-        self._changes = [dict(self._seen)]
+        self.disk.do("sync", self._number)
         self.happened("sync", "")
 
     def sync_file(self, name: str) -> None:
         """See Directory."""
-        self.inode(name).sync()
+        self.disk.do("sync", self.inode(name).number)
         self.happened("sync", name)
 
     def identity(self, name: str) -> tuple[int, int]:
@@ -248,9 +219,19 @@ class SimulatedDirectory:
 
     def boot_id(self) -> str:
         """See Directory."""
-        return f"boot-{self._boot}"
+        return f"boot-{self.disk.boot}"
 
     def destroy(self) -> None:
         """See Directory."""
-        self._seen.clear()
-        self._changed("destroy", "")
+        for name in self.names():
+            self.remove(name)
+        if self._name:
+            self.disk.do("names", 0, ((self._name, None),))
+        self.happened("destroy", "")
+
+    @contextmanager
+    def locked(self, name: str) -> Generator[None, None, None]:
+        """See RealDirectory: here is only one process."""
+        if name not in self._folder.seen:
+            self._make(name)
+        yield
