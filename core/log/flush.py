@@ -38,20 +38,23 @@ class Flush(Struct, kw_only=True):
     names: list[str]
     rolled: list[str]  # those of them that are .log files of rolled segments
     end_offset: int
+    segment_base_offset: int  # where that is: the segment, and how far in it
+    position: int
+    name_changes: int | None  # how many there were, None: all of them were on the disk before
     cut_count: int
 
     def run(self) -> None:
         """Returns when the log below end_offset is on the disk; SyncFailedError if it may not be.
 
-        So is where its epochs began: recovery reads that from batches only above the recovery point. The file
-        itself is synced, whichever version of it is there now: it knows at least all epochs below end_offset.
+        One call to the disk, if nothing but the active file has changed since the last one.
         """
         try:
-            for name in (*self.names, checkpoints.LEADER_EPOCHS):
+            for name in self.names:
                 # deleted by retention meanwhile, or no epoch yet: nothing of it has to last
                 with suppress(FileNotFoundError):
                     self.directory.sync_file(name)
-            self.directory.sync()
+            if self.name_changes is not None:
+                self.directory.sync()
         except OSError as error:
             # EIO whatever it says (R): also one for want of room may have lost pages, see `is_full`
             raise SyncFailedError(EIO, error.strerror or str(error)) from error
@@ -67,24 +70,35 @@ class FlushedLog(LogView):
         if not self._epochs.is_written:
             try:
                 self._epochs.write(durable=False)
+                self._name_changes += 1
             except OSError as error:
                 raise storage_error(error, f"cannot write the epochs of {self.name}") from error
-        end_offset = self._active.base_offset if rolled_only else self.log_end_offset
+        active = self._active
+        has_changed = self._name_changes != self._name_changes_synced
+        names = self._changed_files() if has_changed else []
+        if not rolled_only:
+            names.append(active.file.name)
+        return Flush(
+            directory=self.directory,
+            names=names,
+            rolled=list(self._unsynced),
+            end_offset=active.base_offset if rolled_only else self.log_end_offset,
+            segment_base_offset=active.base_offset,
+            position=0 if rolled_only else active.end,
+            name_changes=self._name_changes if has_changed else None,
+            cut_count=self._cut_count,
+        )
+
+    def _changed_files(self) -> list[str]:
+        """Those besides the active one that may not be on the disk."""
         names: list[str] = []
         bases = [offset_of(name, LOG_SUFFIX) or 0 for name in self._unsynced]
         for base in bases:  # what is trusted unread below the recovery point: indexes too
             names += [file_name(base, suffix) for suffix in (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX)]
         # or producers would be read again from batches below the recovery point
         names += [file_name(base, SNAPSHOT_SUFFIX) for base in (*bases, self._active.base_offset)]
-        if not rolled_only:
-            names.append(self._active.file.name)
-        return Flush(
-            directory=self.directory,
-            names=names,
-            rolled=list(self._unsynced),
-            end_offset=end_offset,
-            cut_count=self._cut_count,
-        )
+        # and where epochs began: whichever version is there now, it knows at least those of what is there now
+        return [*names, checkpoints.LEADER_EPOCHS]
 
     def begin_due_flush(self, now_ms: int) -> Flush | None:
         """The flush that it is time for: of everything by flush.ms, or of what was rolled."""
@@ -94,12 +108,17 @@ class FlushedLog(LogView):
                 return self.begin_flush()
         return self.begin_flush(rolled_only=True) if self._unsynced else None
 
-    def flushed(self, flush: Flush) -> None:
-        """The flush has run: the recovery point moves up."""
+    def flushed(self, flush: Flush) -> bool:
+        """The flush has run: the recovery point moves up. False: it proves nothing, a truncation came
+        between.
+        """
         if flush.cut_count != self._cut_count:  # (R) what it synced was cut, and others may be in its place
-            return
+            return False
+        if flush.name_changes is not None:
+            self._name_changes_synced = flush.name_changes
         self._unsynced = [name for name in self._unsynced if name not in flush.rolled]
         self.recovery_point = max(self.recovery_point, flush.end_offset)
+        return True
 
     def flush(self, up_to: int | None = None) -> None:
         """Returns when the log (at least below `up_to`) is on the disk."""

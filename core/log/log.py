@@ -13,6 +13,8 @@ Rules (R), each kept where it is marked and held by a test:
   watermark.
 """
 
+from contextlib import suppress
+
 from msgspec import Struct
 
 from tailrace.core.errors import (
@@ -24,11 +26,12 @@ from tailrace.core.errors import (
 )
 from tailrace.core.log import checkpoints, recovery, truncation
 from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_sizes, stamp_time, unsound
-from tailrace.core.log.directory import Directory, storage_error
+from tailrace.core.log.directory import Directory, DiskFullError, is_full, storage_error
 from tailrace.core.log.flush import FlushedLog
 from tailrace.core.log.log_config import FOREVER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
+    NEW_LOG_BYTES,
     SNAPSHOT_SUFFIX,
     ActiveSegment,
     Segment,
@@ -50,6 +53,7 @@ from tailrace.core.records.batch import (
 )
 from tailrace.core.records.crc32c import crc32c
 
+SNAPSHOT_RETRY_BYTES = 1024 * 1024  # appended until it is tried again, when a disk was too full for it
 EXPIRY_CHECK_MS = 600_000  # Kafka's producer.id.expiration.check.interval.ms
 
 
@@ -99,6 +103,7 @@ class Log(FlushedLog):
                 sent_below = high_watermark if has_readers else 0
                 log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
+                directory.check_room(NEW_LOG_BYTES)
                 recovery.remove_snapshots(directory)  # (R) of segments that a crash took
                 if log._epochs.latest >= 0:
                     log._epochs.clear()
@@ -170,6 +175,7 @@ class Log(FlushedLog):
     def _use(self, active: ActiveSegment) -> None:
         """Appends go here now. The mark comes last: it says that the segments before are cut."""
         self._active = active
+        self._name_changes += 1
         self.segment_generation += 1
         self._set_limits()
         device, inode = active.file.identity()
@@ -178,8 +184,9 @@ class Log(FlushedLog):
         )
         try:
             checkpoints.write_trust_mark(self.directory, mark)
-        except OSError as error:  # without it a recovery only reads more
-            raise storage_error(error, f"cannot mark the active segment of {self.name}") from error
+        except OSError as error:
+            if not is_full(error):  # without the mark a recovery only reads more
+                raise storage_error(error, f"cannot mark the active segment of {self.name}") from error
 
     def append_as_leader(
         self, source: Buffer, leader_epoch: int, now_ms: int, *, from_client: bool = True
@@ -268,8 +275,7 @@ class Log(FlushedLog):
             not active.end and size > active.size_max
         ):  # segment.bytes was raised since this empty segment was made
             self._replace_active(now_ms)
-        if self._snapshot_due <= 0:
-            self._take_snapshot()
+        self._take_due_snapshot()
         self._reserve(self._active.end + size)
         done = self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
         if self._config.flush_messages < FOREVER:
@@ -294,8 +300,7 @@ class Log(FlushedLog):
         if now_ms >= self._next_expiry_ms:
             self._next_expiry_ms = now_ms + EXPIRY_CHECK_MS
             self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
-        if self._snapshot_due <= 0:
-            self._take_snapshot()
+        self._take_due_snapshot()
 
     def _begin_epoch(self, leader_epoch: int) -> None:
         if leader_epoch < self._epoch:
@@ -327,13 +332,14 @@ class Log(FlushedLog):
             log_append_time_ms=original.timestamp,  # as Kafka, whose time it ever is
         )
 
-    def roll(self, now_ms: int) -> None:
+    def roll(self, now_ms: int, *, for_deletion: bool = False) -> None:
         """Closes the active segment, cut to its end, and goes on in a new one; an empty one stays.
 
-        If there is no room for a new one the log goes on in the old one, and the KafkaError says so.
+        If there is no room for a new one the log goes on in the old one, and the KafkaError says so. For a
+        deletion, which makes room, the disk's reserve may be used.
         """
         if self._active.end:
-            self._take_snapshot()
+            self._take_snapshot(for_deletion=for_deletion)
             self._replace_active(now_ms)
 
     def _replace_active(self, now_ms: int) -> None:
@@ -359,15 +365,24 @@ class Log(FlushedLog):
             self._unsynced.append(closed.log_name)
         self._use(active)
 
-    def _take_snapshot(self) -> None:
+    def _take_due_snapshot(self) -> None:
+        if self._snapshot_due <= 0:
+            try:
+                self._take_snapshot()
+            except DiskFullError:  # a recovery replays more
+                self._snapshot_due = SNAPSHOT_RETRY_BYTES
+
+    def _take_snapshot(self, *, for_deletion: bool = False) -> None:
         """Producer state as of the end, so that a replay is bounded; replaces the last one taken inside this
         segment.
         """
+        data = self._producers.encode()
         bases = {segment.base_offset for segment in self._segments} | {self._active.base_offset}
+        self._name_changes += 1
         try:
-            self.directory.replace(
-                file_name(self.log_end_offset, SNAPSHOT_SUFFIX), self._producers.encode(), durable=False
-            )
+            if not for_deletion:
+                self.directory.check_room(len(data))
+            self.directory.replace(file_name(self.log_end_offset, SNAPSHOT_SUFFIX), data, durable=False)
         except OSError as error:
             raise storage_error(error, f"cannot write the producers of {self.name}") from error
         for name in self.directory.names():
@@ -388,7 +403,7 @@ class Log(FlushedLog):
                 self._epochs.truncate_from_start(offset)
             if self.log_start_offset == self.log_end_offset and self._active.end:
                 self._remove_deleted()  # first, or a full disk has no room for the new one
-                self.roll(now_ms)
+                self.roll(now_ms, for_deletion=True)
                 self.directory.sync()  # (R) or a crash may leave no segment, and nobody knows how far it was
             self._remove_deleted()
         except OSError as error:
@@ -460,22 +475,33 @@ class Log(FlushedLog):
         return error if isinstance(error, KafkaError) else storage_error(error, f"{doing} {self.name}")
 
     def close(self, clean: bool = True) -> None:
-        """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise as
-        a crash leaves it.
+        """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise, or
+        should there be no room for that, as a crash leaves it.
         """
         if self._closed:
             return
         self._closed = True
-        if not clean:
-            self._active.close(cut=False)
-            return
-        self._take_snapshot()
+        if clean:
+            with suppress(DiskFullError):
+                self._close_cleanly()
+                return
+        self._active.close(cut=False)
+
+    def _close_cleanly(self) -> None:
+        """DiskFullError: nothing is unmapped yet."""
+        with suppress(DiskFullError):  # the next open replays more
+            self._take_snapshot()
         self.flush()
         active = self._active
         active.sync_indexes()
         active.close(cut=True)
         self.directory.sync_file(active.file.name)
-        checkpoints.write_clean_mark(self.directory, active.base_offset, active.end)
+        try:
+            checkpoints.write_clean_mark(self.directory, active.base_offset, active.end)
+        except OSError as error:
+            if is_full(error):
+                return
+            raise
         self.directory.remove(checkpoints.TRUST_MARK)
 
     def delete(self) -> None:

@@ -22,6 +22,8 @@ class LogView:
         self.cut_bytes = 0
         self._segments: list[Segment] = []  # the inactive ones
         self._unsynced: list[str] = []  # .log files of rolled segments, to be synced since their roll
+        self._name_changes: int = 0  # times that files were made or replaced which have to last
+        self._name_changes_synced: int = 0  # of them, on the disk
         self._cut_count: int = 0  # truncations
         self._flushed_ms: int = 0
         self._closed = False

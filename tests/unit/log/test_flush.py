@@ -31,6 +31,11 @@ class Disk(RealDirectory):
         super().sync_file(name)
         self.synced.append(name)
 
+    def sync(self) -> None:
+        """See RealDirectory."""
+        super().sync()
+        self.synced.append("")
+
 
 def log_on(disk: Disk, config: LogConfig | None = None, **options: int) -> Log:
     """A log on this disk."""
@@ -55,6 +60,31 @@ def test_rolled_segments_are_synced_without_the_active_one(tmp_path: Path) -> No
     assert file_name(3, ".snapshot") in disk.synced, "or producers are read from what is below"
     assert file_name(3, ".log") not in disk.synced
     assert log.begin_due_flush(NOW) is None
+    log.close()
+
+
+def test_what_has_not_changed_is_not_synced_again(tmp_path: Path) -> None:
+    """One call to the disk a flush, and all that a roll has changed with the first one after it (R)."""
+    disk = Disk(tmp_path)
+    log = log_on(disk)
+    for _ in range(2):
+        fill(log, 2, start=log.log_end_offset)
+        log.flush()
+        fill(log, 2, start=log.log_end_offset)
+        disk.synced.clear()
+        log.flush()
+        assert disk.synced == [log.segments[-1].log_name]
+        fill(log, 1, start=log.log_end_offset)
+        under_way = log.begin_flush()
+        rolled = log.segments[-1].base_offset
+        log.roll(NOW)
+        under_way.run()
+        log.flushed(under_way)
+        disk.synced.clear()
+        log.flush()
+        rolled_files = {file_name(rolled, suffix) for suffix in (".log", ".index", ".timeindex")}
+        snapshot = file_name(log.segments[-1].base_offset, ".snapshot")
+        assert rolled_files | {snapshot, log.segments[-1].log_name, ""} <= set(disk.synced)
     log.close()
 
 
