@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log import checkpoints
-from tailrace.core.log.directory import RealDirectory, storage_error
+from tailrace.core.log.directory import Directory, RealDirectory, storage_error
 from tailrace.core.log.recovery import segment_bases
 from tailrace.shm.state_table import HIGH_WATERMARK, LOG_START_OFFSET, RECOVERY_POINT, SYNC_FAILED
 
@@ -31,11 +31,11 @@ class StartingPoints:
     """The checkpoints of one log directory; each file is parsed again only when it was replaced."""
 
     def __init__(self, log_dir: str) -> None:
-        self._directory = RealDirectory(log_dir, make=False)
+        self._directory: checkpoints.LogDirectory = RealDirectory(log_dir, make=False)
         self._known: dict[str, tuple[Stamp | None, checkpoints.Offsets]] = {}
 
     def find(
-        self, directory: RealDirectory, topic: str, partition: int, topic_id: bytes, row: Sequence[int] | None
+        self, directory: Directory, topic: str, partition: int, topic_id: bytes, row: Sequence[int] | None
     ) -> StartingPoint:
         """For the log in `directory`; `row`: what its predecessor of this run published. KafkaError if the
         log may not be opened.

@@ -12,11 +12,13 @@ Rules (R), each with a test:
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from msgspec import Struct
 
 from tailrace.core.ids import parse_uuid, uuid_text
-from tailrace.core.log.directory import Directory, RealDirectory
+from tailrace.core.log.directory import Directory
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 HIGH_WATERMARKS = "replication-offset-checkpoint"
@@ -32,6 +34,14 @@ OFFSET_FILES = (RECOVERY_POINTS, HIGH_WATERMARKS, LOG_STARTS)
 _DIGITS_MAX = 19
 
 Offsets = dict[tuple[str, int], int]
+
+
+class LogDirectory(Directory, Protocol):
+    """A log directory, whose checkpoints several processes write."""
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Waits for a lock among processes, and holds it. Death gives it back."""
+        ...
 
 
 def _lines(data: bytes | None) -> list[str] | None:
@@ -77,7 +87,7 @@ def write_offsets(directory: Directory, name: str, offsets: Mapping[tuple[str, i
     directory.replace(name, _text(lines))
 
 
-def take_back(directory: RealDirectory, topic: str, partition: int, limit: int | None = None) -> None:
+def take_back(directory: LogDirectory, topic: str, partition: int, limit: int | None = None) -> None:
     """Nothing is said of this partition, on disk when this returns (R); with `limit` only not that more than
     that is there: deleted records stay deleted.
     """
@@ -95,7 +105,7 @@ def take_back(directory: RealDirectory, topic: str, partition: int, limit: int |
 
 
 def write_log_start(
-    directory: RealDirectory, topic: str, partition: int, offset: int, publish: Callable[[], object]
+    directory: LogDirectory, topic: str, partition: int, offset: int, publish: Callable[[], object]
 ) -> None:
     """The log of this partition starts at `offset`: on disk when `publish` is called, which shows it."""
     with directory.locked(CHECKPOINT_LOCK):  # (R) until it is shown, or the housekeeper writes the old one
