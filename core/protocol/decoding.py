@@ -4,7 +4,8 @@ Shape of the result: runs of fixed fields are read by one precompiled Struct, an
 first of a varint, or a whole classic length) joins the run. Parts are inlined as loops. `b` is the buffer,
 `p` the position. Bounds: every length and count is compared with what is left before `end` before anything is
 sliced or looped over; fixed fields may be read from behind `end`, which the comparison of the last line finds
-out. Thus a count of 2^31 costs nothing, whatever lies behind `end`.
+out. Thus a count of 2^31 costs nothing, whatever lies behind `end`. A request may hold ENTRIES_MAX entries in
+all: `room` is what is left of them.
 """
 
 from typing import Any
@@ -27,13 +28,16 @@ def decoder_source(cls: type[Struct], version: int, flexible: bool, constants: d
         read_int32s=primitives.read_int32s,
         skip_tags=primitives.skip_tags,
         too_long=primitives.too_long,
+        too_many=primitives.too_many,
         ProtocolError=ProtocolError,
         MALFORMED=primitives.MALFORMED,
     )
     text = Text(constants)
     text.line("try:")
     text.depth += 1
-    writer = _Decoding(text, version, flexible)
+    writer = _Decoding(text, version, flexible, bounded=cls.__name__.endswith("Request"))
+    if writer.bounded:
+        text.line(f"room = {primitives.ENTRIES_MAX}")
     built = writer.message(cls)
     text.line("if p > end:")
     text.line("    raise too_long('the message', p, end)")
@@ -45,10 +49,11 @@ def decoder_source(cls: type[Struct], version: int, flexible: bool, constants: d
 
 
 class _Decoding:
-    def __init__(self, text: Text, version: int, flexible: bool) -> None:
+    def __init__(self, text: Text, version: int, flexible: bool, *, bounded: bool) -> None:
         self.text = text
         self.version = version
         self.flexible = flexible
+        self.bounded = bounded  # answers are not: who asks for more than that shall get it
         self.run: list[tuple[str, str]] = []  # formats and the locals they fill, not read yet
 
     def message(self, cls: type[Struct]) -> str:
@@ -156,6 +161,7 @@ class _Decoding:
             f"if not 0 <= {count} * {size} <= end - p:" if size > 1 else f"if not 0 <= {count} <= end - p:"
         )
         text.line(f"    raise too_long('{field.name}', {count}, end - p)")
+        self.take_room(count)
         if item.kind == "int32":
             text.line(f"{local} = read_int32s(b, p, {count})")
             text.line(f"p += 4 * {count}")
@@ -168,6 +174,13 @@ class _Decoding:
         text.line(f"{local}.append({built})")
         text.depth -= 1
 
+    def take_room(self, count: str) -> None:
+        """(R) An entry of one byte may cost microseconds, here and in its handler; others wait meanwhile."""
+        if self.bounded:
+            self.text.line(f"room -= {count}")
+            self.text.line("if room < 0:")
+            self.text.line("    raise too_many()")
+
     def tagged_fields(self, tagged: list[Field]) -> dict[str, str]:
         """The closing section of a flexible part. Unknown tags are skipped."""
         text = self.text
@@ -179,6 +192,7 @@ class _Decoding:
             text.line(f"{locals_[field.name]} = {self.default(field)}")
         text.line(f"if {count}:")
         text.depth += 1
+        self.take_room(count)
         if tagged:
             self._known_tags(tagged, locals_, count)
         else:
@@ -189,8 +203,8 @@ class _Decoding:
     def _known_tags(self, tagged: list[Field], locals_: dict[str, str], count: str) -> None:
         text = self.text
         number, size, stop = text.name("tag"), text.name("size"), text.name("stop")
-        text.line(f"if {count} > 127:")
-        text.line(f"    {count}, p = uvarint(b, p - 1)")
+        text.line(f"if {count} > {primitives.TAGS_MAX}:")
+        text.line("    raise too_many()")
         text.line(f"for _ in range({count}):")
         text.depth += 1
         text.line(f"{number}, p = uvarint(b, p)")

@@ -11,6 +11,8 @@ MALFORMED = (
     IndexError,
     UnicodeDecodeError,
 )  # what reading past a buffer's end or bad text raises
+ENTRIES_MAX = 50_000  # topics, partitions, names, tagged fields... of one request: six times our partitions
+TAGS_MAX = 127  # of one part of a message: their count takes one byte
 UNENCODABLE = (StructError, AttributeError, TypeError, UnicodeEncodeError, OverflowError)
 
 
@@ -77,9 +79,9 @@ def uvarint_bytes(value: int) -> bytes:
 
 
 def skip_tags(buffer: Source, position: int, end: int, count: int) -> int:
-    """Where tagged fields nobody knows end; position is just after the first byte of their count."""
-    if count > 127:
-        count, position = uvarint(buffer, position - 1)
+    """Where tagged fields nobody knows end; position is just after the byte that is their count."""
+    if count > TAGS_MAX:
+        raise too_many()
     for _ in range(count):
         position = uvarint(buffer, position)[1]
         size, position = uvarint(buffer, position)
@@ -94,6 +96,18 @@ def too_long(name: str, size: int, left: int) -> ProtocolError:
     if size < 0:
         return ProtocolError(f"{name} must not be null")
     return ProtocolError(f"{name} claims {size} where {max(left, 0)} bytes are left")
+
+
+def too_many() -> ProtocolError:
+    """The error for a message of more entries or tagged fields than anybody needs."""
+    return ProtocolError(f"more than {ENTRIES_MAX} entries, or {TAGS_MAX} tagged fields in one place")
+
+
+def take_room(room: int, count: int) -> int:
+    """What is left of `room` entries when some are taken; ProtocolError when there are not so many."""
+    if count > room:
+        raise too_many()
+    return room - count
 
 
 def unsupported(name: str, version: int) -> KafkaError:

@@ -12,10 +12,13 @@ from msgspec import Struct
 from tailrace.core.errors import ProtocolError
 from tailrace.core.protocol.messages.current_leader import CurrentLeader, NodeEndpoint
 from tailrace.core.protocol.primitives import (
+    ENTRIES_MAX,
     MALFORMED,
     Source,
     skip_tags,
+    take_room,
     too_long,
+    too_many,
     uvarint,
     uvarint_bytes,
 )
@@ -140,6 +143,9 @@ def _walk_flexible(b: Source, p: int, end: int, by_id: bool) -> tuple[DecodedPro
         n, p = uvarint(b, p - 1)
     if not 0 < n <= end - p + 1:
         raise too_long("topics", n - 1, end - p)
+    room = ENTRIES_MAX + 1 - n
+    if room < 0:
+        raise too_many()
     topics: ProduceTopics = []
     for _ in range(n - 1):
         name = topic_id = None
@@ -154,6 +160,9 @@ def _walk_flexible(b: Source, p: int, end: int, by_id: bool) -> tuple[DecodedPro
             n, p = uvarint(b, p - 1)
         if not 0 <= (n - 1) * 6 <= end - p:
             raise too_long("partitions", n - 1, end - p)
+        room += 1 - n
+        if room < 0:  # (R) see ENTRIES_MAX
+            raise too_many()
         partitions: ProducePartitions = []
         for _ in range(n - 1):
             index, n = _read_partition(b, p)
@@ -167,10 +176,12 @@ def _walk_flexible(b: Source, p: int, end: int, by_id: bool) -> tuple[DecodedPro
             if n > 0:
                 p += n
             if b[p]:
+                room = take_room(room, b[p])
                 p = skip_tags(b, p + 1, end, b[p])
             else:
                 p += 1
         if b[p]:
+            room = take_room(room, b[p])
             p = skip_tags(b, p + 1, end, b[p])
         else:
             p += 1
@@ -200,6 +211,9 @@ def _walk_classic(b: Source, p: int, end: int, _by_id: bool) -> tuple[DecodedPro
     p += 10
     if not 0 <= n * 6 <= end - p:
         raise too_long("topics", n, end - p)
+    room = ENTRIES_MAX - n
+    if room < 0:
+        raise too_many()
     topics: ProduceTopics = []
     for _ in range(n):
         (n,) = _read_length(b, p)
@@ -208,6 +222,9 @@ def _walk_classic(b: Source, p: int, end: int, _by_id: bool) -> tuple[DecodedPro
         p += 4
         if not 0 <= n * 8 <= end - p:
             raise too_long("partitions", n, end - p)
+        room -= n
+        if room < 0:
+            raise too_many()
         partitions: ProducePartitions = []
         for _ in range(n):
             index, n = _read_partition_classic(b, p)

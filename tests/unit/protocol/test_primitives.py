@@ -48,8 +48,14 @@ def test_a_varint_that_is_cut_off_is_malformed(data: bytes) -> None:
 def test_tags_are_skipped_by_their_size() -> None:
     section = bytes.fromhex("05 02 aabb 8101 00") + b"rest"
     assert skip_tags(section, 0, len(section), 2) == 7
-    many = uvarint_bytes(200) + b"\x07\x01z" * 200
+    many = b"\x7f" + b"\x07\x01z" * 127
     assert skip_tags(many, 1, len(many), many[0]) == len(many)
+
+
+def test_more_tags_than_a_byte_counts_are_refused() -> None:
+    many = uvarint_bytes(128) + b"\x07\x01z" * 128
+    with pytest.raises(ProtocolError, match="tagged fields"):
+        skip_tags(many, 1, len(many), many[0])
 
 
 @pytest.mark.parametrize("text", ["05 7f 00", "05 ffffffff0f 00"])
