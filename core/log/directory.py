@@ -2,7 +2,8 @@
 
 Rules: every store to a mapped file goes through `MappedFile.store`, so that a simulated disk sees each; a
 file is never grown past what is reserved on disk by `reserve`, so that a full disk is an answer in words and
-not a SIGBUS.
+not a SIGBUS. What partitions hold leaves a part of the disk free, which is for what must go on when it is
+full: the metadata log, checkpoints and marks, and so deletions (disk.reserve.bytes).
 """
 
 import mmap
@@ -17,6 +18,9 @@ from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 
 Buffer = bytes | bytearray | memoryview
 TEMPORARY_SUFFIX = ".tmp"
+DERIVED_RESERVE = -1  # a share of the file system, so that the smallest can be used as well
+RESERVE_SHARE = 32
+RESERVE_BYTES_MAX = 64 * 1024 * 1024
 ZEROS = bytes(1 << 20)
 
 
@@ -61,7 +65,9 @@ class MappedFile(Protocol):
         ...
 
     def reserve(self, end: int) -> None:
-        """Makes the disk hold the bytes below `end`: KafkaError if it cannot."""
+        """Makes the disk hold the bytes below `end`: KafkaError if it cannot, DiskFullError if it would leave
+        less than the directory's reserve.
+        """
         ...
 
     def sync(self) -> None:
@@ -89,6 +95,10 @@ class Directory(Protocol):
 
     def names(self) -> list[str]:
         """The files in it, sorted."""
+        ...
+
+    def check_room(self, size: int) -> None:
+        """OSError (see `is_full`) if `size` bytes more would leave less free than the directory's reserve."""
         ...
 
     def open_mapped(self, name: str, size: int) -> MappedFile:
@@ -161,6 +171,24 @@ def storage_error(error: OSError, doing: str) -> KafkaError:
     return KafkaError(KAFKA_STORAGE_ERROR, f"{doing}: {error.strerror or error}")
 
 
+def free_bytes(found: os.statvfs_result) -> int:
+    """What an ordinary user may still take of a file system."""
+    return found.f_bavail * found.f_frsize
+
+
+def reserve_of(found: os.statvfs_result, reserve: int) -> int:
+    """What of a file system is kept free: `reserve` bytes, or its share if that is DERIVED_RESERVE."""
+    if reserve != DERIVED_RESERVE:
+        return reserve
+    return min(RESERVE_BYTES_MAX, found.f_blocks * found.f_frsize // RESERVE_SHARE)
+
+
+def _check_room(found: os.statvfs_result, size: int, reserve: int) -> None:
+    """A file system that does not tell its size (a tmpfs without a limit) says itself when it is full."""
+    if found.f_blocks and free_bytes(found) - size < reserve_of(found, reserve):
+        raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+
 class RealReadFile:
     """See ReadFile."""
 
@@ -195,11 +223,12 @@ class RealReadFile:
 class RealMappedFile:
     """See MappedFile."""
 
-    __slots__ = ("_map", "fd", "name", "reserved", "size", "view")
+    __slots__ = ("_held", "_kept_free", "_map", "fd", "name", "reserved", "size", "view")
 
-    def __init__(self, path: str, name: str, size: int) -> None:
+    def __init__(self, path: str, name: str, size: int, kept_free: int = 0) -> None:
         self.fd = os.open(os.path.join(path, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            self._held = os.fstat(self.fd).st_blocks * 512  # may be less than its length: files have holes
             os.ftruncate(self.fd, size)
             self._map = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             # or each page stored to first has the kernel read around it: 8 MiB of zeros, 1.5 ms
@@ -208,6 +237,7 @@ class RealMappedFile:
             os.close(self.fd)
             raise
         self.name, self.size, self.reserved = name, size, 0
+        self._kept_free = kept_free
         self.view = memoryview(self._map)
 
     def store(self, position: int, data: Buffer) -> None:
@@ -227,6 +257,9 @@ class RealMappedFile:
         if end <= self.reserved:
             return
         try:
+            more = end - max(self.reserved, self._held)
+            if more > 0 and self._kept_free:
+                _check_room(os.fstatvfs(self.fd), more, self._kept_free)
             os.posix_fallocate(self.fd, self.reserved, end - self.reserved)
         except OSError as error:
             raise storage_error(error, f"cannot extend {self.name}") from error
@@ -269,12 +302,14 @@ def _sync_names(path: str) -> None:
 
 
 class RealDirectory:
-    """See Directory; made (0700) if it is missing, unless who opens it only reads."""
+    """See Directory; made (0700) if it is missing, unless who opens it only reads. `kept_free`: the reserve,
+    in bytes or DERIVED_RESERVE.
+    """
 
-    __slots__ = ("path",)
+    __slots__ = ("kept_free", "path")
 
-    def __init__(self, path: str, *, make: bool = True) -> None:
-        self.path = path
+    def __init__(self, path: str, *, make: bool = True, kept_free: int = 0) -> None:
+        self.path, self.kept_free = path, kept_free
         if make and not os.path.isdir(path):
             os.makedirs(path, mode=0o700, exist_ok=True)
             _sync_names(os.path.dirname(os.path.abspath(path)))  # (R) or all in it may go with its name
@@ -288,9 +323,13 @@ class RealDirectory:
         """See Directory."""
         return sorted(os.listdir(self.path))
 
+    def check_room(self, size: int) -> None:
+        """See Directory."""
+        _check_room(os.statvfs(self.path), size, self.kept_free)
+
     def open_mapped(self, name: str, size: int) -> MappedFile:
         """See Directory."""
-        return RealMappedFile(self.path, name, size)
+        return RealMappedFile(self.path, name, size, self.kept_free)
 
     def open_read(self, name: str) -> ReadFile:
         """See Directory."""

@@ -38,10 +38,15 @@ class LeaderEpochs:
         """
         if epoch <= self.latest:
             return
+        before = self.entries
         while self._entries and self._entries[-1][1] >= start_offset:  # an epoch in which nothing was written
             self._entries.pop()
         self._entries.append((epoch, start_offset))
-        self.write(durable=True)  # (R) a torn file would lose the epochs below the recovery point too
+        try:
+            self.write(durable=True)  # (R) a torn file would lose the epochs below the recovery point too
+        except OSError:
+            self._entries = before  # (R) it has not begun: the next append tries again
+            raise
 
     def truncate_from_end(self, end_offset: int) -> None:
         """The log now ends at `end_offset`."""

@@ -32,12 +32,10 @@ from tailrace.core.log.log_config import FOREVER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.segment import (
     NEW_LOG_BYTES,
-    SNAPSHOT_SUFFIX,
     ActiveSegment,
     Segment,
-    file_name,
-    offset_of,
 )
+from tailrace.core.log.snapshots import remove_snapshots, write_snapshot
 from tailrace.core.records.batch import (
     AFTER_PREFIX,
     ATTRIBUTES_AT,
@@ -104,7 +102,7 @@ class Log(FlushedLog):
                 log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
                 directory.check_room(NEW_LOG_BYTES)
-                recovery.remove_snapshots(directory)  # (R) of segments that a crash took
+                remove_snapshots(directory)  # (R) of segments that a crash took
                 if log._epochs.latest >= 0:
                     log._epochs.clear()
                 log.log_start_offset = log.log_end_offset = log.recovery_point = log_start_offset
@@ -373,22 +371,12 @@ class Log(FlushedLog):
                 self._snapshot_due = SNAPSHOT_RETRY_BYTES
 
     def _take_snapshot(self, *, for_deletion: bool = False) -> None:
-        """Producer state as of the end, so that a replay is bounded; replaces the last one taken inside this
-        segment.
-        """
-        data = self._producers.encode()
-        bases = {segment.base_offset for segment in self._segments} | {self._active.base_offset}
+        bases, end = [segment.base_offset for segment in self.segments], self.log_end_offset
         self._name_changes += 1
         try:
-            if not for_deletion:
-                self.directory.check_room(len(data))
-            self.directory.replace(file_name(self.log_end_offset, SNAPSHOT_SUFFIX), data, durable=False)
+            write_snapshot(self.directory, end, self._producers, bases, for_deletion=for_deletion)
         except OSError as error:
             raise storage_error(error, f"cannot write the producers of {self.name}") from error
-        for name in self.directory.names():
-            offset = offset_of(name, SNAPSHOT_SUFFIX)
-            if offset is not None and offset < self.log_end_offset and offset not in bases:
-                self.directory.remove(name)
         self._snapshot_due = self._config.snapshot_interval_bytes
 
     def delete_records_before(self, offset: int, now_ms: int) -> None:
@@ -449,7 +437,7 @@ class Log(FlushedLog):
 
     def _start_over(self, offset: int, now_ms: int) -> None:
         truncation.remove_segments(self.directory, self.segments)
-        recovery.remove_snapshots(self.directory)
+        remove_snapshots(self.directory)
         self._segments, self._producers, self._epoch = [], ProducerState(), -1
         self._epochs.clear()
         self._end_at(offset)
@@ -475,8 +463,8 @@ class Log(FlushedLog):
         return error if isinstance(error, KafkaError) else storage_error(error, f"{doing} {self.name}")
 
     def close(self, clean: bool = True) -> None:
-        """Unmaps everything. Clean: all is on disk and cut to size, and the next open trusts it; otherwise, or
-        should there be no room for that, as a crash leaves it.
+        """Unmaps everything. Clean, and if there is room for it: all is on disk and cut to size, and the next
+        open trusts it; otherwise as a crash leaves it.
         """
         if self._closed:
             return

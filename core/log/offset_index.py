@@ -11,7 +11,7 @@ its entries at roll and close.
 from collections.abc import Callable
 from struct import Struct
 
-from tailrace.core.log.directory import Directory, MappedFile
+from tailrace.core.log.directory import Directory, DiskFullError, MappedFile
 
 ENTRY = Struct(">ii")
 ENTRY_SIZE = 8
@@ -66,7 +66,6 @@ class IndexWriter:
         )  # a smaller segment.index.bytes must not cut entries
         self._file: MappedFile = directory.open_mapped(name, self.capacity * entry_size)
         self._entry_size, self._count = entry_size, count
-        self._file.reserve(max(FIRST_RESERVE, count * entry_size))
 
     @property
     def is_full(self) -> bool:
@@ -74,15 +73,22 @@ class IndexWriter:
         return self._count >= self.capacity - 1
 
     def reserve_next(self) -> None:
-        """Has the disk hold one more entry."""
-        if (self._count + 1) * self._entry_size > self._file.reserved:
-            self._file.reserve(self._file.reserved * 2)
+        """Has the disk hold two more entries: the next, and one for the roll or the close, which it must not
+        hinder.
+        """
+        end = min(self._count + 2, self.capacity) * self._entry_size
+        if end > self._file.reserved:
+            try:
+                self._file.reserve(max(FIRST_RESERVE, end, self._file.reserved * 2))
+            except DiskFullError:
+                self._file.reserve(end)
 
     def append(self, entry: bytes) -> None:
         """One more entry; the caller rolls before there is no room."""
         end = (self._count + 1) * self._entry_size
         assert self._count < self.capacity, "the segment rolls before its index is full"
-        self.reserve_next()
+        if end > self._file.reserved:
+            self.reserve_next()
         self._file.store(end - self._entry_size, entry)
         self._count += 1
 

@@ -102,13 +102,6 @@ def remove_segment(directory: Directory, base: int) -> None:
         directory.remove(file_name(base, suffix))
 
 
-def remove_snapshots(directory: Directory) -> None:
-    """Of a log that begins anew."""
-    for name in directory.names():
-        if offset_of(name, SNAPSHOT_SUFFIX) is not None:
-            directory.remove(name)
-
-
 def remove_deleted(directory: Directory, log_start_offset: int) -> list[int]:
     """Removes the segments that end at or below where the log starts, oldest first, never the last one.
 

@@ -9,11 +9,13 @@ sound CRC for a new one; the first 12 bytes of a batch (offset, length) are stor
 there only when it is whole and accepted.
 """
 
+from contextlib import suppress
+
 from msgspec import Struct
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.log import offset_index, time_index
-from tailrace.core.log.directory import Directory, MappedFile
+from tailrace.core.log.directory import Directory, DiskFullError, MappedFile
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.offset_index import IndexWriter
 from tailrace.core.records.batch import NO_TIMESTAMP
@@ -27,6 +29,7 @@ RELATIVE_OFFSET_MAX = 0x7FFFFFFF
 
 CHUNK_FIRST = 64 * 1024
 CHUNK_MAX = 16 * 1024 * 1024
+NEW_LOG_BYTES = CHUNK_FIRST + 2 * offset_index.FIRST_RESERVE
 
 
 def file_name(offset: int, suffix: str) -> str:
@@ -100,25 +103,27 @@ class ActiveSegment:
         self._size = max(config.segment_bytes, segment.size)  # (R) never below the end: others send from it
         self.file: MappedFile = directory.open_mapped(segment.log_name, self._size)
         self.view = self.file.view
-        self._offsets = IndexWriter(
-            directory,
-            file_name(self.base_offset, INDEX_SUFFIX),
-            config.segment_index_bytes,
-            offset_index.ENTRY_SIZE,
-            offset_entries,
-        )
-        self._times = IndexWriter(
-            directory,
-            file_name(self.base_offset, TIME_INDEX_SUFFIX),
-            config.segment_index_bytes,
-            time_index.ENTRY_SIZE,
-            time_entries,
-        )
+        self.limit = self.end
+        indexes: list[IndexWriter] = []
+        try:
+            for suffix, entry_size, count in (
+                (INDEX_SUFFIX, offset_index.ENTRY_SIZE, offset_entries),
+                (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE, time_entries),
+            ):
+                name = file_name(self.base_offset, suffix)
+                indexes.append(IndexWriter(directory, name, config.segment_index_bytes, entry_size, count))
+            self._offsets, self._times = indexes
+            with suppress(DiskFullError):  # it is read all the same, and the first append hears of it
+                self.reserve_index()
+                self.reserve(self.end)
+        except (OSError, KafkaError):
+            for index in indexes:  # opens are tried again: none may leave descriptors behind
+                index.close(cut=False)
+            self.file.close()
+            raise
         self._times_last = NO_TIMESTAMP
         if time_entries:
             self._times_last = time_index.ENTRY.unpack(self._times.entry(time_entries - 1))[0]
-        self.limit = 0
-        self.reserve(self.end)
 
     @property
     def size_max(self) -> int:
@@ -135,7 +140,7 @@ class ActiveSegment:
         partitions stay small.
 
         `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it
-        is needed.
+        is needed. DiskFullError if there is no room below `end`.
         """
         reserved = self.file.reserved
         if reserved < self._size:
@@ -144,7 +149,7 @@ class ActiveSegment:
                 self.file.reserve(min(max(end, reserved) + chunk, self._size))
             except KafkaError:
                 if end > reserved:
-                    raise
+                    self.file.reserve(end)
         reserved = self.file.reserved
         self.limit = (
             reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
