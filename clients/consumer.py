@@ -24,7 +24,7 @@ from tailrace.core.protocol.messages.fetch import (
 )
 from tailrace.core.protocol.messages.list_offsets import EARLIEST, LATEST
 from tailrace.core.records.batch import HEADER_SIZE, LOG_APPEND_TIME, check_stored, parse_header
-from tailrace.core.records.record import iterate_batch
+from tailrace.core.records.columns import RecordReader
 
 MAX_BYTES = 52_428_800
 PARTITION_MAX_BYTES = 1_048_576
@@ -65,6 +65,7 @@ class Consumer:
         self.positions: dict[int, int] = {}
         self.high_watermarks: dict[int, int] = {}
         self._turn = 0
+        self._reader = RecordReader()
 
     def assign(self, partition: int, start: str | int) -> None:
         """Read a partition from `beginning`, `end`, an offset, -N before the end, or `@MS`, a timestamp."""
@@ -173,7 +174,7 @@ class Consumer:
                 raise KafkaError(errors.CORRUPT_MESSAGE, f"{self._topic}-{partition}: {fault}")
             data = data[header.size :]
             if not header.is_control:
-                for record in iterate_batch(batch):
+                for record in self._reader.records(batch):
                     if record.offset < self.positions.get(partition, record.offset + 1):
                         continue
                     self.positions[partition] = record.offset + 1

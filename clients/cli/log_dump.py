@@ -24,8 +24,9 @@ from tailrace.core.log.segment import (
 )
 from tailrace.core.log.verification import first_fault
 from tailrace.core.records.batch import LOG_APPEND_TIME, BatchHeader
+from tailrace.core.records.columns import RecordReader
 from tailrace.core.records.compression import CODEC_NAMES
-from tailrace.core.records.record import DecodedRecord, iterate_batch
+from tailrace.core.records.record import DecodedRecord
 
 Entry = dict[str, Any]
 ShowRecord = Callable[[DecodedRecord], Entry]
@@ -75,14 +76,14 @@ def show_as_text(record: DecodedRecord) -> Entry:
 
 
 def _batches(directory: Directory, name: str, show_record: ShowRecord | None) -> Iterator[Entry]:
-    file = directory.open_read(name)
+    file, reader = directory.open_read(name), RecordReader()
     try:
         size, end = file.size(), 0
         for position, header in scan(file, 0, size, check=True):
             end = position + header.size
             yield _batch(position, header)
             if show_record is not None:
-                yield from _records(file.read(position, header.size), header, show_record)
+                yield from _records(reader, file.read(position, header.size), header, show_record)
         fault = first_fault(file, end, size)
         if fault:
             raise BadFileError(f"{name}: at byte {end}: {fault}")
@@ -110,9 +111,11 @@ def _batch(position: int, header: BatchHeader) -> Entry:
     }
 
 
-def _records(batch: bytes, header: BatchHeader, show_record: ShowRecord) -> Iterator[Entry]:
+def _records(
+    reader: RecordReader, batch: bytes, header: BatchHeader, show_record: ShowRecord
+) -> Iterator[Entry]:
     try:
-        for record in iterate_batch(batch):
+        for record in reader.records(batch):
             shown = show_as_text(record) if header.is_control else show_record(record)
             yield {"record": record.offset, "timestamp": record.timestamp, **shown}
     except KafkaError as error:

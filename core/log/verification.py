@@ -28,7 +28,7 @@ from tailrace.core.log.segment import (
     offset_of,
 )
 from tailrace.core.records.batch import HEADER_SIZE, NO_TIMESTAMP, BatchHeader, check_stored, parse_header
-from tailrace.core.records.record import iterate_batch
+from tailrace.core.records.columns import Columns, RecordReader
 
 RELATIVE_MAX = 0x7FFFFFFF
 
@@ -54,7 +54,7 @@ class Verified(Struct, kw_only=True):
 
 def verify(directory: Directory, *, records: bool = False) -> Verified:
     """Read a partition's directory; with `records` each batch is opened too. OSError if it cannot be read."""
-    result = Verified(faults=[])
+    result, reader = Verified(faults=[]), RecordReader()
     bases = segment_bases(directory)
     epochs = _Epochs(directory, result.faults)
     next_offset = 0
@@ -62,7 +62,7 @@ def verify(directory: Directory, *, records: bool = False) -> Verified:
         if base < next_offset:
             what = f"it begins at offset {base}, and the segment before ends at {next_offset - 1}"
             result.faults.append(Fault(file=file_name(base, LOG_SUFFIX), position=-1, what=what))
-        segment = _Segment(directory, base, result, epochs, open_records=records)
+        segment = _Segment(directory, base, result, epochs, reader if records else None)
         next_offset = max(next_offset, segment.verify(is_last=base == bases[-1]))
         result.segments += 1
     result.end_offset = next_offset
@@ -95,10 +95,15 @@ class _Segment:
     """One segment while it is read."""
 
     def __init__(
-        self, directory: Directory, base: int, result: Verified, epochs: "_Epochs", *, open_records: bool
+        self,
+        directory: Directory,
+        base: int,
+        result: Verified,
+        epochs: "_Epochs",
+        reader: RecordReader | None,
     ) -> None:
         self._directory, self._base, self._result = directory, base, result
-        self._epochs, self._open_records = epochs, open_records
+        self._epochs, self._reader = epochs, reader
         self._name = file_name(base, LOG_SUFFIX)
         self._offsets = _OffsetEntries(directory, base, result.faults)
         self._times = _TimeEntries(directory, base, result.faults)
@@ -140,16 +145,23 @@ class _Segment:
         self._offsets.on_batch(position, header)
         self._times.on_batch(position, header)
         self._epochs.on_batch(self._name, position, header)
-        return _record_fault(file.read(position, header.size), header) if self._open_records else ""
+        if self._reader is None:
+            return ""
+        return _record_fault(self._reader, file.read(position, header.size), header)
 
     def _say(self, position: int, what: str) -> None:
         self._result.faults.append(Fault(file=self._name, position=position, what=what))
 
 
-def _record_fault(batch: bytes, header: BatchHeader) -> str:
+def _record_fault(reader: RecordReader, batch: bytes, header: BatchHeader) -> str:
     last = header.base_offset - 1
     try:
-        for record in iterate_batch(batch):
+        found = reader.read(batch)
+        if isinstance(found, Columns):
+            if found.offsets_ascend_to(header.last_offset_delta):
+                return ""
+            found = found.records(header)
+        for record in found:
             if not last < record.offset <= header.last_offset:
                 return f"a record has offset {record.offset}, out of order or outside of its batch"
             last = record.offset

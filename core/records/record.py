@@ -96,6 +96,13 @@ def _read_headers(data: bytes, position: int, end: int) -> tuple[tuple[tuple[str
     count, position = read_varint(data, position, end)
     if count < 0 or count > end - position:  # each takes at least two bytes: no loop for an invented count
         raise KafkaError(INVALID_RECORD, f"a record cannot hold {count} headers")
+    return read_headers(data, position, end, count)
+
+
+def read_headers(
+    data: bytes, position: int, end: int, count: int
+) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
+    """So many headers from `position` on, and the place after them; KafkaError if they are not there."""
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         name, position = _read_bytes(data, position, end)
