@@ -19,6 +19,7 @@ from tailrace.workers import control
 RING_BYTES = 64 * 1024
 FRAGMENT_BYTES = 8 * 1024
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024  # one answer to Hello with every row of the state table takes about 1 MiB
+FULL_RING_S = 0.001  # until a full ring is tried again
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 LAST = b"\x00"
@@ -69,6 +70,14 @@ class Outbox:
     def is_empty(self, peer_slot: int) -> bool:
         """Whether nothing waits for this peer."""
         return peer_slot not in self._waiting
+
+    def wait_s(self, timeout_s: float | None) -> float | None:
+        """How long this process may sleep: not long while a ring is full, for nobody tells when there is room.
+        Half a second for each 64 KiB made three thousand topics take two seconds.
+        """
+        if not self._waiting:
+            return timeout_s
+        return FULL_RING_S if timeout_s is None else min(FULL_RING_S, timeout_s)
 
     def flush(self) -> bool:
         """Push what fits and ring those who got something. True when nothing is left waiting."""

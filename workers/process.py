@@ -140,7 +140,7 @@ class ProcessContext:
 
         `poll` watches `context.eventfd`, edge-triggered: it is never read.
         """
-        return self.doorbell.park(poll, self.has_work, timeout_s)
+        return self.doorbell.park(poll, self.has_work, self.outbox.wait_s(timeout_s))
 
     def linger(self, poll: Callable[[float], T]) -> T | None:
         """Look for work a moment, if work comes often now, before `park`; None: nothing came."""
@@ -152,7 +152,7 @@ class ProcessContext:
         """
         if lingers:
             self.doorbell.linger(self.has_work)
-        self.doorbell.park(self._wait_eventfd, self.has_work, timeout_s)
+        self.doorbell.park(self._wait_eventfd, self.has_work, self.outbox.wait_s(timeout_s))
 
     def _wait_eventfd(self, timeout_s: float) -> object:
         return self._poll.poll(timeout_s)

@@ -8,7 +8,7 @@ from tailrace.shm.doorbell import Bells
 from tailrace.shm.links import Links
 from tailrace.shm.ring import ByteConsumer
 from tailrace.workers.control import Message, ReplicaFailed, ReplicaStopped, WantWorker
-from tailrace.workers.outbox import OUTBOX_BYTES_MAX, RING_BYTES, Inbox, Outbox
+from tailrace.workers.outbox import FULL_RING_S, OUTBOX_BYTES_MAX, RING_BYTES, Inbox, Outbox
 from tests.support.shared_run import SharedRun, shared_run
 
 
@@ -57,6 +57,19 @@ def test_a_message_larger_than_the_ring_arrives_whole(run: SharedRun) -> None:
     while not out.flush() or len(received) < 2:
         received += read(inbox, receiver)
     assert received == [long, after]
+
+
+def test_nobody_sleeps_long_while_a_ring_is_full(run: SharedRun) -> None:
+    """(R) Who empties it does not tell: each 64 KiB would take as long as a sleep."""
+    out, _, receiver = pair(run)
+    out.send(2, ReplicaFailed(row=1, row_generation=1, error_code=1, message="x" * (3 * RING_BYTES)))
+    inbox = Inbox()
+    while not out.flush():
+        assert out.wait_s(None) == out.wait_s(60.0) == FULL_RING_S
+        assert out.wait_s(0.0) == 0.0
+        read(inbox, receiver)
+    assert out.wait_s(None) is None
+    assert out.wait_s(60.0) == 60.0
 
 
 def test_what_piles_up_has_a_limit(run: SharedRun) -> None:
