@@ -72,7 +72,7 @@ class Outbox:
         return peer_slot not in self._waiting
 
     def wait_s(self, timeout_s: float | None) -> float | None:
-        """How long this process may sleep: not long while a ring is full, for nobody tells when there is room.
+        """How long this process may sleep: not long while a ring is full, for nobody tells of room in it.
         Half a second for each 64 KiB made three thousand topics take two seconds.
         """
         if not self._waiting:
