@@ -24,6 +24,7 @@ from tailrace.core.config_keys import (
     value_text,
 )
 from tailrace.core.config_sources import ENVIRONMENT, Given, gather
+from tailrace.core.connection_quotas import check_none_locked_out, parse_overrides
 from tailrace.core.listeners import Listener, advertised_listeners, parse_listeners, without_controllers
 from tailrace.core.log.log_config import LogConfig
 
@@ -110,11 +111,12 @@ class BrokerConfig:
         self.socket_send_buffer_bytes = self.integer("socket.send.buffer.bytes")
         self.socket_receive_buffer_bytes = self.integer("socket.receive.buffer.bytes")
         self.socket_listen_backlog_size = self.integer("socket.listen.backlog.size")
-        self.queued_max_requests = self.integer("queued.max.requests")
         self.queued_max_request_bytes = self.integer("queued.max.request.bytes")
         self.connections_max_idle_ms = self.integer("connections.max.idle.ms")
         self.max_connections = self.integer("max.connections")
         self.max_connections_per_ip = self.integer("max.connections.per.ip")
+        self.max_connections_per_ip_overrides = parse_overrides(self.text("max.connections.per.ip.overrides"))
+        self.max_connection_creation_rate = self.integer("max.connection.creation.rate")
         self.fetch_max_bytes = self.integer("fetch.max.bytes")
         self.max_incremental_fetch_session_cache_slots = self.integer(
             "max.incremental.fetch.session.cache.slots"
@@ -199,7 +201,9 @@ def load(
     _check_relations(values, given)
     if values["log.dirs"] is None and default_log_dir is not None:
         values["log.dirs"] = (default_log_dir(),)
-    return BrokerConfig(values, given), warnings
+    config = BrokerConfig(values, given)
+    check_none_locked_out(config.max_connections_per_ip, config.max_connections_per_ip_overrides)
+    return config, warnings
 
 
 def _read(key: Key, setting: Given) -> Value:

@@ -6,7 +6,8 @@ are kept in the metadata log: of the whole cluster, and of one broker, which win
 
 from collections.abc import Mapping
 
-from tailrace.core.config_keys import BROKER_KEYS, TOPIC_KEYS, TOPIC_SYNONYMS, parse_value
+from tailrace.core.config_keys import BROKER_KEYS, TOPIC_KEYS, TOPIC_SYNONYMS, ConfigError, parse_value
+from tailrace.core.connection_quotas import OVERRIDES, PER_ADDRESS, parse_overrides
 from tailrace.core.log.log_config import LogConfig
 
 _OTHERS = """
@@ -45,7 +46,9 @@ _TOPIC_KEY_OF = {
     if topic_key.replace(".", "_") in LogConfig.__struct_fields__
 }
 
-OBEYED_LIVE = frozenset((*_TOPIC_KEY_OF, "max.connections", "max.connections.per.ip"))
+OBEYED_LIVE = frozenset(
+    (*_TOPIC_KEY_OF, "max.connection.creation.rate", "max.connections", PER_ADDRESS, OVERRIDES)
+)
 
 
 def kind_of(name: str) -> str | None:
@@ -62,7 +65,11 @@ def check_dynamic(name: str, text: str) -> None:
     """ConfigError for a value of an OBEYED_LIVE key that it, or the topic key it is the default of, cannot
     have.
     """
-    parse_value(BROKER_KEYS[name], text)
+    value = parse_value(BROKER_KEYS[name], text)
+    if name == OVERRIDES:
+        parse_overrides(text)
+    elif name == "max.connection.creation.rate" and value == 0:  # which a file may hold
+        raise ConfigError(f"Invalid value 0 for configuration {name}: Invalid dynamic configuration")
     if name in _TOPIC_KEY_OF:
         parse_value(TOPIC_KEYS[_TOPIC_KEY_OF[name]]._replace(name=name), text)
 

@@ -55,13 +55,14 @@ group.streams.min.heartbeat.interval.ms group.streams.min.session.timeout.ms
 group.streams.num.standby.replicas group.streams.session.timeout.ms
 initial.broker.registration.timeout.ms internal.metadata.log.segment.bytes
 internal.metadata.max.batch.size.in.bytes kafka.metrics.polling.interval.secs log.cleaner.io.buffer.size
-log.cleaner.threads max.connection.creation.rate
+log.cleaner.threads
 metadata.log.segment.bytes metadata.max.idle.interval.ms metrics.num.samples num.io.threads
 num.network.threads num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
 num.replica.fetchers offsets.commit.timeout.ms offsets.load.buffer.size
 offsets.topic.compression.codec
 producer.id.expiration.check.interval.ms
-producer.purgatory.purge.interval.requests quota.window.num quota.window.size.seconds
+producer.purgatory.purge.interval.requests queued.max.requests quota.window.num
+quota.window.size.seconds
 remote.fetch.max.wait.ms remote.log.manager.copier.thread.pool.size
 remote.log.manager.copy.quota.window.num remote.log.manager.copy.quota.window.size.seconds
 remote.log.manager.expiration.thread.pool.size remote.log.manager.fetch.quota.window.num
@@ -122,7 +123,7 @@ unstable.api.versions.enable unstable.feature.versions.enable
 """
 _STRING = """
 authorizer.class.name group.share.persister.class.name
-inter.broker.listener.name max.connections.per.ip.overrides metadata.log.dir metrics.recording.level
+inter.broker.listener.name metadata.log.dir metrics.recording.level
 remote.log.metadata.manager.class.name remote.log.metadata.manager.class.path
 remote.log.metadata.manager.impl.prefix remote.log.metadata.manager.listener.name
 remote.log.storage.manager.class.name remote.log.storage.manager.class.path

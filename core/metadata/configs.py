@@ -27,6 +27,7 @@ from tailrace.core.config_dynamic import (
 )
 from tailrace.core.config_groups import validate_group_configs
 from tailrace.core.config_keys import BROKER_KEYS, LIST, TOPIC_KEYS, value_text
+from tailrace.core.connection_quotas import check_none_locked_out
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import (
@@ -134,7 +135,8 @@ def _alter(
     elif kind == RESOURCE_BROKER:
         _check_broker_name(resource.name, node_id)
         after = _after(resource, now, _broker_splitter(broker), replaces_all)
-        _check_broker(now, after)
+        of_all = image.configs.get((RESOURCE_BROKER, ""), {}) if resource.name else {}
+        _check_broker(now, after, broker.with_dynamic(of_all))
     elif kind == RESOURCE_GROUP:
         after = _after(resource, now, _refuse_parts, replaces_all)
         _check_group(resource.name, now, after, broker)
@@ -242,7 +244,7 @@ def _check_broker_name(name: str, node_id: int) -> None:
         raise _invalid(f"Unexpected broker id, expected {node_id}, but received {name}")
 
 
-def _check_broker(now: Mapping[str, str], after: Mapping[str, str]) -> None:
+def _check_broker(now: Mapping[str, str], after: Mapping[str, str], broker: BrokerConfig) -> None:
     static = [key for key in after if key not in KAFKA_DYNAMIC and kind_of(key)]
     if static:
         raise _invalid(f"Cannot update these configs dynamically: [{', '.join(static)}]")
@@ -254,6 +256,11 @@ def _check_broker(now: Mapping[str, str], after: Mapping[str, str]) -> None:
             check_dynamic(key, text)
         except ConfigError as error:
             raise _invalid(str(error)) from error
+    altered = broker.with_dynamic(after)
+    try:
+        check_none_locked_out(altered.max_connections_per_ip, altered.max_connections_per_ip_overrides)
+    except ConfigError as error:
+        raise _invalid(str(error)) from error
 
 
 def _check_group(name: str, now: Mapping[str, str], after: Mapping[str, str], broker: BrokerConfig) -> None:

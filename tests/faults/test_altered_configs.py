@@ -115,21 +115,6 @@ def test_a_brokers_configs_are_obeyed_and_yield_to_the_topics_own(broker: Tailra
     wait_for_code(broker, NONE, 7000)
 
 
-def test_the_number_of_connections_is_bounded_at_once(broker: Tailrace) -> None:
-    with Connection(broker.bootstrap), Connection(broker.bootstrap):
-        set_config(broker, BROKER, "", "max.connections", "2")
-
-        def is_refused() -> bool:
-            try:
-                with Connection(broker.bootstrap, timeout_s=5):
-                    return False
-            except UnreachableError:
-                return True
-
-        wait_until(is_refused, "a third connection to be refused")
-    wait_until(lambda: not is_refused(), "room for others")
-
-
 @pytest.mark.parametrize("role", ["worker", "gateway", "controller"])
 def test_what_was_altered_outlives_a_process(broker: Tailrace, role: str) -> None:
     set_config(broker, TOPIC, NAME, "max.message.bytes", "1000")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
-from tailrace.workers.descriptors import ARENA_BYTES, ASK, ASK_AGAIN, Entry
+from tailrace.workers.descriptors import ASK, ASK_AGAIN, Entry
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.buffers import Block
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.partitions import Partition
 
 ANSWER_BYTES = 4096  # room for an answer, at least
-HELD_BYTES_MAX = ARENA_BYTES // 2  # of the arena: questions wait for minutes, and others need memory (R)
+HELD_SHARE = 0.5  # of the arena at most: questions wait for minutes, and others need memory (R)
 
 OnAnswer = Callable[[int, bytes], None]
 """Error code and answer; NOT_LEADER_OR_FOLLOWER: nobody can be asked now, or who was asked has died."""
@@ -32,7 +32,7 @@ class Asks:
     def ask(self, partition: Partition, what: int, question: bytes, on_answer: OnAnswer) -> None:
         """Ask the leader; `on_answer` is called once, perhaps before this returns."""
         size = max(len(question), ANSWER_BYTES)
-        block = None if partition.error or self._held >= HELD_BYTES_MAX else self._allocate(size)
+        block = None if partition.error or self._is_full() else self._allocate(size)
         if block is None:
             on_answer(NOT_LEADER_OR_FOLLOWER, b"")
             return
@@ -65,6 +65,9 @@ class Asks:
         ):
             self._free(block)
             on_answer(NOT_LEADER_OR_FOLLOWER, b"")
+
+    def _is_full(self) -> bool:
+        return self._held >= HELD_SHARE * self._gateway.buffers.arena_bytes
 
     def _allocate(self, size: int) -> Block | None:
         block = self._gateway.buffers.allocate(size)

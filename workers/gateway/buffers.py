@@ -4,13 +4,14 @@ Rule: a block is given back once nobody holds it: the connection that receives i
 which a worker may still be copying bytes (R).
 """
 
-from tailrace.shm.arena import BLOCK_MAX, Arena, LargeFile
+from tailrace.shm.arena import BLOCK_MAX, CHUNK, Arena, LargeFile
 from tailrace.shm.names import unlink_large_files
 from tailrace.shm.region import ShmError
 from tailrace.workers.descriptors import ARENA_BYTES, arena_name
 from tailrace.workers.process import ProcessContext
 
 LARGE_BYTES_MAX = 256 << 20  # all large requests together, unless queued.max.request.bytes says otherwise
+ARENA_BYTES_MIN = 2 * CHUNK  # whatever it says: room for large blocks beside small ones
 
 
 class Block:
@@ -34,9 +35,13 @@ class Buffers:
     def __init__(self, context: ProcessContext) -> None:
         self._run_dir, self._slot, self._incarnation = context.run_dir, context.slot, context.incarnation
         path = f"{context.run_dir}/{arena_name(context.slot, context.incarnation)}"
-        self._arena = Arena.create(path, ARENA_BYTES, owner=context.incarnation)
         budget = context.config.queued_max_request_bytes
-        self._large_left = budget if budget > 0 else LARGE_BYTES_MAX
+        self.arena_bytes = ARENA_BYTES
+        self._large_left = LARGE_BYTES_MAX
+        if budget > 0:
+            self.arena_bytes = min(ARENA_BYTES, max(ARENA_BYTES_MIN, budget - budget % CHUNK))
+            self._large_left = max(1, budget - self.arena_bytes)
+        self._arena = Arena.create(path, self.arena_bytes, owner=context.incarnation)
         self._serial = 0
 
     def allocate(self, size: int) -> Block | None:
@@ -49,7 +54,7 @@ class Buffers:
         return Block(self._arena, position, self._arena.class_size(position), 0)
 
     def _allocate_large(self, size: int) -> Block | None:
-        if size > self._large_left:
+        if self._large_left <= 0:  # as Kafka: the last one may be larger than what is left
             return None
         self._serial += 1
         try:

@@ -13,6 +13,7 @@ from tailrace.core.metadata.topics import OFFSETS_TOPIC
 from tailrace.core.protocol.frames import request_frame
 from tailrace.workers.descriptors import GROUP_REQUEST
 from tailrace.workers.gateway.leaders import LEADERS_TIMEOUT_MS, await_leaders
+from tailrace.workers.gateway.listener import UNIX
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
@@ -67,6 +68,6 @@ class Coordinators:
 def _question(request: Request, body: bytes) -> bytes:
     """The length of the client's address, the address, the request with its header."""
     peer = request.connection.peer
-    host = b"/" + (b"127.0.0.1" if peer == "unix" else peer.encode())
+    host = b"/" + (b"127.0.0.1" if peer == UNIX else peer.encode())
     frame = request_frame(request.api, request.version, 0, request.client_id, [bytearray(body)])
     return bytes((len(host),)) + host + bytes(frame[0][4:])

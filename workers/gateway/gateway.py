@@ -25,7 +25,13 @@ from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
 from tailrace.workers.gateway.coordinators import Coordinators
 from tailrace.workers.gateway.doorkeeper import Doorkeeper
-from tailrace.workers.gateway.listener import listen_tcp, listen_unix, remember_port, remembered_port
+from tailrace.workers.gateway.listener import (
+    UNIX,
+    listen_tcp,
+    listen_unix,
+    remember_port,
+    remembered_port,
+)
 from tailrace.workers.gateway.long_polls import LongPolls
 from tailrace.workers.gateway.outstanding import Outstanding
 from tailrace.workers.gateway.partitions import Partitions
@@ -280,7 +286,7 @@ class Gateway:
         if config.advertised_mode == "fixed":
             listener = config.advertised_listeners[0]
             return listener.host, listener.port or self.tcp_address[1]
-        if connection.peer == "unix":
+        if connection.peer == UNIX:
             return self.tcp_address
         host, port = connection.sock.getsockname()[:2]
         return host.removeprefix("::ffff:"), port

@@ -15,7 +15,8 @@ from tailrace.core.listeners import Listener
 from tailrace.workers.process import Refusal
 
 OnAccept = Callable[[socket.socket, str], None]
-ACCEPTS_AT_ONCE = 64
+UNIX = "unix"  # the name of every peer that comes by the Unix socket
+ACCEPTS_AT_ONCE = 8  # then those who are connected have their turn: an accept takes 50 us
 RESERVED_DESCRIPTORS = 32  # for the log files that connected clients read, and rings to new workers
 _LOST = {  # that client is lost, or its network is: accept(2) tells of its errors
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
@@ -25,15 +26,18 @@ _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listeners:
-    """Accepts clients and hands them to `on_accept` with the peer's name.
+    """Accepts clients while `may_accept` says so, and hands them to `on_accept` with the peer's name.
 
-    When descriptors are short nobody is accepted: clients wait in the kernel's queue, and those that are
-    connected keep what they need of the last descriptors. `look_again` says when one may be free.
+    Else nobody is accepted until `resume`: clients wait in the kernel's queue. They do, too, when descriptors
+    are short, so that those that are connected keep what they need of the last ones; `look_again` says when
+    one may be free.
     """
 
-    def __init__(self, poll: epoll, on_accept: OnAccept) -> None:
+    def __init__(self, poll: epoll, may_accept: Callable[[], bool], on_accept: OnAccept) -> None:
         self._poll = poll
+        self._may_accept = may_accept
         self._on_accept = on_accept
+        self._is_paused = False
         self._sockets: dict[int, socket.socket] = {}
         limit = getrlimit(RLIMIT_NOFILE)[0]
         free = limit - _lowest_free()
@@ -54,6 +58,10 @@ class Listeners:
         """Accept what is there, as far as there are descriptors."""
         listening = self._sockets[fd]
         for _ in range(ACCEPTS_AT_ONCE):
+            if not self._may_accept():
+                self._is_paused = True
+                self._watch()
+                return
             try:
                 sock, address = listening.accept()
             except BlockingIOError:
@@ -62,20 +70,28 @@ class Listeners:
                 if error.errno in _LOST:
                     continue
                 if error.errno in _SHORT:
-                    self._stop_watching()
+                    self.is_short = True
+                    self._watch()
                     return
                 raise
             is_last = sock.fileno() >= self._fd_max  # the kernel gives the lowest number that is free
             sock.setblocking(False)
-            self._on_accept(sock, "unix" if listening.family == socket.AF_UNIX else str(address[0]))
+            self._on_accept(sock, UNIX if listening.family == socket.AF_UNIX else str(address[0]))
             if is_last:
-                self._stop_watching()
+                self.is_short = True
+                self._watch()
                 return
 
-    def _stop_watching(self) -> None:
-        self.is_short = True
+    def _watch(self) -> None:
+        events = 0 if self.is_short or self._is_paused else EPOLLIN
         for fd in self._sockets:
-            self._poll.modify(fd, 0)
+            self._poll.modify(fd, events)
+
+    def resume(self) -> None:
+        """Ask `may_accept` again, if it said no."""
+        if self._is_paused:
+            self._is_paused = False
+            self._watch()
 
     def look_again(self) -> None:
         """Accept again if a descriptor is free."""
@@ -85,8 +101,7 @@ class Listeners:
             return
         if lowest < self._fd_max:
             self.is_short = False
-            for fd in self._sockets:
-                self._poll.modify(fd, EPOLLIN)
+            self._watch()
 
     def close(self) -> None:
         """Accept nobody any more."""

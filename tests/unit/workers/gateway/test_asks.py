@@ -10,8 +10,8 @@ from tailrace.shm.arena import CHUNK, Arena
 from tailrace.shm.links import DESCRIPTOR
 from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import GATEWAY
-from tailrace.workers.descriptors import ASK, ASKS_MAX, REQUESTS_MAX, arena_name, pack
-from tailrace.workers.gateway.asks import HELD_BYTES_MAX
+from tailrace.workers.descriptors import ARENA_BYTES, ASK, ASKS_MAX, REQUESTS_MAX, arena_name, pack
+from tailrace.workers.gateway.asks import HELD_SHARE
 from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.partitions import Partition
 from tailrace.workers.leader_asks import KEPT_MAX, Ask
@@ -134,7 +134,7 @@ def test_large_questions_that_wait_leave_memory_for_others(run: InProcess) -> No
         answers.append(ask(run, bytes(300_000)))
         run.turn()
     assert answers[-1] == [(NOT_LEADER_OR_FOLLOWER, b"")]
-    assert len(taken) == HELD_BYTES_MAX >> 20
+    assert len(taken) == int(HELD_SHARE * ARENA_BYTES) >> 20
     for one in taken:
         asks.answer(one, NONE, b"")
     run.leader._completions.send_waiting()  # pyright: ignore[reportPrivateUsage]

@@ -21,8 +21,7 @@ from tailrace.shm.arena import BLOCK_MAX
 from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import GATEWAY
 from tailrace.shm.state_table import HIGH_WATERMARK, ROLE_LEADER, ROLE_NONE, ROLE_OFFLINE
-from tailrace.workers.gateway import gateway as gateway_module
-from tailrace.workers.gateway import partitions
+from tailrace.workers.gateway import doorkeeper, partitions
 from tailrace.workers.gateway.buffers import Block
 from tests.unit.workers.gateway.in_process import (
     BATCH,
@@ -297,7 +296,7 @@ def send_all(run: InProcess, client: socket.socket, data: bytes) -> None:
 def test_memory_held_by_requests_that_do_not_go_on_is_taken_back(
     run: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "SHORT_CHECK_MS", 5)
+    monkeypatch.setattr(doorkeeper, "SHORT_CHECK_MS", 5)
     run.lead()
     beginning = b"\0\x1e\0\0" + produce_frame()[4:]  # of a frame of nearly 2 MiB
     for _ in range(12):
