@@ -15,6 +15,7 @@ import msgspec
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     NOT_YET_OBEYED,
+    PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
     ConfigError,
@@ -328,9 +329,15 @@ def effective_topic_config(overrides: Mapping[str, str], broker: BrokerConfig) -
 
 
 def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
-    """What the log of a topic with these keys of its own is told."""
-    values = effective_topic_config(overrides, broker)
-    told: dict[str, Value] = {"producer_id_expiration_ms": broker.producer_id_expiration_ms}
+    """What the log of a topic with these keys is told: its own, and dynamic ones of the broker."""
+    keys = dict(overrides)
+    altered = keys.pop(PRODUCER_EXPIRATION, None)
+    values = effective_topic_config(keys, broker)
+    told: dict[str, Value] = {
+        "producer_id_expiration_ms": broker.producer_id_expiration_ms
+        if altered is None
+        else parse_value(BROKER_KEYS[PRODUCER_EXPIRATION], altered)
+    }
     for name, value in values.items():
         field = name.replace(".", "_")
         if field in LogConfig.__struct_fields__:

@@ -6,7 +6,14 @@ are kept in the metadata log: of the whole cluster, and of one broker, which win
 
 from collections.abc import Mapping
 
-from tailrace.core.config_keys import BROKER_KEYS, TOPIC_KEYS, TOPIC_SYNONYMS, ConfigError, parse_value
+from tailrace.core.config_keys import (
+    BROKER_KEYS,
+    PRODUCER_EXPIRATION,
+    TOPIC_KEYS,
+    TOPIC_SYNONYMS,
+    ConfigError,
+    parse_value,
+)
 from tailrace.core.connection_quotas import OVERRIDES, PER_ADDRESS, parse_overrides
 from tailrace.core.log.log_config import LogConfig
 
@@ -47,7 +54,14 @@ _TOPIC_KEY_OF = {
 }
 
 OBEYED_LIVE = frozenset(
-    (*_TOPIC_KEY_OF, "max.connection.creation.rate", "max.connections", PER_ADDRESS, OVERRIDES)
+    (
+        *_TOPIC_KEY_OF,
+        PRODUCER_EXPIRATION,
+        "max.connection.creation.rate",
+        "max.connections",
+        PER_ADDRESS,
+        OVERRIDES,
+    )
 )
 
 
@@ -74,6 +88,8 @@ def check_dynamic(name: str, text: str) -> None:
         parse_value(TOPIC_KEYS[_TOPIC_KEY_OF[name]]._replace(name=name), text)
 
 
-def as_topic_keys(dynamic: Mapping[str, str]) -> dict[str, str]:
-    """Those of the dynamic broker keys that are defaults of topic keys, under the topic's name."""
-    return {_TOPIC_KEY_OF[name]: text for name, text in dynamic.items() if name in _TOPIC_KEY_OF}
+def as_log_keys(dynamic: Mapping[str, str]) -> dict[str, str]:
+    """Those of the dynamic broker keys that logs obey: defaults of topic keys under the topic's name."""
+    told = {_TOPIC_KEY_OF[name]: text for name, text in dynamic.items() if name in _TOPIC_KEY_OF}
+    told.update((name, text) for name, text in dynamic.items() if name == PRODUCER_EXPIRATION)
+    return told

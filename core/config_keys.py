@@ -221,6 +221,8 @@ def _synonym_keys() -> dict[str, Key]:
 
 _MAP = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT"
 
+PRODUCER_EXPIRATION = "producer.id.expiration.ms"
+
 BROKER_KEYS = _synonym_keys() | _table(
     Key(
         "advertised.listeners",
@@ -289,7 +291,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     ),
     Key("node.id", INT, 0, 0, None, "id of the first broker"),
     Key("num.partitions", INT, 1, 1, None, "partitions of a topic that does not say"),
-    Key("producer.id.expiration.ms", INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
+    Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
     Key("queued.max.request.bytes", LONG, -1, None, None, "most bytes of requests held; -1: no limit"),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),

@@ -21,7 +21,7 @@ from tailrace.core.config import (
 from tailrace.core.config_dynamic import (
     KAFKA_DYNAMIC,
     OBEYED_LIVE,
-    as_topic_keys,
+    as_log_keys,
     check_dynamic,
     kind_of,
 )
@@ -67,7 +67,7 @@ def told_configs(image: MetadataImage, topic: str, node_id: int) -> dict[str, st
     """What the logs of a topic are told: its own keys over the dynamic ones of this broker and of all."""
     of_all = image.configs.get((RESOURCE_BROKER, ""), {})
     of_broker = image.configs.get((RESOURCE_BROKER, str(node_id)), {})
-    return as_topic_keys({**of_all, **of_broker}) | image.topic_configs(topic)
+    return as_log_keys({**of_all, **of_broker}) | image.topic_configs(topic)
 
 
 def alter_configs(

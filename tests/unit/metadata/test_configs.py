@@ -3,7 +3,7 @@
 import pytest
 
 from tailrace.core import errors
-from tailrace.core.config import ACCEPTED_IDLE, OBEYED_TOPIC_KEYS, load
+from tailrace.core.config import ACCEPTED_IDLE, OBEYED_TOPIC_KEYS, load, log_config
 from tailrace.core.config_dynamic import KAFKA_DYNAMIC, OBEYED_LIVE
 from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, TOPIC_KEYS
 from tailrace.core.metadata.configs import Alteration, alter_configs, told_configs
@@ -151,6 +151,13 @@ def test_logs_are_told_the_nearest_setting() -> None:
     assert told_configs(image, "u", 1) == {"segment.bytes": "2000000", "segment.ms": "1"}
     alter(image, of(BROKER, "0", ("log.roll.ms", None, DELETE)))
     assert told_configs(image, "u", 0)["segment.ms"] == "1"
+
+
+def test_logs_are_told_how_long_producers_are_remembered_which_is_no_key_of_a_topic() -> None:
+    image, static = one_broker("t"), load({"producer.id.expiration.ms": "7"})[0]
+    assert log_config(told_configs(image, "t", 0), static).producer_id_expiration_ms == 7
+    alter(image, of(BROKER, "", ("producer.id.expiration.ms", "60000", SET)))
+    assert log_config(told_configs(image, "t", 0), static).producer_id_expiration_ms == 60_000
 
 
 def test_what_is_told_does_not_change_under_whoever_was_told() -> None:
