@@ -63,6 +63,7 @@ class BrokerConfig:
         self._read_addresses()
         self._read_limits()
         self.log_dirs = self.names("log.dirs")
+        self.metadata_log_dir = self.optional_text("metadata.log.dir") or (self.log_dirs or ("",))[0]
         self.run_dir = self.optional_text("run.dir")
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")

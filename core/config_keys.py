@@ -296,6 +296,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),
+    Key("metadata.log.dir", STRING, None, None, None, "the metadata log's; default: the first of log.dirs"),
     Key("socket.listen.backlog.size", INT, 50, 1, None, "connections waiting to be accepted"),
     Key("socket.receive.buffer.bytes", INT, 102_400, None, None, "SO_RCVBUF; -1: the system's"),
     Key("socket.request.max.bytes", INT, 104_857_600, 1, None, "largest request"),

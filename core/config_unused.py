@@ -123,7 +123,7 @@ unstable.api.versions.enable unstable.feature.versions.enable
 """
 _STRING = """
 authorizer.class.name group.share.persister.class.name
-inter.broker.listener.name metadata.log.dir metrics.recording.level
+inter.broker.listener.name metrics.recording.level
 remote.log.metadata.manager.class.name remote.log.metadata.manager.class.path
 remote.log.metadata.manager.impl.prefix remote.log.metadata.manager.listener.name
 remote.log.storage.manager.class.name remote.log.storage.manager.class.path

@@ -24,6 +24,7 @@ from tailrace.workers.control import (
     BecomeLeader,
     ConfigureReplica,
     HeldReplica,
+    LogDirFailed,
     Message,
     ReplicaStarted,
     RetireWorker,
@@ -47,6 +48,7 @@ class Replica(msgspec.Struct, kw_only=True):
     row_generation: int
     leader_epoch: int
     slot: int
+    log_dir: str  # empty: nobody knows which
     configs: dict[str, str]
     is_new: bool = False
     incarnation: int = 0  # of the worker that was told, 0: nobody yet
@@ -65,7 +67,7 @@ class Assignments:
     """The rows of the state table from 1 on, and the worker slots."""
 
     def __init__(
-        self, *, row_count: int, workers_max: int, log_dir: str, generation: Callable[[int], int], send: Send
+        self, *, row_count: int, workers_max: int, generation: Callable[[int], int], send: Send
     ) -> None:
         self.by_key: dict[Key, Replica] = {}
         self.by_row: dict[int, Replica] = {}
@@ -75,7 +77,6 @@ class Assignments:
         self._retiring: set[int] = set()
         self._free_rows = list(range(1, row_count))  # row 0 is the metadata log's
         self._workers_max = workers_max
-        self._log_dir = log_dir
         self._generation = generation
         self._send = send
         self.gateways: list[int] = []
@@ -108,6 +109,7 @@ class Assignments:
                 row_generation=held.row_generation,
                 leader_epoch=held.leader_epoch,
                 slot=slot,
+                log_dir=held.log_dir,
                 configs=configs,
                 incarnation=incarnation,
                 started=held.started,
@@ -128,6 +130,7 @@ class Assignments:
             row_generation=held.row_generation,
             leader_epoch=held.leader_epoch,
             slot=slot,
+            log_dir=held.log_dir,
             configs={},
             deleting=True,
         )
@@ -146,6 +149,7 @@ class Assignments:
         leader_epoch: int,
         configs: dict[str, str],
         *,
+        log_dir: str,
         is_new: bool = False,
         offline_code: int = 0,
         former_row: int = 0,
@@ -161,6 +165,7 @@ class Assignments:
             row_generation=self._generation(row) + 1,
             leader_epoch=leader_epoch,
             slot=slot,
+            log_dir=log_dir,
             configs=configs,
             is_new=is_new,
             offline_code=offline_code,
@@ -219,7 +224,7 @@ class Assignments:
             row=replica.row,
             row_generation=replica.row_generation,
             leader_epoch=replica.leader_epoch,
-            log_dir=self._log_dir,
+            log_dir=replica.log_dir,
             configs=replica.configs,
             is_new=replica.is_new,
         )
@@ -266,6 +271,18 @@ class Assignments:
         replica.started = False
         for gateway in self.gateways:
             self._send(gateway, _unassigned(replica, replica.offline_code))
+
+    def fail_log_dir(self, log_dir: str) -> int:
+        """This directory is out of service: nobody serves what lies in it, and the workers that do are told.
+        Returns how many partitions that are.
+        """
+        lost = [replica for replica in self.by_key.values() if replica.log_dir == log_dir]
+        for replica in lost:
+            if not replica.offline_code:
+                self.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
+        for slot in sorted({replica.slot for replica in lost if replica.incarnation}):
+            self._send(slot, LogDirFailed(log_dir=log_dir))
+        return len(lost)
 
     def revive(self, replica: Replica, leader_epoch: int) -> None:
         """Try again, in a new leader epoch."""
@@ -357,6 +374,7 @@ def _assigned(replica: Replica) -> Assigned:
         worker_slot=replica.slot,
         worker_incarnation=replica.incarnation,
         leader_epoch=replica.leader_epoch,
+        log_dir=replica.log_dir,
     )
 
 
@@ -375,5 +393,6 @@ def _stop_message(replica: Replica) -> StopReplica:
         partition=replica.partition,
         row=replica.row,
         row_generation=replica.row_generation,
+        log_dir=replica.log_dir,
         delete=True,
     )

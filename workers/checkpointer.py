@@ -1,4 +1,4 @@
-"""Writes the three checkpoints of the log directory from the rows that workers publish: how far each log is
+"""Writes the three checkpoints of each log directory from the rows that workers publish: how far each log is
 on the disk, its high watermark, and where it starts.
 
 Each file at its interval; all of them at the end of an orderly stop, when the workers have closed their logs.
@@ -28,6 +28,7 @@ from tailrace.shm.state_table import (
     topic_id_bytes,
 )
 from tailrace.workers.background import Background
+from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
 
 WORD_OF = {RECOVERY_POINTS: RECOVERY_POINT, HIGH_WATERMARKS: HIGH_WATERMARK, LOG_STARTS: LOG_START_OFFSET}
@@ -36,33 +37,53 @@ WAIT_S_MAX = 3600.0
 BUSY_PAUSE_S = 0.5  # until the next look whether the round before has ended
 
 
+Blame = Callable[[str, OSError], bool]
+"""Whether a log directory is out of service, now that this happened there; see `LogDirs.blame`."""
+
+
 class CheckpointWriter:
     """Rows in, files out. Called by one thread at a time."""
 
-    def __init__(self, log_dir: str, table: StateTable) -> None:
-        self._directory = RealDirectory(log_dir, make=False)
+    def __init__(self, log_dirs: LogDirs, table: StateTable, blame: Blame) -> None:
+        self._log_dirs = log_dirs
         self._table = table
-        self._metadata = MetadataFollower(log_dir, table)
+        self._blame = blame
+        self._metadata = MetadataFollower(log_dirs.metadata_dir, table)
         self._sequences: list[int] = []
         self._rows: dict[int, Row] = {}
         self._version = 0  # grows with each change of a row or of the metadata
-        self._written: dict[str, int] = {}
+        self._written: dict[str, dict[str, int]] = {}  # versions, by directory and name
 
     def write(self, names: tuple[str, ...] = OFFSET_FILES, *, even_unchanged: bool = False) -> None:
-        """Bring these files up to date; OSError leaves the old ones, which are true as well."""
+        """Bring these files up to date in every directory that serves; OSError leaves the old ones, which are
+        true as well.
+        """
         self._look()
-        names = tuple(name for name in names if even_unchanged or self._written.get(name) != self._version)
+        failed: OSError | None = None
+        for log_dir in self._log_dirs.online():
+            try:
+                self._write_in(log_dir, names, even_unchanged)
+            except OSError as error:
+                if not self._blame(log_dir.path, error):
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _write_in(self, log_dir: LogDir, names: tuple[str, ...], even_unchanged: bool) -> None:
+        written = self._written.setdefault(log_dir.path, {})
+        names = tuple(name for name in names if even_unchanged or written.get(name) != self._version)
         if not names:
             return
-        with self._directory.locked(checkpoints.CHECKPOINT_LOCK):
+        directory = RealDirectory(log_dir.path, make=False)
+        with directory.locked(checkpoints.CHECKPOINT_LOCK):
             self._look()  # (R) under the lock: a worker that took something back has published that before
-            there = set(self._directory.names())
-            if not self._written:
-                self._remove_leftovers(there)
-            rows = self._rows_by_partition()
+            there = set(directory.names())
+            if not written:
+                _remove_leftovers(directory, there)
+            rows = self._rows_by_partition(log_dir.directory_id)
             for name in names:
-                self._write(name, rows, there, even_unchanged)
-                self._written[name] = self._version
+                _write(directory, name, rows, there, even_unchanged)
+                written[name] = self._version
 
     def _look(self) -> None:
         """Read the rows that have moved, and the metadata that tells their names."""
@@ -77,37 +98,43 @@ class CheckpointWriter:
         if self._metadata.poll() or moved:
             self._version += 1
 
-    def _rows_by_partition(self) -> dict[tuple[str, int], Row]:
-        """The row of each partition that exists and is, or was when its process died, in service."""
+    def _rows_by_partition(self, directory_id: str) -> dict[tuple[str, int], Row]:
+        """The row of each partition in a directory that is, or was when its process died, in service."""
         found: dict[tuple[str, int], Row] = {}
-        topics = self._metadata.image.topics_by_id
+        image = self._metadata.image
         for row in self._rows.values():
             if row[ROLE] not in (ROLE_LEADER, ROLE_FOLLOWER):
                 continue
-            topic = topics.get(topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_LO]))
-            if topic is None:
+            topic = image.topics_by_id.get(topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_LO]))
+            if topic is None or topic.partitions[row[PARTITION]].directory != directory_id:
                 continue
             key = (topic.name, row[PARTITION])
             if key not in found or row[LEADER_EPOCH] >= found[key][LEADER_EPOCH]:
                 found[key] = row
         return found
 
-    def _write(
-        self, name: str, rows: dict[tuple[str, int], Row], there: set[str], even_unchanged: bool
-    ) -> None:
-        old = checkpoints.read_offsets(self._directory, name)
-        new: Offsets = {key: offset for key, offset in old.items() if f"{key[0]}-{key[1]}" in there}
-        word = WORD_OF[name]
-        new.update((key, row[word]) for key, row in rows.items())
-        if name == LOG_STARTS:  # as Kafka: a log that starts where its first segment can, needs no entry
-            new = {key: offset for key, offset in new.items() if offset > 0}
-        if new != old or even_unchanged:
-            checkpoints.write_offsets(self._directory, name, new)
 
-    def _remove_leftovers(self, there: set[str]) -> None:
-        for name in there:
-            if name.startswith(OFFSET_FILES) and name.endswith(TEMPORARY_SUFFIX):
-                self._directory.remove(name)
+def _write(
+    directory: RealDirectory,
+    name: str,
+    rows: dict[tuple[str, int], Row],
+    there: set[str],
+    even_unchanged: bool,
+) -> None:
+    old = checkpoints.read_offsets(directory, name)
+    new: Offsets = {key: offset for key, offset in old.items() if f"{key[0]}-{key[1]}" in there}
+    word = WORD_OF[name]
+    new.update((key, row[word]) for key, row in rows.items())
+    if name == LOG_STARTS:  # as Kafka: a log that starts where its first segment can, needs no entry
+        new = {key: offset for key, offset in new.items() if offset > 0}
+    if new != old or even_unchanged:
+        checkpoints.write_offsets(directory, name, new)
+
+
+def _remove_leftovers(directory: RealDirectory, there: set[str]) -> None:
+    for name in there:
+        if name.startswith(OFFSET_FILES) and name.endswith(TEMPORARY_SUFFIX):
+            directory.remove(name)
 
 
 class Checkpointer:

@@ -3,7 +3,7 @@
 Every message is a msgpack array that starts with its tag. Both ends are always of the same build (one fork
 tree), so there are no versions. Who says what:
 
-    controller -> worker       BecomeLeader StopReplica ReportReplicas
+    controller -> worker       BecomeLeader StopReplica ConfigureReplica LogDirFailed ReportReplicas
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas
     gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
     controller -> gateway      TopicResults ProducerIds Assigned Unassigned
@@ -56,6 +56,7 @@ class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, ta
     partition: int
     row: int
     row_generation: int
+    log_dir: str
     delete: bool
 
 
@@ -69,6 +70,14 @@ class ConfigureReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=Tru
     row: int
     row_generation: int
     configs: dict[str, str]
+
+
+class LogDirFailed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=9):
+    """This log directory is out of service: let go of every replica in it, without touching its files. The
+    worker answers with one ReplicaFailed for each.
+    """
+
+    log_dir: str
 
 
 class ReplicaStarted(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4):
@@ -103,6 +112,7 @@ class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
     row: int
     row_generation: int
     leader_epoch: int
+    log_dir: str
     started: bool
 
 
@@ -211,6 +221,7 @@ class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2
     worker_slot: int
     worker_incarnation: int
     leader_epoch: int
+    log_dir: str
 
 
 class Unassigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=23):
@@ -264,6 +275,7 @@ Message = (
     BecomeLeader
     | StopReplica
     | ConfigureReplica
+    | LogDirFailed
     | ReportReplicas
     | ReplicaStarted
     | ReplicaFailed

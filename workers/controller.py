@@ -5,11 +5,13 @@ flushes the messages that depend on them. A controller that dies has therefore t
 disk; its successor replays the log and asks the workers what they hold.
 """
 
+import errno
 import signal
 import time
 from collections.abc import Iterable
 
 from tailrace.core import errors
+from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
 from tailrace.shm import state_table as rows
@@ -32,11 +34,20 @@ from tailrace.workers.control import (
     ReplicaStopped,
     WorkerDied,
 )
+from tailrace.workers.failed_dirs import FailedDirs
 from tailrace.workers.gateway_requests import GatewayRequests
+from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import METADATA_ROW
 from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
-from tailrace.workers.process import FIRST_WORKER_SLOT, GATEWAY_SLOT, SUPERVISOR_SLOT, ProcessContext
-from tailrace.workers.takeover import TakeOver, set_strays_aside
+from tailrace.workers.process import (
+    FIRST_WORKER_SLOT,
+    GATEWAY_SLOT,
+    SUPERVISOR_SLOT,
+    DiskLost,
+    ProcessContext,
+)
+from tailrace.workers.survey import Place, Survey
+from tailrace.workers.takeover import TakeOver
 
 RETRY_S = 5.0  # first pause before a replica that could not be opened is tried again; it doubles
 RETRY_S_MAX = 60.0
@@ -56,12 +67,12 @@ class Controller:
         self.assignments = Assignments(
             row_count=table.rows,
             workers_max=config.workers_max,
-            log_dir=context.data_dir,
             generation=lambda row: table.read_word(row, rows.ROW_GENERATION),
             send=self._send,
         )
         self.assignments.gateways.append(GATEWAY_SLOT)
         self._requests = GatewayRequests(context, log, self.assignments)
+        self._failed_dirs = FailedDirs(context, self.assignments)
         self._worker_slots = range(FIRST_WORKER_SLOT, FIRST_WORKER_SLOT + config.workers_max)
         self._known = dict.fromkeys(self._worker_slots, 0)
 
@@ -70,6 +81,8 @@ class Controller:
         context, image, assignments = self._context, self._log.image, self.assignments
         self._known.update(take_over.incarnations)
         held = take_over.adopt_into(assignments, image)
+        survey = Survey(context.log_dirs, image, take_over.held_topics(), first_of_run=take_over.first_of_run)
+        places: dict[Key, Place] = {}
         records: list[Record] = []
         if take_over.first_of_run:
             epoch = image.metadata_offset
@@ -78,19 +91,20 @@ class Controller:
             )
         for topic in image.topics_by_name.values():
             for partition in topic.partitions:
-                if (topic.topic_id, partition.partition) not in held:
-                    records.append(
-                        _new_epoch(topic.topic_id, partition.partition, partition.leader_epoch + 1)
-                    )
+                key = (topic.topic_id, partition.partition)
+                if key not in held:
+                    place = places[key] = survey.place(topic, partition)
+                    moved = place.directory_id if place.directory_id != partition.directory else None
+                    records.append(_new_epoch(*key, partition.leader_epoch + 1, moved))
         if records:
             self._log.stage(records, _now_ms())
-        self._assign_unheld(take_over, held)
+        self._assign_unheld(take_over, held, places)
         take_over.retire_idle(assignments)
         assignments.tell_gateway(GATEWAY_SLOT)
         for slot, incarnation, message in take_over.early:
             self._take(slot, incarnation, message)
 
-    def _assign_unheld(self, take_over: TakeOver, held: set[Key]) -> None:
+    def _assign_unheld(self, take_over: TakeOver, held: set[Key], places: dict[Key, Place]) -> None:
         image = self._log.image
         unheld = [
             (topic, partition)
@@ -102,12 +116,15 @@ class Controller:
         unheld.sort(key=lambda pair: (pair[0].topic_id, pair[1].partition) not in take_over.rows)
         for topic, partition in unheld:
             key = (topic.topic_id, partition.partition)
+            log_dir = places[key].path
+            is_offline = not log_dir or key in take_over.quarantined
             self.assignments.assign(
                 topic.name,
                 *key,
                 partition.leader_epoch,
                 told_configs(image, topic.name, self._context.node_id),
-                offline_code=errors.KAFKA_STORAGE_ERROR if key in take_over.quarantined else 0,
+                log_dir=log_dir,
+                offline_code=errors.KAFKA_STORAGE_ERROR if is_offline else 0,
                 former_row=take_over.rows.get(key, 0),
             )
 
@@ -118,6 +135,7 @@ class Controller:
         )  # before the frames: a death in the slot table has its WorkerDied in the ring (R)
         self._take_frames()
         self._bury(dead)
+        self._failed_dirs.look()
         self._retry_due()
         for slot in self._worker_slots:
             if self._known[slot]:
@@ -184,7 +202,10 @@ class Controller:
             return  # (R) the frame came late: another has the row by now, and alone writes it
         if death.signal == signal.SIGKILL:
             return  # somebody's hand or the kernel's out-of-memory killer: not the partition's fault
-        if self._blame.on_death(death.row, time.monotonic(), disk_fault=death.signal == signal.SIGBUS):
+        disk_fault = death.signal == signal.SIGBUS
+        if disk_fault and self._context.log_dirs.can_be_spared(replica.log_dir):
+            self._context.log_dirs.fail(replica.log_dir, errno.EIO)
+        if self._blame.on_death(death.row, time.monotonic(), disk_fault=disk_fault):
             self._publish_offline(replica)
             self.assignments.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
 
@@ -217,7 +238,8 @@ class Controller:
         now_s = time.monotonic()
         for row in [row for row, (due_s, _) in self._retries.items() if due_s <= now_s]:
             replica = self.assignments.by_row.get(row)
-            if replica is None or not replica.offline_code or replica.deleting:
+            is_gone = replica is None or not self._context.log_dirs.is_online(replica.log_dir)
+            if replica is None or is_gone or not replica.offline_code or replica.deleting:
                 del self._retries[row]
                 continue
             epoch = replica.leader_epoch + 1
@@ -260,13 +282,25 @@ class Controller:
         replica = self.assignments.on_failed(
             slot, incarnation, message.row, message.row_generation, message.error_code
         )
-        if replica is not None:
+        if replica is not None and self._context.log_dirs.is_online(replica.log_dir):
             _, pause_s = self._retries.get(message.row, (0.0, RETRY_S))
             self._retries[message.row] = (time.monotonic() + pause_s, min(RETRY_S_MAX, pause_s * 2))
 
 
 def run(context: ProcessContext) -> None:
-    """Take over what is there, then decide until told to stop."""
+    """Take over what is there, then decide until told to stop. DiskLost if the metadata log's disk fails."""
+    try:
+        _run(context)
+    except (OSError, KafkaError) as error:
+        if not is_broken(error):
+            raise
+        where = context.log_dirs.metadata_dir
+        raise DiskLost(
+            f"the metadata log in {where} has failed ({error}): mend that and start the broker again"
+        ) from error
+
+
+def _run(context: ProcessContext) -> None:
     first_of_run = context.state_table.read_word(METADATA_ROW, rows.ROLE) == rows.ROLE_NONE
     log = open_metadata_log(context)
     take_over = TakeOver(context, first_of_run=first_of_run)
@@ -276,7 +310,6 @@ def run(context: ProcessContext) -> None:
         return
     controller = Controller(context, log)
     controller.take_over(take_over)
-    set_strays_aside(context.data_dir, log.image, take_over.held_topics())
     controller.turn()
     context.ready()
     while not context.stopping:
@@ -285,8 +318,12 @@ def run(context: ProcessContext) -> None:
     controller.close()
 
 
-def _new_epoch(topic_id: bytes, partition: int, leader_epoch: int) -> PartitionChange:
-    return PartitionChange(topic_id=topic_id, partition=partition, leader_epoch=leader_epoch)
+def _new_epoch(
+    topic_id: bytes, partition: int, leader_epoch: int, directory: str | None = None
+) -> PartitionChange:
+    return PartitionChange(
+        topic_id=topic_id, partition=partition, leader_epoch=leader_epoch, directory=directory
+    )
 
 
 def _now_ms() -> int:

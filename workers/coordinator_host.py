@@ -33,6 +33,7 @@ from tailrace.core.records.record import NewRecord, build_batch, iterate_batches
 from tailrace.core.timers import Timers
 from tailrace.workers.group_config import group_config
 from tailrace.workers.leader_asks import Ask, Asks
+from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import MetadataFollower
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
@@ -58,7 +59,7 @@ class CoordinatorHost:
         self._asks = asks
         self._touched = touched
         self._failed = failed
-        self._follower = MetadataFollower(context.data_dir, context.state_table)
+        self._follower = MetadataFollower(context.log_dirs.metadata_dir, context.state_table)
         self._writes: deque[tuple[Sequence[Record], Then]] = deque()
         self._waiting: set[Ask] = set()
         self._closed = False
@@ -155,6 +156,9 @@ class CoordinatorHost:
             batch = build_batch(new)
             log.append_as_leader(batch, self._replica.order.leader_epoch, self.time_ms, from_client=False)
         except KafkaError as error:
+            if is_broken(error):
+                self._failed(self._replica, error)
+                return NOT_COORDINATOR
             too_large = error.code in (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE)
             return UNKNOWN_SERVER_ERROR if too_large else COORDINATOR_NOT_AVAILABLE
         except OSError as error:

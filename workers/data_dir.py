@@ -1,4 +1,4 @@
-"""The data directory: whose it is, and that nobody else writes to it.
+"""The data directories: whose they are, and that nobody else writes to them.
 
     .lock             flock'd while any process of a broker lives; JSON for `stop` and `status`:
                       {"pid", "run_dir", "bootstrap", "unix"}, empty while it is starting or stopped
@@ -14,6 +14,8 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -21,6 +23,7 @@ from tailrace.core.ids import uuid_text
 
 LOCK = ".lock"
 META = "meta.properties"
+METADATA_LOG = "__cluster_metadata-0"
 FORMAT_LINE = "tailrace.format=1"
 LOCK_WAIT_S = 10.0  # for the processes of a killed supervisor to be gone
 LOCK_RETRY_S = 0.02
@@ -30,6 +33,15 @@ class DataDirError(Exception):
     """The directory cannot be used: one line that says what to do."""
 
 
+class DirUnusableError(DataDirError):
+    """The disk, or who may use it, is in the way: others may do without this directory."""
+
+    def __init__(self, path: str, number: int, text: str) -> None:
+        super().__init__(text)
+        self.path = path
+        self.number = number  # errno
+
+
 class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
     """Where the broker that holds the lock can be found."""
 
@@ -37,6 +49,7 @@ class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
     run_dir: str
     bootstrap: str
     unix: str
+    log_dirs: tuple[str, ...] = ()  # in the order of the run's LogDirTable
 
 
 class DataDir:
@@ -50,36 +63,131 @@ class DataDir:
         self.directory_id = directory_id
 
     def write_info(self, info: RunInfo) -> None:
-        """Tell `stop` and `status` where we are."""
+        """Tell `stop` and `status` where we are; they can be told by another directory if this one fails."""
         payload = msgspec.json.encode(info)
-        os.ftruncate(self.lock_fd, 0)
-        os.pwrite(self.lock_fd, payload, 0)
+        with suppress(OSError):
+            os.ftruncate(self.lock_fd, 0)
+            os.pwrite(self.lock_fd, payload, 0)
 
     def clear_info(self) -> None:
         """Nobody serves any more."""
-        os.ftruncate(self.lock_fd, 0)
+        with suppress(OSError):  # its disk has failed: the next start clears it
+            os.ftruncate(self.lock_fd, 0)
+
+
+class _Locked(msgspec.Struct):
+    """A directory whose lock is held, and what it says of itself."""
+
+    path: str
+    lock_fd: int
+    meta: dict[str, str] | None
 
 
 def open_data_dir(path: str, *, node_id: int, cluster_id: str | None, wait_s: float = LOCK_WAIT_S) -> DataDir:
     """Make the directory if need be, lock it, and read or make its meta.properties. Raises DataDirError."""
+    opened, _ = open_data_dirs([path], path, node_id=node_id, cluster_id=cluster_id, wait_s=wait_s)
+    return opened[0]
+
+
+def open_data_dirs(
+    paths: Sequence[str],
+    metadata_dir: str,
+    *,
+    node_id: int,
+    cluster_id: str | None,
+    wait_s: float = LOCK_WAIT_S,
+) -> tuple[list[DataDir], list[DirUnusableError]]:
+    """All directories of a broker, `metadata_dir` being one of them: those that can be used, in order, and
+    why others cannot. DataDirError when one belongs to somebody else, the metadata log's cannot be used, or
+    they do not belong together.
+    """
+    locked: list[_Locked] = []
+    unusable: list[DirUnusableError] = []
+    opened: dict[str, DataDir] = {}
+    try:
+        for path in paths:
+            try:
+                locked.append(_lock_dir(path, wait_s))
+            except DirUnusableError as error:
+                unusable.append(error)
+        locked.sort(key=lambda found: found.path != metadata_dir)  # stays in order otherwise
+        if not locked or locked[0].path != metadata_dir:
+            raise next(error for error in unusable if error.path == metadata_dir)
+        _check_metadata_dir(locked)
+        cluster_id = cluster_id or next((found.meta["cluster.id"] for found in locked if found.meta), None)
+        for found in locked:  # the metadata log's first (R): without it the others are refused
+            cluster_id = cluster_id or random_uuid()
+            try:
+                opened[found.path] = _identify(found, node_id, cluster_id)
+            except OSError as error:
+                unusable.append(_unusable(found.path, error))
+        _check_ids(list(opened.values()))
+        if metadata_dir not in opened:
+            raise next(error for error in unusable if error.path == metadata_dir)
+    except BaseException:
+        for found in locked:
+            os.close(found.lock_fd)
+        raise
+    return [opened[path] for path in paths if path in opened], unusable
+
+
+def _lock_dir(path: str, wait_s: float) -> _Locked:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         lock_fd = _lock(path, wait_s)
         try:
-            return _identify(path, lock_fd, node_id, cluster_id)
+            os.ftruncate(lock_fd, 0)  # what a killed broker left
+            meta = _read_meta(path)
+            if meta is None:
+                _refuse_foreign(path)
         except BaseException:
             os.close(lock_fd)
             raise
-    except (FileExistsError, NotADirectoryError):
-        raise DataDirError(f"{path} is not a directory: name another one with --data") from None
-    except PermissionError:
-        raise DataDirError(
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return _Locked(path, lock_fd, meta)
+
+
+def _unusable(path: str, error: OSError) -> DirUnusableError:
+    text = f"data directory {path} cannot be used: {error.strerror}"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        text = f"{path} is not a directory: name another one with --data"
+    elif isinstance(error, PermissionError):
+        text = (
             f"data directory {path} is not writable by this user: change its owner "
             "or name another one with --data"
-        ) from None
-    except OSError as error:
-        why = "its file system is read-only" if error.errno == errno.EROFS else str(error.strerror)
-        raise DataDirError(f"data directory {path} cannot be used: {why}") from error
+        )
+    elif error.errno == errno.EROFS:
+        text = f"data directory {path} cannot be used: its file system is read-only"
+    return DirUnusableError(path, error.errno or errno.EIO, text)
+
+
+def _check_metadata_dir(locked: Sequence[_Locked]) -> None:
+    """(R) Without its metadata log a broker would take the partitions in the other directories for strays."""
+    first, *others = locked
+    if os.path.isdir(os.path.join(first.path, METADATA_LOG)):
+        return
+    owner = next((found for found in others if os.path.isdir(os.path.join(found.path, METADATA_LOG))), None)
+    if owner is not None:
+        raise DataDirError(
+            f"the metadata log lies in {owner.path}, not in {first.path}: set metadata.log.dir={owner.path}"
+        )
+    owner = next((found for found in others if found.meta is not None), None)
+    if first.meta is None and owner is not None:
+        raise DataDirError(
+            f"{first.path} is new and {owner.path} is not: mount the directory that held the metadata log, "
+            "or name it with metadata.log.dir"
+        )
+
+
+def _check_ids(opened: Sequence[DataDir]) -> None:
+    paths: dict[str, str] = {}
+    for data_dir in opened:
+        other = paths.setdefault(data_dir.directory_id, data_dir.path)
+        if other != data_dir.path:
+            raise DataDirError(
+                f"{other} and {data_dir.path} have the same directory.id: take the copy out of log.dirs"
+            )
 
 
 def read_info(path: str) -> RunInfo | None:
@@ -130,27 +238,21 @@ def _describe(holder: bytes) -> str:
     return f"process {info.pid} ({info.bootstrap})"
 
 
-def _identify(path: str, lock_fd: int, node_id: int, cluster_id: str | None) -> DataDir:
-    os.ftruncate(lock_fd, 0)  # what a killed broker left
-    meta = _read_meta(path)
+def _identify(found: _Locked, node_id: int, cluster_id: str) -> DataDir:
+    path, meta = found.path, found.meta
     if meta is None:
-        _refuse_foreign(path)
-        meta = {
-            "cluster.id": cluster_id or random_uuid(),
-            "node.id": str(node_id),
-            "directory.id": random_uuid(),
-        }
+        meta = {"cluster.id": cluster_id, "node.id": str(node_id), "directory.id": random_uuid()}
         _write_meta(path, meta)
     if meta.get("node.id") != str(node_id):
         raise DataDirError(
             f"data directory {path} belongs to node.id {meta.get('node.id')}, not {node_id}: "
             "set node.id to that or name another directory"
         )
-    if cluster_id is not None and meta.get("cluster.id") != cluster_id:
+    if meta.get("cluster.id") != cluster_id:
         raise DataDirError(
             f"data directory {path} belongs to cluster {meta.get('cluster.id')}, not {cluster_id}"
         )
-    return DataDir(path, lock_fd, meta["cluster.id"], node_id, meta["directory.id"])
+    return DataDir(path, found.lock_fd, cluster_id, node_id, meta["directory.id"])
 
 
 def _refuse_foreign(path: str) -> None:

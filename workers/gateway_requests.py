@@ -13,6 +13,7 @@ from tailrace.core.ids import is_usable_uuid
 from tailrace.core.metadata.configs import Resource, alter_configs, told_configs
 from tailrace.core.metadata.image import TopicImage
 from tailrace.core.metadata.partitions import create_partitions
+from tailrace.core.metadata.placement import choose_directories
 from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
 from tailrace.core.metadata.records import RESOURCE_BROKER, RESOURCE_TOPIC, Record
 from tailrace.core.metadata.requests import ConfigResult, TopicResult
@@ -67,6 +68,7 @@ class GatewayRequests:
         decision = create_topics(self._log.image, request.topics, self._defaults(), _new_topic_id)
         if request.validate_only:
             return decision.results
+        decision = self._placed(decision)
         results = self._stage_decision(decision)
         for result in results:
             if result.error_code == errors.NONE:
@@ -78,6 +80,7 @@ class GatewayRequests:
         decision = create_partitions(image, request.topics, self._assignments.rows_free)
         if request.validate_only:
             return decision.results
+        decision = self._placed(decision)
         before = {name: len(topic.partitions) for name, topic in image.topics_by_name.items()}
         results = self._stage_decision(decision)
         for result in results:
@@ -85,6 +88,12 @@ class GatewayRequests:
                 topic = image.topics_by_id[result.topic_id]
                 self._assign_new(topic, before[topic.name])
         return results
+
+    def _placed(self, decision: Decision) -> Decision:
+        """The same with a log directory for each new partition."""
+        online = [log_dir.directory_id for log_dir in self._context.log_dirs.online()]
+        records = choose_directories(decision.records, self._log.image.logs_by_directory, online)
+        return Decision(records=records, results=decision.results)
 
     def _assign_new(self, topic: TopicImage, first: int = 0) -> None:
         configs = told_configs(self._log.image, topic.name, self._context.node_id)
@@ -95,8 +104,13 @@ class GatewayRequests:
                 partition.partition,
                 partition.leader_epoch,
                 configs,
+                log_dir=self._path_of(partition.directory),
                 is_new=True,
             )
+
+    def _path_of(self, directory_id: str) -> str:
+        log_dir = self._context.log_dirs.by_id(directory_id)
+        return "" if log_dir is None else log_dir.path  # the last one has just failed: the broker ends
 
     def _delete_topics(self, request: DeleteTopics) -> list[TopicResult]:
         decision = delete_topics(self._log.image, request.topics, self._defaults())

@@ -1,5 +1,5 @@
-"""The housekeeper: touches pages that workers are about to write, so that their stores find them warm, and
-writes the checkpoints of the log directory.
+"""The housekeeper: touches pages that workers are about to write, so that their stores find them warm, writes
+the checkpoints of the log directories, and looks whether those are still there.
 
 Populating a page takes the kernel microseconds that a worker would otherwise spend inside its append. Nothing
 here is needed for correctness: a request that comes late or is lost costs only time, and so does an old
@@ -11,13 +11,17 @@ import mmap
 import os
 import sys
 import time
+from functools import partial
 
 from tailrace.shm.ring import ByteConsumer
+from tailrace.workers.background import Background
 from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
 from tailrace.workers.control import Prefault
+from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import ProcessContext
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python 3.11 has no name for it
+PROBE_S = 2.0
 PREFAULT_BYTES_MAX = 64 * 1024 * 1024  # of one request: a worker asks for a few MiB
 READ_AHEAD_BYTES = 4 * 1024 * 1024  # in smaller ones the kernel's read-ahead (8 MiB) costs more than it saves
 
@@ -52,17 +56,51 @@ class Prefaulter:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            if error.errno not in _HARMLESS:
+            if error.errno not in _HARMLESS and not is_broken(error):
                 raise
             self.late_count += 1
             return
         self.done_count += 1
 
 
+class Prober:
+    """Looks at each log directory now and then: one that vanished or turned read-only is found out also when
+    nobody writes there. Each has a thread of its own, as a file system may hang. Time comes in as seconds of
+    a clock that never goes back.
+    """
+
+    def __init__(self, context: ProcessContext, now_s: float) -> None:
+        self._context = context
+        self._due_s = now_s + PROBE_S
+        self._looks: dict[str, Background[None]] = {
+            log_dir.path: Background() for log_dir in context.log_dirs.dirs
+        }
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the next look."""
+        return max(0.0, self._due_s - now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Begin the looks that are due."""
+        if self._due_s > now_s:
+            return
+        self._due_s = now_s + PROBE_S
+        for path, look in self._looks.items():
+            look.take_done()
+            if not look.under_way and self._context.log_dirs.is_online(path):
+                look.submit(None, partial(self._look_at, path))
+
+    def _look_at(self, path: str) -> None:
+        number = self._context.log_dirs.probe(path)
+        if number:
+            self._context.blame_disk(path, OSError(number, os.strerror(number)))
+
+
 def run(context: ProcessContext) -> None:
     """Serve until told to stop; by then the workers have ended."""
     prefaulter = Prefaulter()
-    writer = CheckpointWriter(context.data_dir, context.state_table)
+    writer = CheckpointWriter(context.log_dirs, context.state_table, context.blame_disk)
+    prober = Prober(context, time.monotonic())
     checkpointer = Checkpointer(context.config, writer, time.monotonic(), _complain)
     context.ready()
     while not context.stopping:
@@ -73,8 +111,10 @@ def run(context: ProcessContext) -> None:
                 if isinstance(message, Prefault):
                     prefaulter.prefault(message.path, message.position, message.length)
         context.links.drop_dead()
-        checkpointer.tick(time.monotonic())
-        context.wait(checkpointer.wait_s(time.monotonic()))
+        now_s = time.monotonic()
+        checkpointer.tick(now_s)
+        prober.tick(now_s)
+        context.wait(min(checkpointer.wait_s(now_s), prober.wait_s(now_s)))
     checkpointer.close()
 
 

@@ -46,6 +46,7 @@ from tailrace.workers.descriptors import (
 )
 from tailrace.workers.flusher import Flusher
 from tailrace.workers.leader_asks import Asks
+from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
 from tailrace.workers.replica import Opener, Replica
 from tailrace.workers.starting_points import StartingPoints
@@ -67,8 +68,8 @@ class Leader:
         self._touched: set[Replica] = set()
         self._last_tick_ms = 0
         self._flusher: Flusher[Replica] = Flusher()
-        self._starting_points = StartingPoints(context.data_dir)
-        self._opener = Opener(context, self._starting_points)
+        self._starting_points: dict[str, StartingPoints] = {}
+        self._opener = Opener(context, self._starting_points_of)
         self._completions = Completions(context)
         self._asks = Asks(context, self._completions)
         self._coordinators: dict[int, CoordinatorHost] = {}  # by row
@@ -206,6 +207,8 @@ class Leader:
                 )
             return self._append(replica, token, arena.view[position : position + length], now_ms)
         except KafkaError as error:
+            if is_broken(error):
+                self._fail(replica, error)
             return pack(kind, token, error.code, -1, -1, -1, -1, 0)
         except OSError as error:
             self._fail(replica, error)
@@ -274,6 +277,8 @@ class Leader:
                 self._stop_replica(message)
             case control.ConfigureReplica():
                 self._configure(message)
+            case control.LogDirFailed():
+                self._let_go_of(message.log_dir)
             case control.ReportReplicas():
                 self._say(control.Replicas(replicas=[_held(r.order) for r in self._replicas.values()]))
             case _:
@@ -300,6 +305,7 @@ class Leader:
             try:
                 replica = self._opener.open(order)
             except (OSError, KafkaError) as error:
+                self._blame(order.log_dir, error)
                 self._say(
                     control.ReplicaFailed(
                         row=order.row,
@@ -346,25 +352,44 @@ class Leader:
             self._touched.discard(replica)
             replica.row.values[ROLE] = ROLE_NONE
             replica.row.publish()
-            if order.delete:
-                self._forget_offsets(replica.order.topic, order.partition)
-                replica.log.delete()
-            else:
-                replica.log.close(clean=True)
-        elif order.delete:
-            self._forget_offsets(order.topic, order.partition)
-            RealDirectory(f"{self._context.data_dir}/{order.topic}-{order.partition}").destroy()
+            try:
+                if order.delete:
+                    self._forget_offsets(order.log_dir, replica.order.topic, order.partition)
+                    replica.log.delete()
+                else:
+                    replica.log.close(clean=True)
+            except (OSError, KafkaError) as error:
+                with suppress(OSError):
+                    replica.log.close(clean=False)
+                self._blame(order.log_dir, error)
+        elif order.delete and self._context.log_dirs.is_online(order.log_dir):
+            try:
+                self._forget_offsets(order.log_dir, order.topic, order.partition)
+                RealDirectory(f"{order.log_dir}/{order.topic}-{order.partition}").destroy()
+            except OSError as error:
+                self._blame(order.log_dir, error)
         self._say(control.ReplicaStopped(row=order.row, row_generation=order.row_generation))
 
-    def _forget_offsets(self, topic: str, partition: int) -> None:
+    def _starting_points_of(self, log_dir: str) -> StartingPoints:
+        found = self._starting_points.get(log_dir)
+        if found is None:
+            found = self._starting_points[log_dir] = StartingPoints(log_dir)
+        return found
+
+    def _forget_offsets(self, log_dir: str, topic: str, partition: int) -> None:
         """After this the housekeeper writes nothing of the deleted log; should the disk be too full for it,
         whoever makes a log of that name finds the entry, and is stopped by it.
         """
         with suppress(KafkaError):
-            self._starting_points.take_back(topic, partition)
+            self._starting_points_of(log_dir).take_back(topic, partition)
 
     def _fail(self, replica: Replica, error: Exception) -> None:
-        """Its disk failed: this replica goes offline, its neighbours go on."""
+        """Its disk failed: this replica goes offline, and with it its log directory if that is to blame."""
+        self._drop(replica, error)
+        self._blame(replica.order.log_dir, error)
+
+    def _drop(self, replica: Replica, error: Exception) -> None:
+        """This replica goes offline, its neighbours go on."""
         self._replicas.pop(replica.row.row, None)
         self._end_coordinator(replica.row.row)
         self._touched.discard(replica)
@@ -386,6 +411,16 @@ class Leader:
             )
         )
 
+    def _blame(self, log_dir: str, error: Exception) -> None:
+        """What failed there may be all of the directory."""
+        if self._context.blame_disk(log_dir, error):
+            self._let_go_of(log_dir)
+
+    def _let_go_of(self, log_dir: str) -> None:
+        """The directory is out of service, and so is every replica in it; nothing of it is touched."""
+        for replica in [held for held in self._replicas.values() if held.order.log_dir == log_dir]:
+            self._drop(replica, KafkaError(KAFKA_STORAGE_ERROR, "its log directory is out of service"))
+
 
 def _held(order: control.BecomeLeader) -> control.HeldReplica:
     return control.HeldReplica(
@@ -394,6 +429,7 @@ def _held(order: control.BecomeLeader) -> control.HeldReplica:
         row=order.row,
         row_generation=order.row_generation,
         leader_epoch=order.leader_epoch,
+        log_dir=order.log_dir,
         started=True,
     )
 

@@ -11,8 +11,8 @@ from tailrace.core.metadata.batches import records_of
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.records.batch import HEADER_SIZE, parse_header
 from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, ROLE_NONE, StateTable
+from tailrace.workers.data_dir import METADATA_LOG
 
-METADATA_LOG = "__cluster_metadata-0"
 METADATA_ROW = 0
 _CHUNK_BYTES = 256 * 1024
 
@@ -20,8 +20,8 @@ _CHUNK_BYTES = 256 * 1024
 class MetadataReader:
     """Walks the segments of the metadata log, once, in order."""
 
-    def __init__(self, data_dir: str) -> None:
-        self._path = os.path.join(data_dir, METADATA_LOG)
+    def __init__(self, metadata_dir: str) -> None:
+        self._path = os.path.join(metadata_dir, METADATA_LOG)
         self._segment_base: int = 0
         self._position: int = 0
 
@@ -59,9 +59,9 @@ class MetadataReader:
 class MetadataFollower:
     """An image of the metadata that moves when `poll` finds that more is committed."""
 
-    def __init__(self, data_dir: str, state_table: StateTable) -> None:
+    def __init__(self, metadata_dir: str, state_table: StateTable) -> None:
         self.image = MetadataImage()
-        self._reader = MetadataReader(data_dir)
+        self._reader = MetadataReader(metadata_dir)
         self._table = state_table
         self._sequence = -1
 

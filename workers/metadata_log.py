@@ -18,7 +18,8 @@ from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import Record
 from tailrace.shm import state_table as rows
 from tailrace.shm.state_table import RowWriter, topic_id_words
-from tailrace.workers.metadata_follower import METADATA_LOG, METADATA_ROW, MetadataReader
+from tailrace.workers.data_dir import METADATA_LOG
+from tailrace.workers.metadata_follower import METADATA_ROW, MetadataReader
 from tailrace.workers.process import ProcessContext
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -28,13 +29,13 @@ BATCH_BYTES_MAX = 8 * 1024 * 1024  # every row of the state table in one batch t
 class MetadataLog:
     """Records in, an image that is ahead of the commit by what is staged."""
 
-    def __init__(self, log: Log, data_dir: str, row: RowWriter, *, owner: int) -> None:
+    def __init__(self, log: Log, metadata_dir: str, row: RowWriter, *, owner: int) -> None:
         """`log` has recovered; all that it holds is replayed here."""
         self.image = MetadataImage()
         self._log = log
         self._row = row
         self._owner = owner
-        MetadataReader(data_dir).advance(self.image, log.log_end_offset)
+        MetadataReader(metadata_dir).advance(self.image, log.log_end_offset)
         self._epoch = log.leader_epochs.latest + 1  # one leader an epoch: each controller takes its own (R)
         self._dirty = True
 
@@ -79,7 +80,7 @@ class MetadataLog:
 
 def open_metadata_log(context: ProcessContext) -> MetadataLog:
     """Open or make it in the data directory; it is recovered from its recovery point, as any log."""
-    directory = RealDirectory(os.path.join(context.data_dir, METADATA_LOG))
+    directory = RealDirectory(os.path.join(context.log_dirs.metadata_dir, METADATA_LOG))
     row = RowWriter(context.state_table, METADATA_ROW)
     log = Log.open(
         directory,
@@ -91,7 +92,7 @@ def open_metadata_log(context: ProcessContext) -> MetadataLog:
     )
     return MetadataLog(
         log,
-        context.data_dir,
+        context.log_dirs.metadata_dir,
         row,
         owner=context.slot << 32 | context.incarnation,
     )

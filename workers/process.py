@@ -11,6 +11,7 @@ and loops:
 
 An exception that leaves `run` ends the process with status 70 and a traceback on stderr: the supervisor
 restarts it. `Refusal` ends it with status 78 and one line: during start-up the supervisor gives up with it.
+`DiskLost` ends it with status 74 and one line, and the supervisor stops the broker at any time.
 
 `stopping` becomes true on SIGTERM, which rings the process's own eventfd. A signal between the check and the
 wait is noticed after one idle wait (`shm.doorbell`), at most 500 ms later.
@@ -34,10 +35,12 @@ from tailrace.shm.links import HeadTable, Links
 from tailrace.shm.slots import READY, SlotTable, role_name
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.log_dirs import LogDirs
 from tailrace.workers.outbox import Inbox, Outbox
 
 EXIT_FAILED = 70  # as sysexits' EX_SOFTWARE
 EXIT_REFUSED = 78  # as EX_CONFIG: restarting will not help
+EXIT_DISK_LOST = 74  # as EX_IOERR: neither will going on
 
 SUPERVISOR_SLOT = 0
 CONTROLLER_SLOT = 1
@@ -62,6 +65,10 @@ class Refusal(Exception):
     """The process cannot serve as configured (a port is taken): one line that says what to do."""
 
 
+class DiskLost(Exception):
+    """The broker has no disk left to go on with: one line that says what to do. All of it ends."""
+
+
 class Shared:
     """What the supervisor makes before the first fork and every process inherits: one of it a run."""
 
@@ -71,7 +78,7 @@ class Shared:
         config: BrokerConfig,
         cluster_id: str,
         node_id: int,
-        data_dir: str,
+        log_dirs: LogDirs,
         run_dir: str,
         slots: SlotTable,
         state_table: StateTable,
@@ -83,7 +90,7 @@ class Shared:
         self.cluster_id = cluster_id
         self.node_id = node_id
         self.broker = 0
-        self.data_dir = data_dir
+        self.log_dirs = log_dirs
         self.run_dir = run_dir
         self.slots = slots
         self.state_table = state_table
@@ -101,7 +108,7 @@ class ProcessContext:
         self.cluster_id = shared.cluster_id
         self.node_id = shared.node_id
         self.broker = shared.broker
-        self.data_dir = shared.data_dir
+        self.log_dirs = shared.log_dirs
         self.run_dir = shared.run_dir
         self.slots = shared.slots
         self.state_table = shared.state_table
@@ -130,6 +137,13 @@ class ProcessContext:
         with open(path + ".new", "w", encoding="utf-8") as file:
             file.write(f"{bootstrap}\n{unix}\n")
         os.replace(path + ".new", path)
+
+    def blame_disk(self, log_dir: str, error: BaseException) -> bool:
+        """Whether a log directory is out of service, now that this happened in it; the controller hears."""
+        if not self.log_dirs.blame(log_dir, error):
+            return False
+        self.bells.ring(CONTROLLER_SLOT)
+        return True
 
     def has_work(self) -> bool:
         """Whether a wait would be in vain: frames are unread, or a stop was asked for."""
@@ -204,6 +218,9 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
     except Refusal as refusal:
         _say(f"tailrace: {refusal}\n")
         status = EXIT_REFUSED
+    except DiskLost as lost:
+        _say(f"tailrace: {lost}\n")
+        status = EXIT_DISK_LOST
     except BaseException:
         _say(f"tailrace: slot {slot} failed\n{traceback.format_exc()}")
     finally:

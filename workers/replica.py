@@ -1,8 +1,11 @@
 """One partition that a worker leads: its log, the row that shows it, and how both are opened."""
 
+import os
 import time
+from collections.abc import Callable
 
 from tailrace.core.config import log_config
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.log import Log
 from tailrace.shm.state_table import (
@@ -69,13 +72,15 @@ class Replica:
 class Opener:
     """Opens the replicas of one worker."""
 
-    def __init__(self, context: ProcessContext, starting_points: StartingPoints) -> None:
+    def __init__(self, context: ProcessContext, starting_points: Callable[[str], StartingPoints]) -> None:
+        """`starting_points`: of a log directory."""
         self._context = context
         self._starting_points = starting_points
 
     def open(self, order: control.BecomeLeader) -> Replica:
         """Open the log, recovered if need be, and publish its row. OSError, KafkaError: it cannot be."""
         context = self._context
+        self._check_dir(order.log_dir)
         path = f"{order.log_dir}/{order.topic}-{order.partition}"
         row = RowWriter(context.state_table, order.row)
         values = row.values
@@ -83,8 +88,8 @@ class Opener:
         was_here = (
             topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
         )
-        directory = RealDirectory(path)
-        start = self._starting_points.find(
+        directory = RealDirectory(path, kept_free=context.config.disk_reserve_bytes)
+        start = self._starting_points(order.log_dir).find(
             directory, order.topic, order.partition, order.topic_id, values if was_here else None
         )
         log = Log.open(
@@ -101,7 +106,11 @@ class Opener:
         log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
         log.on_start_moved = lambda offset: self._write_start(order, row, offset)
         if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
-            self._take_back(order, row, log.recovery_point)
+            try:
+                self._take_back(order, row, log.recovery_point)
+            except KafkaError:
+                log.close(clean=False)
+                raise
         log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
         # recovery may have made new inodes: no generation is published twice, so that readers open them anew
         replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
@@ -114,17 +123,27 @@ class Opener:
         replica.publish()
         return replica
 
+    def _check_dir(self, log_dir: str) -> None:
+        """(R) Or an empty log might be made where a file system is not mounted any more."""
+        context, number = self._context, 0
+        if context.log_dirs.is_online(log_dir):
+            number = context.log_dirs.probe(log_dir)
+            if not number:
+                return
+            context.blame_disk(log_dir, OSError(number, os.strerror(number)))
+        raise KafkaError(KAFKA_STORAGE_ERROR, f"log directory {log_dir} is out of service")
+
     def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
         row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
         row.publish()
-        self._starting_points.take_back(order.topic, order.partition, recovery_point)
+        self._starting_points(order.log_dir).take_back(order.topic, order.partition, recovery_point)
 
     def _write_start(self, order: control.BecomeLeader, row: RowWriter, offset: int) -> None:
         def publish() -> None:
             row.values[LOG_START_OFFSET] = offset
             row.publish()
 
-        self._starting_points.write_log_start(order.topic, order.partition, offset, publish)
+        self._starting_points(order.log_dir).write_log_start(order.topic, order.partition, offset, publish)
 
     def _prefault(self, path: str, name: str, position: int, length: int) -> None:
         message = control.Prefault(path=f"{path}/{name}", position=position, length=length)

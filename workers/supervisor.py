@@ -41,10 +41,12 @@ from tailrace.shm.slots import (
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.control import RetireWorker, WantWorker, WorkerDied
-from tailrace.workers.data_dir import DataDir, DataDirError, RunInfo, open_data_dir
+from tailrace.workers.data_dir import DataDirError, RunInfo
+from tailrace.workers.data_dirs import DataDirs
 from tailrace.workers.descriptors import arena_name
 from tailrace.workers.process import (
     CONTROLLER_SLOT,
+    EXIT_DISK_LOST,
     EXIT_REFUSED,
     FIRST_WORKER_SLOT,
     GATEWAY_SLOT,
@@ -67,8 +69,8 @@ Announce = Callable[[str, str], None]
 
 
 class StartError(Exception):
-    """The broker cannot start. The text is one line that says what to do; empty when the process itself has
-    said it.
+    """The broker cannot start, or go on. The text is one line that says what to do; empty when the process
+    itself has said it.
     """
 
 
@@ -227,6 +229,8 @@ class Supervisor:
         if watched.wanted and self._was_ready and code != 0:
             _say(f"tailrace: {role_name(watched.role)} {watched.index} {_describe_exit(code)}\n")
         watched.restart_at_s = watched.backoff.on_death(time.monotonic())
+        if code == EXIT_DISK_LOST and not self._stop_signals:
+            raise StartError  # it has said why
         if self._was_ready or self._stop_signals or not watched.wanted:
             return
         if code == EXIT_REFUSED:
@@ -273,13 +277,7 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
     _raise_descriptor_limit()
     try:
         require_x86_64()
-        if len(config.log_dirs) != 1:
-            raise StartError(
-                f"log.dirs names {len(config.log_dirs)} directories: name one (more are not served yet)"
-            )
-        data_dir = open_data_dir(
-            os.path.abspath(config.log_dirs[0]), node_id=config.node_id, cluster_id=config.cluster_id
-        )
+        data_dirs = DataDirs(config)
         base = config.run_dir or BASE
         sweep(base)
         run_dir = RunDir.create(base)
@@ -293,13 +291,13 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
             )  # all that the children need, once, before the first fork
 
             roles = ROLES
-        return _run_locked(config, data_dir, run_dir, roles)
+        return _run_locked(config, data_dirs, run_dir, roles)
     except ShmError as error:
         _say(f"tailrace: {error}\n")
         return 1
     finally:
         run_dir.remove()
-        data_dir.clear_info()
+        data_dirs.clear_info()
 
 
 def _raise_descriptor_limit() -> None:
@@ -309,8 +307,8 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _run_locked(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir, roles: Roles) -> int:
-    shared = _make_shared(config, data_dir, run_dir)
+def _run_locked(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir, roles: Roles) -> int:
+    shared = _make_shared(config, data_dirs, run_dir)
     wake_fd = _make_wake_pipe()
     supervisor = Supervisor(shared, roles, wake_fd)
     for signum in STOP_SIGNALS:
@@ -320,8 +318,16 @@ def _run_locked(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir, roles:
     gc.freeze()  # the children share these pages: no collection of theirs shall write to them
 
     def announce(bootstrap: str, unix: str) -> None:
-        data_dir.write_info(RunInfo(pid=os.getpid(), run_dir=run_dir.path, bootstrap=bootstrap, unix=unix))
-        line = f"ready bootstrap={bootstrap} unix={unix} data={data_dir.path}\n"
+        data_dirs.write_info(
+            RunInfo(
+                pid=os.getpid(),
+                run_dir=run_dir.path,
+                bootstrap=bootstrap,
+                unix=unix,
+                log_dirs=data_dirs.all_paths,
+            )
+        )
+        line = f"ready bootstrap={bootstrap} unix={unix} data={','.join(data_dirs.paths)}\n"
         try:
             os.write(1, line.encode())  # not through sys.stdout, which would try again at exit
         except OSError as error:
@@ -339,7 +345,7 @@ def _run_locked(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir, roles:
     return status
 
 
-def _make_shared(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir) -> Shared:
+def _make_shared(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir) -> Shared:
     """The regions and the eventfds, before the first fork."""
     slot_count = FIRST_WORKER_SLOT + config.workers_max
     slots = SlotTable.create(run_dir.file("slots"), slot_count)
@@ -349,9 +355,9 @@ def _make_shared(config: BrokerConfig, data_dir: DataDir, run_dir: RunDir) -> Sh
     state_table = StateTable.create(run_dir.file("state"))
     return Shared(
         config=config,
-        cluster_id=data_dir.cluster_id,
-        node_id=data_dir.node_id,
-        data_dir=data_dir.path,
+        cluster_id=data_dirs.opened[0].cluster_id,
+        node_id=config.node_id,
+        log_dirs=data_dirs.share(run_dir.file("log-dirs")),
         run_dir=run_dir.path,
         slots=slots,
         state_table=state_table,

@@ -1,13 +1,9 @@
-"""How a controller begins: its log, what the workers that live hold, and what the disk holds without being
-asked.
+"""How a controller begins: its log, and what the workers that live hold.
 
 At the first start of a run no worker lives and nothing is held. A controller that replaces a dead one finds
 workers that go on serving: it asks each, and leaves alone what they hold in the committed leader epoch.
 """
 
-import os
-
-from tailrace.core.ids import uuid_text
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.shm import state_table as rows
@@ -15,11 +11,7 @@ from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.state_table import topic_id_bytes
 from tailrace.workers.assignments import Assignments, Key
 from tailrace.workers.control import HeldReplica, Message, Replicas, ReportReplicas, RetireWorker, StopReplica
-from tailrace.workers.metadata_follower import METADATA_LOG
 from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT, ProcessContext
-
-PARTITION_METADATA = "partition.metadata"
-STRAY_SUFFIX = "-stray"
 
 
 class TakeOver:
@@ -118,6 +110,7 @@ class TakeOver:
                 row=held.row,
                 row_generation=held.row_generation,
                 leader_epoch=partition.leader_epoch,
+                log_dir=held.log_dir,
                 started=False,
             )
             assignments.adopt(moved, topic.name, configs, slot, 0)
@@ -137,37 +130,6 @@ def _stop(held: HeldReplica) -> StopReplica:
         partition=held.partition,
         row=held.row,
         row_generation=held.row_generation,
+        log_dir=held.log_dir,
         delete=False,
     )
-
-
-def set_strays_aside(data_dir: str, image: MetadataImage, held_topics: set[bytes]) -> list[str]:
-    """Rename the directories of partitions whose topic is gone, as Kafka does; returns their new names.
-
-    A crash between the commit of a removal and the worker's deletion leaves such a directory. Its files are
-    not deleted: were the metadata log lost, they would be all that is left.
-    """
-    moved: list[str] = []
-    with os.scandir(data_dir) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    known = {uuid_text(topic_id) for topic_id in held_topics}
-    known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
-    for name in names:
-        if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
-            continue
-        topic_id = _topic_id_in(os.path.join(data_dir, name))
-        if topic_id is not None and topic_id not in known:
-            aside = f"{name[:200]}.{os.urandom(4).hex()}{STRAY_SUFFIX}"
-            os.rename(os.path.join(data_dir, name), os.path.join(data_dir, aside))
-            moved.append(aside)
-    return moved
-
-
-def _topic_id_in(directory: str) -> str | None:
-    """The topic id in a partition directory's partition.metadata, in text form; None when it does not say."""
-    try:
-        with open(os.path.join(directory, PARTITION_METADATA), encoding="utf-8", errors="replace") as file:
-            lines = file.read(4096).splitlines()
-    except FileNotFoundError:
-        return None
-    return next((line[len("topic_id: ") :] for line in lines if line.startswith("topic_id: ")), None)

@@ -1,17 +1,22 @@
 """What a supervisor makes before its first fork, for tests that are all the processes themselves."""
 
+import os
 from pathlib import Path
 
 from tailrace.core.config import load
 from tailrace.shm.doorbell import make_eventfd
 from tailrace.shm.links import HeadTable
+from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.shm.names import RunDir
 from tailrace.shm.slots import SlotTable
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.data_dir import LOCK
+from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.process import Shared
 
 SLOTS, ROWS = 6, 64
+DIRECTORY_ID = "first-directory"
 
 
 def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
@@ -22,7 +27,11 @@ def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
         config=load(given)[0],
         cluster_id="c",
         node_id=0,
-        data_dir=str(data),
+        log_dirs=LogDirs(
+            [LogDir(str(data), DIRECTORY_ID, _lock(data))],
+            str(data),
+            LogDirTable.create(run_dir.file("log-dirs"), 1),
+        ),
         run_dir=run_dir.path,
         slots=SlotTable.create(run_dir.file("slots"), SLOTS),
         state_table=StateTable.create(run_dir.file("state"), ROWS),
@@ -30,3 +39,9 @@ def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
         heads=HeadTable.create(run_dir.file("heads"), SLOTS),
         eventfds=tuple(make_eventfd() for _ in range(SLOTS)),
     )
+
+
+def _lock(data: Path) -> int:
+    """A descriptor of the lock file, which nobody needs to hold here."""
+    data.mkdir(exist_ok=True)
+    return os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

@@ -34,7 +34,7 @@ STOPPED_AFTER = {GATEWAY: (FIRST_WORKER_SLOT, CONTROLLER_SLOT), WORKER: (CONTROL
 
 def _note(context: ProcessContext, what: str) -> None:
     """One line a life's event, in the order in which they happen."""
-    path = os.path.join(context.data_dir, ".events")
+    path = os.path.join(context.log_dirs.metadata_dir, ".events")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, f"{role_name(context.slots.role(context.slot))} {context.index} {what}\n".encode())
     os.close(descriptor)

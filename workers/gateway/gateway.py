@@ -53,11 +53,11 @@ class Gateway:
         self.config = context.config
         self.epoll = epoll()
         self.timers = Timers()
-        self.partitions = Partitions(context.slots, context.state_table, context.data_dir)
+        self.partitions = Partitions(context.slots, context.state_table)
         self.outstanding = Outstanding(context.links, context.slots)
         self.asks = Asks(self)
         self.coordinators = Coordinators(self)
-        self.follower = MetadataFollower(context.data_dir, context.state_table)
+        self.follower = MetadataFollower(context.log_dirs.metadata_dir, context.state_table)
         self.image = self.follower.image
         self.controller = ControllerRequests(self)
         self.waiter = waiter_of_broker(context.broker)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from tailrace.core.errors import (
+    KAFKA_STORAGE_ERROR,
     LEADER_NOT_AVAILABLE,
     NONE,
     NOT_LEADER_OR_FOLLOWER,
@@ -35,13 +36,18 @@ class Partition:
         self.hint: Hint | None = None
 
 
+def path_of(partition: Partition) -> str:
+    """The directory of the log of one that was assigned."""
+    assert partition.assigned is not None, "whoever has read its row knows where it lies"
+    return f"{partition.assigned.log_dir}/{partition.name}-{partition.partition}"
+
+
 class Partitions:
     """All partitions that the controller has spoken of."""
 
-    def __init__(self, slots: SlotTable, table: StateTable, data_dir: str) -> None:
+    def __init__(self, slots: SlotTable, table: StateTable) -> None:
         self._slots = slots
         self._table = table
-        self._data_dir = data_dir
         self._by_id: dict[tuple[bytes, int], Partition] = {}
         self._by_row: dict[int, Partition] = {}
         self.waiting: set[Partition] = set()  # those with something held
@@ -83,6 +89,8 @@ class Partitions:
         if partition.assigned is not None and message.error_code != NOT_LEADER_OR_FOLLOWER:
             self._by_row.pop(partition.assigned.row, None)
             partition.assigned = None
+        if message.error_code == KAFKA_STORAGE_ERROR:
+            self._forget_files(partition)  # or a disk that failed could not be unmounted
         if message.error_code == UNKNOWN_TOPIC_OR_PARTITION:
             self._forget_files(partition)
             self._by_id.pop((message.topic_id, message.partition), None)
@@ -130,8 +138,7 @@ class Partitions:
     def reader_of(self, partition: Partition) -> LogReader:
         """Reads its log by descriptors."""
         if partition.reader is None:
-            path = f"{self._data_dir}/{partition.name}-{partition.partition}"
-            partition.reader = LogReader(RealDirectory(path, make=False))
+            partition.reader = LogReader(RealDirectory(path_of(partition), make=False))
         return partition.reader
 
     def hold(self, partition: Partition, send: Callable[[], bool]) -> bool:

@@ -112,6 +112,7 @@ def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
         row=order.row,
         row_generation=order.row_generation,
         leader_epoch=order.leader_epoch if leader_epoch is None else leader_epoch,
+        log_dir=order.log_dir,
         started=True,
     )
 

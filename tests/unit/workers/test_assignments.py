@@ -28,7 +28,6 @@ class World:
         self.assignments = Assignments(
             row_count=row_count,
             workers_max=workers_max,
-            log_dir="/data",
             generation=lambda row: self.generations.get(row, 0),
             send=self._send,
         )
@@ -57,7 +56,7 @@ class World:
 
     def serving(self, topic_id: bytes = A, partition: int = 0, incarnation: int = 7) -> Replica:
         """A replica that has come up on its worker."""
-        self.assignments.assign("t", topic_id, partition, 0, {}, is_new=True)
+        self.assignments.assign("t", topic_id, partition, 0, {}, log_dir="/data", is_new=True)
         replica = self.assignments.by_key[topic_id, partition]
         self.assignments.serve_slot(replica.slot, incarnation)
         self.started(replica)
@@ -67,7 +66,7 @@ class World:
 
 def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 3, {"k": "v"}, is_new=True)
+    world.assignments.assign("t", A, 0, 3, {"k": "v"}, log_dir="/data", is_new=True)
     assert world.take() == [(0, WantWorker(slot=4))]
     world.assignments.serve_slot(4, 7)
     ((slot, order),) = world.take()
@@ -83,7 +82,7 @@ def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
 
 def test_an_order_is_given_once_to_an_incarnation() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 0, {})
+    world.assignments.assign("t", A, 0, 0, {}, log_dir="/data")
     world.assignments.serve_slot(4, 7)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -163,7 +162,7 @@ def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
     world = World(workers_max=1)
     old = world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, is_new=True)
+    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
     world.take()
     world.assignments.serve_slot(4, 7)
     assert not world.take()
@@ -179,7 +178,7 @@ def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
     world = World(workers_max=1)
     world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, is_new=True)
+    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
     world.assignments.delete_topic(B, 1)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -205,7 +204,7 @@ def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> No
     world = World()
     world.serving(A, 0)
     world.assignments.take_offline(world.serving(A, 1), errors.KAFKA_STORAGE_ERROR)
-    world.assignments.assign("t", A, 2, 0, {})
+    world.assignments.assign("t", A, 2, 0, {}, log_dir="/data")
     world.take()
     assert world.assignments.tell_gateway(GATEWAY)
     assert [type(message) for _, message in world.take()] == [Assigned, Unassigned]
@@ -213,8 +212,12 @@ def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> No
 
 def test_a_successor_adopts_what_live_workers_hold() -> None:
     world = World(row_count=4)
-    held = HeldReplica(topic_id=A, partition=0, row=2, row_generation=5, leader_epoch=3, started=True)
-    gone = HeldReplica(topic_id=B, partition=0, row=3, row_generation=1, leader_epoch=0, started=True)
+    held = HeldReplica(
+        topic_id=A, partition=0, row=2, row_generation=5, leader_epoch=3, log_dir="/data", started=True
+    )
+    gone = HeldReplica(
+        topic_id=B, partition=0, row=3, row_generation=1, leader_epoch=0, log_dir="/data", started=True
+    )
     world.assignments.adopt(held, "t", {}, 4, 7)
     world.assignments.adopt_deleted(gone, 5)
     world.assignments.finish_adopting()
@@ -267,15 +270,15 @@ def test_configs_that_could_not_be_sent_are_sent_again() -> None:
 def test_workers_are_shared_past_their_limit() -> None:
     world = World(workers_max=2)
     for partition in range(4):
-        world.assignments.assign("t", A, partition, 0, {})
+        world.assignments.assign("t", A, partition, 0, {}, log_dir="/data")
     assert [len(world.assignments.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
 
 
 def test_partitions_of_internal_topics_share_a_worker_that_others_avoid() -> None:
     world = World(workers_max=3)
-    world.assignments.assign("t", A, 0, 0, {})
+    world.assignments.assign("t", A, 0, 0, {}, log_dir="/data")
     for partition in range(4):
-        world.assignments.assign("__consumer_offsets", B, partition, 0, {})
-    world.assignments.assign("t", A, 1, 0, {})
+        world.assignments.assign("__consumer_offsets", B, partition, 0, {}, log_dir="/data")
+    world.assignments.assign("t", A, 1, 0, {}, log_dir="/data")
     slots = [{replica.topic for replica in world.assignments.replicas_of(slot)} for slot in (4, 5, 6)]
     assert slots == [{"t"}, {"__consumer_offsets"}, {"t"}]

@@ -44,7 +44,7 @@ from tailrace.workers.metadata_log import open_metadata_log
 from tailrace.workers.partition_answers import decode_offset, delete_records, encode
 from tailrace.workers.process import CONTROLLER_SLOT, FIRST_WORKER_SLOT, ProcessContext
 from tailrace.workers.replica import Replica
-from tests.support.shared import make_shared
+from tests.support.shared import DIRECTORY_ID, make_shared
 from tests.unit.log.logs import NOW, batch, fill
 
 TOPIC, KEY = "topic", ("topic", 0)
@@ -65,7 +65,9 @@ class Run:
         self.metadata = open_metadata_log(self.begin(CONTROLLER_SLOT, CONTROLLER))
         self.metadata.commit()
         self.leader = Leader(self.begin(FIRST_WORKER_SLOT, WORKER))
-        self.writer = CheckpointWriter(str(path), self.shared.state_table)
+        self.writer = CheckpointWriter(
+            self.shared.log_dirs, self.shared.state_table, self.shared.log_dirs.blame
+        )
 
     def begin(self, slot: int, role: int) -> ProcessContext:
         """A process takes the slot."""
@@ -83,7 +85,7 @@ class Run:
         topic = TopicRecord(name=name, topic_id=topic_id(number))
         partition = PartitionRecord(
             topic_id=topic_id(number), partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0,
+            partition_epoch=0, directories=(DIRECTORY_ID,),
         )  # fmt: skip
         self.metadata.stage([topic, partition], NOW)
         self.metadata.commit()
@@ -95,7 +97,7 @@ class Run:
         self.leader._stop_replica(
             control.StopReplica(
                 topic=name, topic_id=topic_id(number), partition=0, row=row, row_generation=generation,
-                delete=True,
+                log_dir=str(self.path), delete=True,
             )
         )  # fmt: skip
 

@@ -40,7 +40,7 @@ from tailrace.workers.control import (
 )
 from tailrace.workers.controller import Controller
 from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
-from tailrace.workers.takeover import set_strays_aside
+from tailrace.workers.survey import Survey
 from tests.unit.workers.controller_run import (
     CONTROLLER_AT,
     GATEWAY_AT,
@@ -60,7 +60,7 @@ def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_ser
     assert result.error_code == errors.NONE
     table = run.shared.state_table
     assert table.read_word(METADATA_ROW, HIGH_WATERMARK) >= answer.metadata_offset
-    follower = MetadataFollower(run.shared.data_dir, table)
+    follower = MetadataFollower(run.shared.log_dirs.metadata_dir, table)
     assert follower.poll()
     assert follower.image.metadata_offset >= answer.metadata_offset
     assert follower.image.topics_by_name["t"].topic_id == result.topic_id
@@ -343,12 +343,12 @@ def test_producer_ids_are_never_given_twice_over_a_restart(run: Run) -> None:
 
 
 def test_directories_of_topics_that_are_gone_are_set_aside_and_kept(run: Run) -> None:
-    data = Path(run.shared.data_dir)
+    data = Path(run.shared.log_dirs.metadata_dir)
     for name in ("gone-0", "unmarked-0"):
         (data / name).mkdir()
     (data / "gone-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
-    follower = MetadataFollower(run.shared.data_dir, run.shared.state_table)
-    (moved,) = set_strays_aside(run.shared.data_dir, follower.image, set())
+    follower = MetadataFollower(run.shared.log_dirs.metadata_dir, run.shared.state_table)
+    (moved,) = Survey(run.shared.log_dirs, follower.image, set(), first_of_run=True).strays
     assert moved.startswith("gone-0.")
     assert moved.endswith("-stray")
     assert (data / moved / "partition.metadata").exists()

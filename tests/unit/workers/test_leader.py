@@ -101,7 +101,13 @@ def test_an_order_to_stop_what_is_led_no_more_stops_nothing(run: InProcess) -> N
     """(R) The row has been given away again."""
     succeed(run)
     stop = control.StopReplica(
-        topic="other", topic_id=TOPIC_ID, partition=0, row=1, row_generation=1, delete=True
+        topic="other",
+        topic_id=TOPIC_ID,
+        partition=0,
+        row=1,
+        row_generation=1,
+        log_dir=str(run.path),
+        delete=True,
     )
     run.leader._stop_replica(stop)
     assert run.shared.state_table.read_word(1, ROLE) == ROLE_LEADER

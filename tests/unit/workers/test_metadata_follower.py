@@ -8,7 +8,8 @@ from tailrace.core.metadata.batches import batch_of
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import ProducerIdsBlock
 from tailrace.core.records.batch import stamp
-from tailrace.workers.metadata_follower import METADATA_LOG, MetadataReader
+from tailrace.workers.data_dir import METADATA_LOG
+from tailrace.workers.metadata_follower import MetadataReader
 
 
 def batch(offset: int, *, size: int = 1) -> bytes:

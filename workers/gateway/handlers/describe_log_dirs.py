@@ -23,10 +23,15 @@ from tailrace.shm.state_table import (
     ROLE,
     ROLE_LEADER,
 )
+from tailrace.workers.gateway.partitions import path_of
+from tailrace.workers.log_dirs import LogDirs
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
     from tailrace.workers.gateway.request import Request
+
+Sizes = dict[str, list[DescribeLogDirsResponsePartition]]
+"""By topic."""
 
 LOGS_A_STEP = 64  # looked at, then others have their turn
 STEP_MS = 1
@@ -37,27 +42,33 @@ def handle(gateway: Gateway, request: Request) -> None:
     asked: DescribeLogDirsRequest = request.decode()
     wanted = None if asked.topics is None else {topic.topic: set(topic.partitions) for topic in asked.topics}
     logs = _logs(gateway, wanted)
-    sizes: dict[str, list[DescribeLogDirsResponsePartition]] = {}
+    found: dict[str, Sizes] = {}
 
     def step() -> None:
         chunk = list(islice(logs, LOGS_A_STEP))
-        for topic, index, size in chunk:
-            sizes.setdefault(topic, []).append(DescribeLogDirsResponsePartition(index, size, 0))
+        for log_dir, topic, index, size in chunk:
+            sizes = found.setdefault(log_dir, {}).setdefault(topic, [])
+            sizes.append(DescribeLogDirsResponsePartition(index, size, 0))
         if len(chunk) == LOGS_A_STEP:
             gateway.timers.schedule(gateway.now_ms() + STEP_MS, step)
             return
-        request.respond(DescribeLogDirsResponse(results=[_result(gateway.context.data_dir, sizes)]))
+        log_dirs = gateway.context.log_dirs
+        results = [
+            _result(log_dirs, log_dir.path, found.get(log_dir.path, {}))
+            for log_dir in log_dirs.dirs
+            if log_dir.holds_partitions
+        ]
+        request.respond(DescribeLogDirsResponse(results=results))
 
     step()
 
 
-def _result(
-    log_dir: str, sizes: dict[str, list[DescribeLogDirsResponsePartition]]
-) -> DescribeLogDirsResponseResult:
-    path = os.path.abspath(log_dir)
+def _result(log_dirs: LogDirs, path: str, sizes: Sizes) -> DescribeLogDirsResponseResult:
     try:
         volume = os.statvfs(path)
     except OSError:
+        return DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
+    if not log_dirs.is_online(path):
         return DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
     return DescribeLogDirsResponseResult(
         log_dir=path,
@@ -67,8 +78,8 @@ def _result(
     )
 
 
-def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tuple[str, int, int]]:
-    """Topic, partition and bytes of each log that is wanted (None: all) and in service."""
+def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tuple[str, str, int, int]]:
+    """Directory, topic, partition and bytes of each log that is wanted (None: all) and in service."""
     for topic in list(gateway.image.topics_by_name.values()):
         indexes = range(len(topic.partitions))
         for index in (
@@ -76,12 +87,12 @@ def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tupl
         ):
             partition = gateway.partitions.get(topic.name, topic.topic_id, index)
             row = gateway.partitions.read_row(partition)
-            if row is None or row[ROLE] != ROLE_LEADER:
+            if partition.assigned is None or row is None or row[ROLE] != ROLE_LEADER:
                 continue
             with suppress(OSError):  # deleted just now
-                path = f"{gateway.context.data_dir}/{topic.name}-{index}"
-                rolled = _bytes_below(path, row[ACTIVE_SEGMENT_BASE_OFFSET])
-                yield topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
+                rolled = _bytes_below(path_of(partition), row[ACTIVE_SEGMENT_BASE_OFFSET])
+                log_dir = partition.assigned.log_dir
+                yield log_dir, topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
 
 
 def _bytes_below(path: str, active_base: int) -> int:

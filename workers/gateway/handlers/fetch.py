@@ -111,7 +111,9 @@ class Fetch:
                 return part, partition, UNKNOWN_SERVER_ERROR, -1, -1, b""  # as Kafka
             try:
                 records = self._locate(partition, row, part, left, min_one)
-            except OSError:
+            except OSError as failed:
+                if partition.assigned is not None:
+                    self.gateway.context.blame_disk(partition.assigned.log_dir, failed)
                 error = _refusal(part, self.gateway.partitions.read_row(partition), partition.error)
                 return part, partition, error or KAFKA_STORAGE_ERROR, -1, -1, b""  # or deleted meanwhile
         return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records

@@ -71,7 +71,7 @@ class InProcess:
             control.Assigned(
                 topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
                 worker_slot=WORKER_AT, worker_incarnation=(worker or self.worker).incarnation,
-                leader_epoch=generation,
+                leader_epoch=generation, log_dir=str(self.path),
             )
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 # pyright: reportPrivateUsage=false
 
+import errno
 import socket
 from collections.abc import Generator
 from errno import ENOSPC
@@ -209,9 +210,12 @@ def test_bytes_of_rolled_and_active_segments(
     assert result.log_dir == str(run.path)
 
 
-def test_a_directory_that_cannot_be_looked_at(run: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_out_of_service(run: InProcess) -> None:
+    """As Kafka: neither logs nor bytes are told of."""
+    run.lead()
     client, _ = run.dial()
-    monkeypatch.setattr(run.gateway.context, "data_dir", str(run.path / "gone"))
+    run.shared.log_dirs.fail(str(run.path), errno.EIO)
     send(client, DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(None))
     (result,) = answer(run, client, DESCRIBE_LOG_DIRS).results
-    assert (result.error_code, result.log_dir) == (KAFKA_STORAGE_ERROR, str(run.path / "gone"))
+    assert (result.error_code, result.log_dir) == (KAFKA_STORAGE_ERROR, str(run.path))
+    assert (result.topics, result.total_bytes, result.usable_bytes) == ([], -1, -1)

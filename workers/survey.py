@@ -1,0 +1,117 @@
+"""Where the log of each partition lies: what the log directories hold, beside what the metadata say.
+
+As Kafka does it: at the start of a run the disk is believed, because whoever moved a partition's directory
+while the broker was stopped meant it; one that lies in two places is refused. A partition that is not found
+is made anew only in the directory that is known to be its own, and only if that serves (R): an empty log
+must not take the place of acknowledged records on a disk that is not there today.
+"""
+
+import os
+from typing import NamedTuple
+
+from tailrace.core.ids import uuid_text
+from tailrace.core.metadata.image import MetadataImage, PartitionImage, TopicImage
+from tailrace.workers.data_dir import METADATA_LOG
+from tailrace.workers.log_dirs import LogDir, LogDirs
+from tailrace.workers.process import Refusal
+
+PARTITION_METADATA = "partition.metadata"
+STRAY_SUFFIX = "-stray"
+
+
+class Place(NamedTuple):
+    """A partition's log directory; the path is empty while it is out of service."""
+
+    path: str
+    directory_id: str
+
+
+class Survey:
+    """What the directories that serve hold, read once; what belongs to no topic is set aside."""
+
+    def __init__(
+        self, log_dirs: LogDirs, image: MetadataImage, held_topics: set[bytes], *, first_of_run: bool
+    ) -> None:
+        self._log_dirs = log_dirs
+        self._first_of_run = first_of_run
+        self._known = {uuid_text(topic_id) for topic_id in held_topics}
+        self._known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
+        self._found: dict[str, list[tuple[LogDir, str | None]]] = {}
+        self.strays: list[str] = []
+        for log_dir in log_dirs.online():
+            try:
+                self._look_into(log_dir)
+            except OSError as error:
+                if not log_dirs.blame(log_dir.path, error):
+                    raise
+
+    def place(self, topic: TopicImage, partition: PartitionImage) -> Place:
+        """Where the partition is served. Refusal if it lies in two directories."""
+        recorded = self._log_dirs.by_id(partition.directory)
+        if self._first_of_run:
+            name = f"{topic.name}-{partition.partition}"
+            found = self._matches(name, topic.topic_id, partition.directory)
+            if len(found) > 1:
+                raise Refusal(
+                    f"{name} lies in {found[0].path} and in {found[1].path}: move one of them out of log.dirs"
+                )
+            if found:
+                return Place(found[0].path, found[0].directory_id)
+            if not partition.directory and self._all_serve():  # a topic made before directories had ids
+                first = self._log_dirs.online()[0]
+                return Place(first.path, first.directory_id)
+        if recorded is not None and self._log_dirs.is_online(recorded.path):
+            return Place(recorded.path, recorded.directory_id)
+        return Place("", partition.directory)
+
+    def _all_serve(self) -> bool:
+        return all(
+            self._log_dirs.is_online(log_dir.path)
+            for log_dir in self._log_dirs.dirs
+            if log_dir.holds_partitions
+        )
+
+    def _matches(self, name: str, topic_id: bytes, recorded: str) -> list[LogDir]:
+        """The directories with a log of this topic; one that does not say whose it is, is that of the record
+        if it lies there.
+        """
+        text = uuid_text(topic_id)
+        return [
+            log_dir
+            for log_dir, says in self._found.get(name, ())
+            if self._log_dirs.is_online(log_dir.path)
+            and (says == text or (says is None and recorded in ("", log_dir.directory_id)))
+        ]
+
+    def _look_into(self, log_dir: LogDir) -> None:
+        with os.scandir(log_dir.path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for name in names:
+            if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
+                continue
+            topic_id = _topic_id_in(os.path.join(log_dir.path, name))
+            if topic_id is None or topic_id in self._known:
+                self._found.setdefault(name, []).append((log_dir, topic_id))
+            else:
+                self._set_aside(log_dir.path, name)
+
+    def _set_aside(self, path: str, name: str) -> None:
+        """Rename the directory of a partition whose topic is gone, as Kafka does.
+
+        A crash between the commit of a removal and the worker's deletion leaves such a directory, and so does
+        a removal while its log directory is out of service. Its files are not deleted: were the metadata log
+        lost, they would be all that is left.
+        """
+        aside = f"{name[:200]}.{os.urandom(4).hex()}{STRAY_SUFFIX}"
+        os.rename(os.path.join(path, name), os.path.join(path, aside))
+        self.strays.append(aside)
+
+
+def _topic_id_in(directory: str) -> str | None:
+    """The topic id in a partition directory's partition.metadata, in text form; None when it does not say."""
+    try:
+        with open(os.path.join(directory, PARTITION_METADATA), encoding="utf-8", errors="replace") as file:
+            lines = file.read(4096).splitlines()
+    except FileNotFoundError:
+        return None
+    return next((line[len("topic_id: ") :] for line in lines if line.startswith("topic_id: ")), None)
