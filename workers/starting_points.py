@@ -48,11 +48,14 @@ class StartingPoints:
             )
         key = (topic, partition)
         point, mark, start = (self._read(name).get(key, 0) for name in checkpoints.OFFSET_FILES)
-        foreign = checkpoints.read_partition_metadata(directory) not in (None, topic_id)
-        if foreign or not segment_bases(directory):  # (R) what the files say is of a log that is gone
+        owner = checkpoints.read_partition_metadata(directory)
+        if owner not in (None, topic_id) or not segment_bases(directory):
+            # (R) what the files say is of a log that is gone; but not where this one was emptied up to
+            if owner != topic_id:
+                start = 0
             if point or mark or start:
-                self.take_back(topic, partition)
-            return StartingPoint()
+                self.take_back(topic, partition, 0 if start else None)
+            return StartingPoint(log_start_offset=start)
         if row is None:
             return StartingPoint(recovery_point=point, high_watermark=mark, log_start_offset=start)
         return StartingPoint(
@@ -67,9 +70,7 @@ class StartingPoints:
         try:
             checkpoints.take_back(self._directory, topic, partition, limit)
         except OSError as error:
-            raise KafkaError(
-                KAFKA_STORAGE_ERROR, f"cannot take back the checkpoints of {topic}-{partition}: {error}"
-            ) from error
+            raise storage_error(error, f"cannot take back the checkpoints of {topic}-{partition}") from error
 
     def write_log_start(self, topic: str, partition: int, offset: int, publish: Callable[[], object]) -> None:
         """See `checkpoints.write_log_start`; KafkaError if the disk refuses."""

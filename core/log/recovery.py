@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from tailrace.core.log import offset_index, time_index
 from tailrace.core.log.checkpoints import TRUST_MARK, read_trust_mark
-from tailrace.core.log.directory import Directory
+from tailrace.core.log.directory import Directory, is_full
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.producer_state import ProducerState, decode_snapshot
@@ -90,9 +90,15 @@ def segment_bases(directory: Directory) -> list[int]:
 
 
 def remove_leftovers(directory: Directory) -> None:
-    """What an earlier owner had not finished."""
-    for name in directory.names():
-        if name.endswith(LEFTOVER_SUFFIXES):
+    """What an earlier owner had not finished, and (R) indexes without their .log, whose name may come back
+    with other batches.
+    """
+    names = directory.names()
+    there = set(names)
+    for name in names:
+        stem, _, suffix = name.partition(".")
+        is_alone = f".{suffix}" in SEGMENT_SUFFIXES and f"{stem}{LOG_SUFFIX}" not in there
+        if is_alone or name.endswith(LEFTOVER_SUFFIXES):
             directory.remove(name)
 
 
@@ -230,7 +236,14 @@ def store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) -> 
         rebuilt.index_time()
     base = rebuilt.segment.base_offset
     for suffix, data in ((INDEX_SUFFIX, rebuilt.offsets), (TIME_INDEX_SUFFIX, rebuilt.times)):
-        directory.replace(file_name(base, suffix), data, durable=False)
+        name = file_name(base, suffix)
+        try:
+            directory.replace(name, data, durable=False)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            directory.remove(name)  # its room is enough, and it can be made again from the log at any time
+            directory.replace(name, data, durable=False)
 
 
 def cut_log_file(directory: Directory, name: str, size: int, *, new_inode: bool) -> None:
