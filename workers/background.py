@@ -1,6 +1,6 @@
 """One thread for system calls that take long, so that the loop of its process goes on.
 
-Jobs run one after the other. What became of them is taken by the loop when it likes: nothing rings for it.
+Jobs run one after the other. What became of them is taken by the loop when it likes, or when it is rung for.
 """
 
 import queue
@@ -16,10 +16,11 @@ Token = TypeVar("Token")
 
 class Background(Generic[Token]):
     """Runs jobs, each known by a token. An OSError of a job is its outcome, another exception is a fault of
-    ours: it is raised where outcomes are taken.
+    ours: it is raised where outcomes are taken. `ring` is called, in the thread, after each job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ring: Callable[[], object] | None = None) -> None:
+        self._ring = ring
         self._jobs: queue.SimpleQueue[tuple[Token, Callable[[], object]]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[Token, Exception | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -62,3 +63,5 @@ class Background(Generic[Token]):
                 self._done.put((token, error))
             else:
                 self._done.put((token, None))
+            if self._ring is not None:
+                self._ring()  # (R) after the outcome is there, or the loop looks too early and sleeps on it

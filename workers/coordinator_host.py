@@ -2,7 +2,8 @@
 
 It loads the log in slices, so that the worker's other partitions go on; until then requests are answered
 COORDINATOR_LOAD_IN_PROGRESS. Afterwards each write of the coordinator is appended, replayed and answered, in
-this order (core/groups/runtime.py).
+this order (core/groups/runtime.py). Under flush.policy=group and each answers wait until all that is in the
+log by then is on the disk.
 """
 
 import time
@@ -52,16 +53,17 @@ class CoordinatorHost:
         context: ProcessContext,
         replica: Replica,
         asks: Asks,
-        touched: Callable[[Replica], None],
+        appended: Callable[[Replica], None],
         failed: Callable[[Replica, Exception], None],
     ) -> None:
         self._replica = replica
         self._asks = asks
-        self._touched = touched
+        self._appended = appended
         self._failed = failed
         self._follower = MetadataFollower(context.log_dirs.metadata_dir, context.state_table)
         self._writes: deque[tuple[Sequence[Record], Then]] = deque()
         self._waiting: set[Ask] = set()
+        self._held: deque[tuple[int, Ask, bytes]] = deque()  # answers, until what they rest on is committed
         self._closed = False
         self._working = False
         self.config = group_config(context.config)
@@ -103,6 +105,9 @@ class CoordinatorHost:
         if self._loading is not None:
             self._load_on()
             return
+        while self._held and self._replica.is_committed(self._held[0][0]):
+            _, ask, body = self._held.popleft()
+            self._asks.answer(ask, NONE, body)
         self._follow()
         self.timers.run_due(self.now_ms)
         self._work()
@@ -122,9 +127,10 @@ class CoordinatorHost:
         """The partition is led here no more: whoever waits finds its successor."""
         self._closed = True
         self._writes.clear()
-        for ask in self._waiting:
+        for ask in [*self._waiting, *(ask for _, ask, _ in self._held)]:
             self._asks.answer(ask, NOT_COORDINATOR, b"")
         self._waiting.clear()
+        self._held.clear()
 
     # -- what the coordinator calls
 
@@ -164,7 +170,13 @@ class CoordinatorHost:
         except OSError as error:
             self._failed(self._replica, error)
             return NOT_COORDINATOR
-        self._touched(self._replica)
+        try:
+            self._appended(self._replica)
+        except KafkaError:  # it is in the log, but not on the disk yet: answers wait until it is
+            pass
+        except OSError as error:
+            self._failed(self._replica, error)
+            return NOT_COORDINATOR
         for key, value in records:
             self._coordinator.replay(key, value)
         return NONE
@@ -182,11 +194,21 @@ class CoordinatorHost:
             if ask in self._waiting:  # else it was told that this is not its coordinator any more
                 self._waiting.discard(ask)
                 pieces = encoder(api.response, version)(response)  # type: ignore[arg-type]
-                self._asks.answer(ask, NONE, b"".join(pieces))
+                self._answer(ask, b"".join(pieces))
 
         return GroupRequest(
             key, version, client_id or "", question[1:host_end].decode("ascii", "replace"), message, reply
         )
+
+    def _answer(self, ask: Ask, body: bytes) -> None:
+        """(R) Nothing is told that a loss of power could take: also what was only read may rest on the end of
+        the log.
+        """
+        end_offset = self._replica.log.log_end_offset
+        if self._held or not self._replica.is_committed(end_offset):
+            self._held.append((end_offset, ask, body))
+        else:
+            self._asks.answer(ask, NONE, body)
 
     def _set_clocks(self) -> None:
         self.now_ms = time.monotonic_ns() // 1_000_000

@@ -13,6 +13,8 @@
            ASK_AGAIN: token of the question
        7   ASK: what is asked << 32 | bytes that the      0
            answer may take from that position on
+           PRODUCE: ONCE_COMMITTED, or 0 when the
+           append is enough
 
 The worker copies the batch out of the gateway's memory before it completes the entry, never after: the
 completion is what frees that memory (R).
@@ -33,6 +35,8 @@ DESCRIBE_PRODUCERS: Final = 3
 EPOCH_END: Final = 4
 
 MAX_TIMESTAMP: Final = -3  # as in ListOffsets
+
+ONCE_COMMITTED: Final = 1  # of acks=all
 
 REQUESTS_MAX: Final = 1024  # entries a gateway may have under way at one worker
 ASKS_MAX: Final = 1024  # questions besides, which may wait for minutes

@@ -32,6 +32,7 @@ from tailrace.shm.state_table import (
 )
 from tailrace.shm.words import fence
 from tailrace.workers import control
+from tailrace.workers.commit import Commit, Origin
 from tailrace.workers.completions import Completions
 from tailrace.workers.descriptors import (
     ASK,
@@ -39,6 +40,7 @@ from tailrace.workers.descriptors import (
     COMPLETIONS_MAX,
     LOOK_UP,
     MAX_TIMESTAMP,
+    ONCE_COMMITTED,
     PRODUCE,
     Entry,
     arena_name,
@@ -48,7 +50,7 @@ from tailrace.workers.flusher import Flusher
 from tailrace.workers.leader_asks import Asks
 from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
-from tailrace.workers.replica import Opener, Replica
+from tailrace.workers.replica import PAGE, Opener, Replica
 from tailrace.workers.starting_points import StartingPoints
 
 if TYPE_CHECKING:
@@ -73,6 +75,9 @@ class Leader:
         self._completions = Completions(context)
         self._asks = Asks(context, self._completions)
         self._coordinators: dict[int, CoordinatorHost] = {}  # by row
+        self._commit: Commit | None = None
+        if context.config.flush_policy != PAGE:
+            self._commit = Commit(context, self._completions, self._touched.add, self._fail)
 
     # -- the loop
 
@@ -91,6 +96,8 @@ class Leader:
                     for message in context.inbox.read(slot, incarnation, ring):
                         self._on_message(message)
             context.outbox.flush()
+            if self._commit is not None:
+                self._commit.turn()
             for coordinator in list(self._coordinators.values()):
                 coordinator.turn()
             if self._touched:
@@ -102,16 +109,22 @@ class Leader:
                 self._last_tick_ms = now_ms
                 self._tick()
             if not found:
-                context.wait(self._timeout_s(), lingers=True)
+                # one that lingers keeps the thread that syncs from beginning
+                context.wait(self._timeout_s(), lingers=self._commit is None or not self._commit.is_syncing)
 
     def _timeout_s(self) -> float:
         if self._completions.is_waiting:
             return 0.005
-        return min([TICK_S, *(coordinator.timeout_s() for coordinator in self._coordinators.values())])
+        commit_s = TICK_S if self._commit is None else self._commit.timeout_s()
+        return min(
+            [TICK_S, commit_s, *(coordinator.timeout_s() for coordinator in self._coordinators.values())]
+        )
 
     def close(self) -> None:
         """Close every log cleanly; the rows stay, led by nobody."""
         self._take_flushed(wait=True)  # (R) an error that a sync has reported is not reported again
+        self._publish_touched()
+        self._completions.send_waiting()  # what is held still is not acknowledged: gateways hear of our end
         for replica in list(self._replicas.values()):
             try:
                 replica.log.close(clean=True)
@@ -121,6 +134,8 @@ class Leader:
                 replica.publish_recovery_point(replica.log.recovery_point)
 
     def _take_flushed(self, *, wait: bool = False) -> None:
+        if self._commit is not None and wait:
+            self._commit.finish()
         for replica, error in self._flusher.take_done(wait=wait):
             if self._replicas.get(replica.row.row) is not replica:
                 continue  # deleted or failed meanwhile
@@ -137,9 +152,12 @@ class Leader:
             self._context.slots.set_current_row(self._context.slot, replica.row.row)
             try:
                 replica.log.tick(now_ms)
-                self._flusher.start_due(replica, now_ms)
+                if self._commit is None:
+                    self._flusher.start_due(replica, now_ms)
             except (OSError, KafkaError) as error:
                 self._fail(replica, error)
+        if self._commit is not None:
+            self._commit.tick(list(self._replicas.values()))
         self._context.slots.set_current_row(self._context.slot, -1)
 
     def _forget(self, slot: int, incarnation: int) -> None:
@@ -188,7 +206,7 @@ class Leader:
         self._completions.send(slot, back, answers)
 
     def _on_entry(self, entry: Entry, arena: Arena, slot: int, incarnation: int, now_ms: int) -> bytes | None:
-        kind, token, row, generation, source, position, length, _ = entry
+        kind, token, row, generation, source, position, length, extra = entry
         if kind == ASK_AGAIN:
             return self._asks.again(entry, arena, slot, incarnation)
         replica = self._replicas.get(row)
@@ -201,11 +219,11 @@ class Leader:
             if kind == ASK:
                 return self._asks.take(entry, replica, arena, slot, incarnation)
             assert kind == PRODUCE
+            origin = (slot, incarnation, token)
+            waits = extra == ONCE_COMMITTED
             if source:
-                return self._append_large(
-                    replica, token, (slot, incarnation, source), position, length, now_ms
-                )
-            return self._append(replica, token, arena.view[position : position + length], now_ms)
+                return self._append_large(replica, origin, source, position, length, now_ms, waits)
+            return self._append(replica, origin, arena.view[position : position + length], now_ms, waits)
         except KafkaError as error:
             if is_broken(error):
                 self._fail(replica, error)
@@ -214,30 +232,40 @@ class Leader:
             self._fail(replica, error)
             return pack(kind, token, KAFKA_STORAGE_ERROR, -1, -1, -1, -1, 0)
 
-    def _append(self, replica: Replica, token: int, batch: "memoryview[int]", now_ms: int) -> bytes:
+    def _append(
+        self, replica: Replica, origin: Origin, batch: "memoryview[int]", now_ms: int, waits: bool
+    ) -> bytes | None:
         log, epoch = replica.log, replica.order.leader_epoch
         done = log.append_as_leader(batch, epoch, now_ms)
-        self._touched.add(replica)
-        start = log.log_start_offset
-        return pack(PRODUCE, token, NONE, done.base_offset, done.log_append_time_ms, start, epoch, 0)
+        commit = self._commit
+        if commit is None:
+            self._touched.add(replica)
+        else:
+            commit.appended(replica)
+        time_ms, start = done.log_append_time_ms, log.log_start_offset
+        completion = pack(PRODUCE, origin[2], NONE, done.base_offset, time_ms, start, epoch, 0)
+        if commit is None or not waits:
+            return completion
+        return commit.answer(done.last_offset + 1, replica, origin, completion)
 
     def _append_large(
         self,
         replica: Replica,
-        token: int,
-        source: tuple[int, int, int],
+        origin: Origin,
+        source: int,
         position: int,
         length: int,
         now_ms: int,
-    ) -> bytes:
+        waits: bool,
+    ) -> bytes | None:
         try:
-            large = LargeFile.attach(self._context.run_dir, *source)
+            large = LargeFile.attach(self._context.run_dir, *origin[:2], source)
         except (OSError, ShmError):  # its gateway is dead, or memory is short: nothing is wrong with the disk
-            return pack(PRODUCE, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0)
+            return pack(PRODUCE, origin[2], NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0)
         try:
             view = large.view[position : position + length]
             try:
-                return self._append(replica, token, view, now_ms)
+                return self._append(replica, origin, view, now_ms, waits)
             finally:
                 view.release()
         finally:
@@ -247,6 +275,8 @@ class Leader:
     def _look_up(replica: Replica, token: int, timestamp: int) -> bytes:
         log = replica.log
         found = log.max_timestamp() if timestamp == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp)
+        if found is not None and not replica.is_committed(found[0] + 1):
+            found = None
         offset, found_timestamp, epoch = found or (-1, -1, -1)
         return pack(LOOK_UP, token, NONE, offset, found_timestamp, log.log_start_offset, epoch, 0)
 
@@ -259,6 +289,8 @@ class Leader:
             row = replica.row.row
             for waiter in waiters.satisfied(row, replica.row.values[HIGH_WATERMARK]):
                 self._completions.notice(self._gateway_slot(waiter), row)
+        if self._commit is not None:
+            self._commit.ask(self._touched)
         self._touched.clear()
 
     @staticmethod
@@ -333,7 +365,8 @@ class Leader:
         from tailrace.workers.coordinator_host import CoordinatorHost
 
         row = replica.row.row
-        host = CoordinatorHost(self._context, replica, self._asks, self._touched.add, self._fail)
+        appended = self._touched.add if self._commit is None else self._commit.appended
+        host = CoordinatorHost(self._context, replica, self._asks, appended, self._fail)
         self._coordinators[row] = host
         self._asks.later[row] = host.take
 
@@ -350,6 +383,8 @@ class Leader:
             del self._replicas[order.row]
             self._end_coordinator(order.row)
             self._touched.discard(replica)
+            if self._commit is not None:
+                self._commit.forget(replica, NOT_LEADER_OR_FOLLOWER)
             replica.row.values[ROLE] = ROLE_NONE
             replica.row.publish()
             try:
@@ -393,6 +428,8 @@ class Leader:
         self._replicas.pop(replica.row.row, None)
         self._end_coordinator(replica.row.row)
         self._touched.discard(replica)
+        if self._commit is not None:
+            self._commit.forget(replica, KAFKA_STORAGE_ERROR)
         replica.row.values[ROLE] = ROLE_OFFLINE
         if isinstance(error, SyncFailedError) or isinstance(error.__cause__, SyncFailedError):
             replica.row.values[RECOVERY_POINT] = SYNC_FAILED

@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from tailrace.core.config import log_config
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.flush import Flush, SyncFailedError
 from tailrace.core.log.log import Log
 from tailrace.shm.state_table import (
     ACTIVE_SEGMENT_BASE_OFFSET,
@@ -22,8 +24,10 @@ from tailrace.shm.state_table import (
     RECOVERY_POINT,
     ROLE,
     ROLE_LEADER,
+    ROLE_OFFLINE,
     ROW_GENERATION,
     SEGMENT_GENERATION,
+    SYNC_FAILED,
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     RowWriter,
@@ -33,11 +37,18 @@ from tailrace.workers import control
 from tailrace.workers.process import HOUSEKEEPER_SLOT, ProcessContext
 from tailrace.workers.starting_points import StartingPoints
 
+Place = tuple[int, int, int]
+"""An offset, the segment it is in (or at whose end it is) and the position there."""
+
 
 class Replica:
-    """One partition that this worker leads."""
+    """One partition that this worker leads.
 
-    __slots__ = ("generations_before", "log", "order", "path", "row")
+    The only replica of its partition: what it holds is committed. Unless flush.policy says that only what
+    is on the disk counts: then `_committed` is how far that is.
+    """
+
+    __slots__ = ("_committed", "generations_before", "log", "order", "path", "row")
 
     def __init__(
         self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str, generations_before: int
@@ -47,18 +58,46 @@ class Replica:
         self.log = log
         self.row = row
         self.path = path
+        self._committed: Place | None = None
+
+    def is_committed(self, end_offset: int) -> bool:
+        """Whether what ends there can be read, and acknowledged to who waits for that."""
+        return self._committed is None or end_offset <= self._committed[0]
+
+    def commit_what_is_synced(self) -> None:
+        """From now on only what is on the disk is committed; (R) all that is there is synced first, also what
+        a dead predecessor has left in the page cache. SyncFailedError, KafkaError: it cannot be.
+        """
+        log = self.log
+        log.flush(log.log_end_offset)
+        self._committed = (log.log_end_offset, log.active_base_offset, log.active_position)
+
+    def sync(self) -> None:
+        """All that was appended is committed when this returns; SyncFailedError, KafkaError."""
+        flush = self.log.begin_flush()
+        flush.run()
+        self.synced(flush)
+
+    def synced(self, flush: Flush) -> None:
+        """It has run: what was there when it began is committed (R), once `publish` shows it."""
+        if self.log.flushed(flush):
+            self._committed = (flush.end_offset, flush.segment_base_offset, flush.position)
+            self.row.values[RECOVERY_POINT] = self.log.recovery_point
 
     def publish(self) -> None:
-        """Show the log's state. The only replica of its partition: what it holds is committed."""
+        """Show the log's state."""
         log, values = self.log, self.row.values
         end = log.log_end_offset
+        committed, base, position = end, log.active_base_offset, log.active_position
+        if self._committed is not None and self._committed[0] < end:
+            committed, base, position = self._committed
         values[LEADER_EPOCH] = self.order.leader_epoch
         values[LOG_START_OFFSET] = log.log_start_offset
         values[LOG_END_OFFSET] = end
-        values[HIGH_WATERMARK] = end
-        values[LAST_STABLE_OFFSET] = end
-        values[HIGH_WATERMARK_POSITION] = log.active_position
-        values[HW_SEGMENT_BASE_OFFSET] = log.active_base_offset
+        values[HIGH_WATERMARK] = committed
+        values[LAST_STABLE_OFFSET] = committed
+        values[HIGH_WATERMARK_POSITION] = position
+        values[HW_SEGMENT_BASE_OFFSET] = base
         values[ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
         values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
         self.row.publish()
@@ -67,6 +106,9 @@ class Replica:
         """What is on the disk by now: the housekeeper writes it down, who opens the log next trusts it."""
         self.row.values[RECOVERY_POINT] = recovery_point
         self.row.publish()
+
+
+PAGE = "page"  # flush.policy
 
 
 class Opener:
@@ -119,6 +161,8 @@ class Opener:
         values[ROW_GENERATION] = order.row_generation
         values[ROLE] = ROLE_LEADER
         values[OWNER] = context.slot << 32 | context.incarnation
+        if context.config.flush_policy != PAGE:
+            self._sync(replica)
         values[RECOVERY_POINT] = log.recovery_point
         replica.publish()
         return replica
@@ -132,6 +176,21 @@ class Opener:
                 return
             context.blame_disk(log_dir, OSError(number, os.strerror(number)))
         raise KafkaError(KAFKA_STORAGE_ERROR, f"log directory {log_dir} is out of service")
+
+    @staticmethod
+    def _sync(replica: Replica) -> None:
+        try:
+            replica.commit_what_is_synced()
+        except (OSError, KafkaError) as error:
+            row, log = replica.row, replica.log
+            if isinstance(error.__cause__, SyncFailedError):  # (R) nobody tries again, as if that could help
+                row.values[ROLE], row.values[RECOVERY_POINT] = ROLE_OFFLINE, SYNC_FAILED
+                row.publish()
+                log.distrust_page_cache()
+            error.__traceback__ = None  # its frames hold views of the mapping
+            with suppress(OSError):
+                log.close(clean=False)
+            raise
 
     def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
         row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again

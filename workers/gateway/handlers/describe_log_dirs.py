@@ -18,8 +18,8 @@ from tailrace.core.protocol.messages.describe_log_dirs import (
     DescribeLogDirsResponseTopic,
 )
 from tailrace.shm.state_table import (
-    ACTIVE_SEGMENT_BASE_OFFSET,
     HIGH_WATERMARK_POSITION,
+    HW_SEGMENT_BASE_OFFSET,
     ROLE,
     ROLE_LEADER,
 )
@@ -90,18 +90,18 @@ def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tupl
             if partition.assigned is None or row is None or row[ROLE] != ROLE_LEADER:
                 continue
             with suppress(OSError):  # deleted just now
-                rolled = _bytes_below(path_of(partition), row[ACTIVE_SEGMENT_BASE_OFFSET])
+                rolled = _bytes_below(path_of(partition), row[HW_SEGMENT_BASE_OFFSET])
                 log_dir = partition.assigned.log_dir
                 yield log_dir, topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
 
 
-def _bytes_below(path: str, active_base: int) -> int:
-    """Bytes of the segments before the active one, whose file is longer than what it holds."""
+def _bytes_below(path: str, limit: int) -> int:
+    """Bytes of the segments before one that may be active, whose file is longer than what it holds."""
     size = 0
     with os.scandir(path) as entries:
         for entry in entries:
             base = offset_of(entry.name, LOG_SUFFIX)
-            if base is not None and base < active_base:
+            if base is not None and base < limit:
                 with suppress(FileNotFoundError):
                     size += entry.stat().st_size
     return size

@@ -32,7 +32,7 @@ from tailrace.core.protocol.messages.produce import (
     encode_appended,
 )
 from tailrace.shm.state_table import LOG_START_OFFSET
-from tailrace.workers.descriptors import PRODUCE
+from tailrace.workers.descriptors import ONCE_COMMITTED, PRODUCE
 from tailrace.workers.gateway.buffers import Block
 from tailrace.workers.gateway.outstanding import Completion
 from tailrace.workers.gateway.partitions import HOLD_MS, Partition
@@ -108,8 +108,9 @@ class _Part:
         assigned = partition.assigned
         if assigned is None or partition.error:
             return False
+        extra = ONCE_COMMITTED if pending.acks < 0 else 0
         return pending.gateway.outstanding.send(
-            assigned, PRODUCE, pending.block.serial, self.position, self.length, self.on_completion
+            assigned, PRODUCE, pending.block.serial, self.position, self.length, self.on_completion, extra
         )
 
     def try_send_held(self) -> bool:

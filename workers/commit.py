@@ -1,0 +1,161 @@
+"""What is committed under flush.policy=group and each: what is on the disk, and no more.
+
+    page    what is appended is committed: nothing of this module runs
+    group   an append to a log asks for a sync of it; one thread syncs the logs that ask, one after the other,
+            and what is appended meanwhile gathers for the next sync. An acknowledgement of acks=all is held
+            until the high watermark covers the batch, also that of a duplicate
+    each    every append is synced before it is answered, in the worker's loop
+
+Rules (R), each with a test:
+- the high watermark moves after the sync has returned, over what was there when it began;
+- an acknowledgement is sent after the high watermark that covers it is shown, never after a sync that failed;
+- who opens a log syncs it before the high watermark moves over what a predecessor had not synced
+  (workers/replica.py).
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+from tailrace.core.log.flush import Flush
+from tailrace.workers.background import Background
+from tailrace.workers.completions import Completions
+from tailrace.workers.descriptors import PRODUCE, pack
+from tailrace.workers.process import ProcessContext
+from tailrace.workers.replica import Replica
+
+EACH = "each"
+
+Origin = tuple[int, int, int]
+"""Slot and incarnation of a gateway, and the token of its entry."""
+
+
+class Commit:
+    """All logs of a worker whose policy is not `page`. `changed` is told of replicas whose row is to be
+    published, `failed` of those whose disk refused.
+    """
+
+    def __init__(
+        self,
+        context: ProcessContext,
+        completions: Completions,
+        changed: Callable[[Replica], object],
+        failed: Callable[[Replica, Exception], object],
+    ) -> None:
+        self._completions = completions
+        self._changed = changed
+        self._failed = failed
+        self._syncs_each = context.config.flush_policy == EACH
+        self._gather_ns = context.config.flush_group_ms * 1_000_000
+        self._background: Background[tuple[Replica, Flush]] = Background(context.doorbell.wake)
+        self._syncing: Replica | None = None  # one at a time; None also when it went out of service meanwhile
+        self._asking: dict[Replica, int] = {}  # since when, in the order of asking
+        self._held: dict[Replica, deque[tuple[int, Origin, bytes]]] = {}  # acknowledgements, by end offset
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether a sync is under way."""
+        return self._background.under_way > 0
+
+    def appended(self, replica: Replica) -> None:
+        """A batch is in its log. OSError: its disk refused."""
+        if self._syncs_each:
+            replica.sync()
+        self._changed(replica)
+
+    def answer(self, end_offset: int, replica: Replica, origin: Origin, completion: bytes) -> bytes | None:
+        """The completion, if what ends there is committed; None: it is held until then."""
+        if replica.is_committed(end_offset):
+            return completion
+        held = self._held.get(replica)
+        if held is None:
+            held = self._held[replica] = deque()
+        elif held:  # a duplicate waits for more than it must, and the queue stays in order
+            end_offset = max(end_offset, held[-1][0])
+        held.append((end_offset, origin, completion))
+        return None
+
+    def ask(self, replicas: Iterable[Replica]) -> None:
+        """Sync those of which something is not committed."""
+        if self._syncs_each:
+            return
+        for replica in replicas:
+            if replica not in self._asking and not replica.is_committed(replica.log.log_end_offset):
+                self._asking[replica] = time.monotonic_ns()
+
+    def turn(self) -> None:
+        """What was synced meanwhile is committed; begin the next sync."""
+        if self._background.under_way:
+            self._take_done()
+        while self._asking and not self._background.under_way and self._due_ns() <= 0:
+            replica = next(iter(self._asking))
+            del self._asking[replica]
+            self._begin(replica)
+
+    def timeout_s(self) -> float:
+        """How long the worker may sleep; a sync that ends wakes it."""
+        if not self._asking or self._background.under_way:
+            return 3600.0
+        return max(0.0, self._due_ns() / 1e9)
+
+    def tick(self, replicas: Iterable[Replica]) -> None:
+        """Once a second: what could not be synced for want of room is tried again."""
+        for replica in replicas:
+            if replica.is_committed(replica.log.log_end_offset):
+                continue
+            if self._syncs_each:
+                try:
+                    self.appended(replica)
+                except KafkaError:  # the disk is full still
+                    continue
+                except OSError as error:
+                    self._failed(replica, error)
+                    return  # others may have gone with it
+            else:
+                self.ask((replica,))
+
+    def finish(self) -> None:
+        """Wait for the sync under way (R): an error that it has reported is not reported again."""
+        self._take_done(wait=True)
+
+    def forget(self, replica: Replica, error: int) -> None:
+        """It goes out of service: no acknowledgement is sent any more, but this error at once."""
+        self._asking.pop(replica, None)
+        if self._syncing is replica:
+            self._syncing = None
+        for _, (slot, incarnation, token), _ in self._held.pop(replica, ()):
+            self._completions.later(slot, incarnation, pack(PRODUCE, token, error, -1, -1, -1, -1, 0))
+
+    def _due_ns(self) -> int:
+        """Until the log that has waited longest has gathered enough."""
+        return next(iter(self._asking.values())) + self._gather_ns - time.monotonic_ns()
+
+    def _begin(self, replica: Replica) -> None:
+        try:
+            flush = replica.log.begin_flush()
+        except KafkaError:  # no room for a small file: nothing is lost, the next tick asks again
+            self.forget(replica, KAFKA_STORAGE_ERROR)
+            return
+        self._syncing = replica
+        self._background.submit((replica, flush), flush.run)
+
+    def _take_done(self, *, wait: bool = False) -> None:
+        for (replica, flush), error in self._background.take_done(wait=wait):
+            if self._syncing is not replica:
+                continue  # deleted or failed meanwhile
+            self._syncing = None
+            if error is not None:
+                self._failed(replica, error)
+                continue
+            replica.synced(flush)
+            self._changed(replica)
+            self._release(replica)
+            self.ask((replica,))  # of what came meanwhile
+
+    def _release(self, replica: Replica) -> None:
+        """Acknowledge what is committed by now; the row is published before these are sent (R)."""
+        held = self._held.get(replica)
+        while held and replica.is_committed(held[0][0]):
+            _, (slot, incarnation, _), completion = held.popleft()
+            self._completions.later(slot, incarnation, completion)
