@@ -50,12 +50,11 @@ class StartingPoints:
         point, mark, start = (self._read(name).get(key, 0) for name in checkpoints.OFFSET_FILES)
         owner = checkpoints.read_partition_metadata(directory)
         if owner not in (None, topic_id) or not segment_bases(directory):
-            # (R) what the files say is of a log that is gone; but not where this one was emptied up to
-            if owner != topic_id:
-                start = 0
+            # (R) what the files say is of a log that is gone; but for where this one starts, if it is its own
+            is_own = owner == topic_id
             if point or mark or start:
-                self.take_back(topic, partition, 0 if start else None)
-            return StartingPoint(log_start_offset=start)
+                self.take_back(topic, partition, 0 if is_own else None)
+            return StartingPoint(log_start_offset=start if is_own else 0)
         if row is None:
             return StartingPoint(recovery_point=point, high_watermark=mark, log_start_offset=start)
         return StartingPoint(

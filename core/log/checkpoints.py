@@ -18,13 +18,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from tailrace.core.ids import parse_uuid, uuid_text
-from tailrace.core.log.directory import Directory
+from tailrace.core.log.directory import OWNER_FILE, Directory
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 HIGH_WATERMARKS = "replication-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
 LEADER_EPOCHS = "leader-epoch-checkpoint"
-PARTITION_METADATA = "partition.metadata"
+PARTITION_METADATA = OWNER_FILE
 CHECKPOINT_LOCK = ".checkpoint.lock"
 TRUST_MARK = "tailrace.trust"  # these two are not Kafka's, which ignores them
 CLEAN_MARK = "tailrace.clean"

@@ -18,6 +18,7 @@ from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 
 Buffer = bytes | bytearray | memoryview
 TEMPORARY_SUFFIX = ".tmp"
+OWNER_FILE = "partition.metadata"
 DERIVED_RESERVE = -1  # a share of the file system, so that the smallest can be used as well
 RESERVE_SHARE = 32
 RESERVE_BYTES_MAX = 64 * 1024 * 1024
@@ -146,7 +147,7 @@ class Directory(Protocol):
         ...
 
     def destroy(self) -> None:
-        """Removes every file and the directory."""
+        """Removes every file and the directory; last, on the disk, the file that says whose it is."""
         ...
 
 
@@ -400,7 +401,10 @@ class RealDirectory:
     def destroy(self) -> None:
         """See Directory."""
         for name in self.names():
-            self.remove(name)
+            if name != OWNER_FILE:
+                self.remove(name)
+        self.sync()  # (R) or what is left is nobody's, and the next log of this name takes it for its own
+        self.remove(OWNER_FILE)
         os.rmdir(self.path)
 
     @contextmanager

@@ -436,12 +436,14 @@ class Log(FlushedLog):
             raise self._refused(error, "cannot empty") from error
 
     def _start_over(self, offset: int, now_ms: int) -> None:
+        if offset >= self.log_start_offset:
+            self._start_at(offset)  # (R) first, or a crash leaves nobody who knows how far it was
         truncation.remove_segments(self.directory, self.segments)
         remove_snapshots(self.directory)
         self._segments, self._producers, self._epoch = [], ProducerState(), -1
         self._epochs.clear()
-        self._end_at(offset)
-        self.log_start_offset = self.high_watermark = self.recovery_point = offset
+        self._end_at(offset)  # (R) or a start above would outlive it, and take away what is appended now
+        self.high_watermark = self.recovery_point = offset
         self._activate(Segment(base_offset=offset), now_ms)
         self.directory.sync()
 

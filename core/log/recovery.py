@@ -196,6 +196,17 @@ def trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, 
     return offsets, times
 
 
+def _without_last(offsets: bytes, times: bytes) -> tuple[bytes, bytes]:
+    """(R) The entries but the last of offsets, and those of times that belong to it or come later: their
+    writer may have died between the two stores, or in one.
+    """
+    offsets = offsets[: -offset_index.ENTRY_SIZE]
+    end = offset_index.ENTRY.unpack(offsets[-offset_index.ENTRY_SIZE :])[0] if offsets else -1
+    while times and time_index.ENTRY.unpack(times[-time_index.ENTRY_SIZE :])[1] > end:
+        times = times[: -time_index.ENTRY_SIZE]
+    return offsets, times
+
+
 def scan_segment(
     directory: Directory, base: int, config: LogConfig, *, tail_only: bool, check: bool
 ) -> tuple[Rebuilt, int, int]:
@@ -206,7 +217,7 @@ def scan_segment(
         size, start, next_offset = file.size(), 0, base
         rebuilt = Rebuilt(segment, config)
         if tail_only:
-            offsets, times = trusted_entries(directory, base, size)
+            offsets, times = _without_last(*trusted_entries(directory, base, size))
             if offsets and times:
                 first = next(scan(file, 0, size, check=True), None)
                 start = offset_index.ENTRY.unpack(offsets[-8:])[1]

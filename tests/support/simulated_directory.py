@@ -4,7 +4,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from random import Random
 
-from tailrace.core.log.directory import TEMPORARY_SUFFIX, Buffer, MappedFile, ReadFile, storage_error
+from tailrace.core.log.directory import (
+    OWNER_FILE,
+    TEMPORARY_SUFFIX,
+    Buffer,
+    MappedFile,
+    ReadFile,
+    storage_error,
+)
 from tests.support.simulated_disk import PAGE, SECTOR, Folder, Inode, Loss, NameChange, SimulatedDisk
 
 __all__ = ["PAGE", "SECTOR", "Inode", "SimulatedDirectory", "SimulatedReadFile"]
@@ -194,7 +201,7 @@ class SimulatedDirectory:
 
     def rename(self, old: str, new: str) -> None:
         """See Directory."""
-        self._change((old, None), (new, self.inode(old).number))
+        self._change((old, None), (new, self._folder.seen[old]))
         self.happened("rename", new)
 
     def remove(self, name: str) -> None:
@@ -224,7 +231,10 @@ class SimulatedDirectory:
     def destroy(self) -> None:
         """See Directory."""
         for name in self.names():
-            self.remove(name)
+            if name != OWNER_FILE:
+                self.remove(name)
+        self.sync()
+        self.remove(OWNER_FILE)
         if self._name:
             self.disk.do("names", 0, ((self._name, None),))
         self.happened("destroy", "")
