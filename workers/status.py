@@ -11,10 +11,11 @@ import msgspec
 
 from tailrace.core.ids import uuid_text
 from tailrace.shm import state_table as rows
+from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import FREE, SlotTable, role_name, state_name
 from tailrace.shm.state_table import StateTable, topic_id_bytes
-from tailrace.workers.data_dir import read_info
+from tailrace.workers.data_dir import RunInfo, read_info
 
 
 class PartitionStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -41,6 +42,13 @@ class ProcessStatus(msgspec.Struct, kw_only=True, frozen=True):
     partitions: list[PartitionStatus]
 
 
+class LogDirStatus(msgspec.Struct, kw_only=True, frozen=True):
+    """A log directory; `failure` is what took it out of service, empty while it serves."""
+
+    path: str
+    failure: str
+
+
 class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
     """A running broker."""
 
@@ -49,6 +57,7 @@ class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
     bootstrap: str
     unix: str
     processes: list[ProcessStatus]
+    log_dirs: list[LogDirStatus]
 
 
 def read_status(data_dir: str) -> BrokerStatus | None:
@@ -62,6 +71,7 @@ def read_status(data_dir: str) -> BrokerStatus | None:
             table = StateTable.attach(os.path.join(info.run_dir, "state"))
             try:
                 processes = _processes(slots, _partitions(table))
+                log_dirs = _log_dirs(info)
             finally:
                 table.region.close()
         finally:
@@ -71,7 +81,12 @@ def read_status(data_dir: str) -> BrokerStatus | None:
             return None
         raise
     return BrokerStatus(
-        data=data_dir, run_dir=info.run_dir, bootstrap=info.bootstrap, unix=info.unix, processes=processes
+        data=data_dir,
+        run_dir=info.run_dir,
+        bootstrap=info.bootstrap,
+        unix=info.unix,
+        processes=processes,
+        log_dirs=log_dirs,
     )
 
 
@@ -88,6 +103,17 @@ def read_pid(data_dir: str) -> int | None:
     """The supervisor of the broker that holds this data directory."""
     info = read_info(data_dir)
     return None if info is None else info.pid
+
+
+def _log_dirs(info: RunInfo) -> list[LogDirStatus]:
+    table = LogDirTable.attach(os.path.join(info.run_dir, "log-dirs"))
+    try:
+        return [
+            LogDirStatus(path=path, failure=os.strerror(number) if number else "")
+            for path, number in zip(info.log_dirs, map(table.failure, range(table.count)), strict=True)
+        ]
+    finally:
+        table.region.close()
 
 
 def _partitions(table: StateTable) -> dict[tuple[int, int], list[PartitionStatus]]:

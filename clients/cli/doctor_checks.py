@@ -57,7 +57,8 @@ class Patient(msgspec.Struct, kw_only=True, frozen=True):
 
     hooks: Hooks
     config: BrokerConfig
-    data: str  # its data directory
+    data: str  # its data directory, of several one that the broker holds
+    directories: tuple[str, ...]  # all of them
     pid: int | None  # of the broker that holds it
 
 
@@ -140,17 +141,26 @@ def _clock(patient: Patient) -> Iterator[Finding]:
             WARN,
             "every look at the clock is slow; choose tsc or the hypervisor's clock if the machine has it",
         )
-    newest_s = _newest_s(patient.data)
+    newest_s = max(map(_newest_s, patient.directories))
     if now_s < BUILT_AFTER_S or newest_s > now_s + SKEW_S:
         status, advice = WARN, "set the clock: timestamps and rolls by age follow it"
     found = f"{time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(now_s))}, source {source}"
     if newest_s > now_s + SKEW_S:
-        found += f"; files in {patient.data} are {newest_s - now_s:.0f} s younger than now"
+        found += f"; data files are {newest_s - now_s:.0f} s younger than now"
     yield Finding(status=status, check="clock", found=found, advice=advice)
 
 
-def _data_directory(patient: Patient) -> Iterator[Finding]:
-    path, check = patient.data, "data directory"
+def _data_directories(patient: Patient) -> Iterator[Finding]:
+    for path in patient.directories:
+        yield from _data_directory(path)
+    for path in patient.directories:
+        found = _disk(path)
+        several = len(patient.directories) > 1
+        yield msgspec.structs.replace(found, found=f"{path}: {found.found}") if several else found
+
+
+def _data_directory(path: str) -> Iterator[Finding]:
+    check = "data directory"
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -187,8 +197,7 @@ def _missing_directory(path: str) -> Finding:
     return Finding(status=FAIL, check="data directory", found=f"{above} is not writable", advice=advice)
 
 
-def _disk(patient: Patient) -> Iterator[Finding]:
-    path = patient.data
+def _disk(path: str) -> Finding:
     while not os.path.exists(path):
         path = os.path.dirname(path)
     usage, kind = os.statvfs(path), _file_system(path)
@@ -206,7 +215,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
         )
     elif kind in ("tmpfs", "ramfs") and status == OK:
         status, advice = WARN, "fine for tests: it is memory, and gone when the machine is"
-    yield Finding(
+    return Finding(
         status=status, check="disk", found=f"{_size(free)} of {_size(total)} free ({kind})", advice=advice
     )
 
@@ -216,7 +225,7 @@ def _holder(patient: Patient) -> Iterator[Finding]:
         yield Finding(status=OK, check="lock", found=f"held by the broker, process {patient.pid}")
         yield from _broker(patient)
         return
-    if _is_locked(patient.data):
+    if any(map(_is_locked, patient.directories)):
         found = "held by a broker that is starting or stopping, or by another program"
         advice = "wait, or see who has it: lslocks"
         yield Finding(status=WARN, check="lock", found=found, advice=advice)
@@ -255,6 +264,11 @@ def _broker(patient: Patient) -> Iterator[Finding]:
         found = f"{bootstrap} answered in {spent_ms:.1f} ms; {topics} topics"
         yield Finding(status=OK, check="broker", found=found)
     processes = shown.get("processes", [])
+    for log_dir in shown.get("log_dirs", []):
+        if log_dir["failure"]:
+            found = f"{log_dir['path']} is out of service: {log_dir['failure']}"
+            advice = "mend that, then start the broker again: its partitions are offline until then"
+            yield Finding(status=FAIL, check="log directory", found=found, advice=advice)
     down = [f"{process['role']} {process['state']}" for process in processes if process["state"] != "ready"]
     offline = sum(part["offline"] for process in processes for part in process["partitions"])
     found = f"all {len(processes)} are ready"
@@ -320,5 +334,5 @@ def _file_system(path: str) -> str:
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     *(_platform, _kernel, _shared_memory, _leftovers, _open_files, _clock),
-    *(_data_directory, _disk, _holder),
+    *(_data_directories, _holder),
 )

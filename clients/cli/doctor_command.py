@@ -1,5 +1,7 @@
 """`tailrace doctor`: whether this machine and data directory are fit for a broker, and what to do if not."""
 
+import os
+
 import click
 import msgspec
 
@@ -35,8 +37,10 @@ def command(
     """
     arguments = StartArguments(data=data, port=port, settings=settings, file=file, strict=strict)
     config, _ = configure(arguments)
-    directory = config.log_dirs[0]
-    patient = Patient(hooks=hooks, config=config, data=directory, pid=_holder(hooks, directory))
+    directories = tuple(dict.fromkeys(map(os.path.abspath, (*config.log_dirs, config.metadata_log_dir))))
+    holders = ((directory, _holder(hooks, directory)) for directory in directories)
+    held, pid = next((found for found in holders if found[1] is not None), (directories[0], None))
+    patient = Patient(hooks=hooks, config=config, data=held, directories=directories, pid=pid)
     findings = list(examine(patient))
     if output == "json":
         print_json(msgspec.to_builtins(findings))

@@ -56,12 +56,12 @@ def dump_file(path: str, records: bool, offsets: bool, output: str) -> None:
 
 
 @command.command("verify")
-@click.argument("directory", metavar="DIR")
+@click.argument("directories", metavar="DIR...", nargs=-1, required=True)
 @click.option("--records", is_flag=True, help="Decompress and read every record too.")
 @output_option
 @click.pass_obj
-def verify_directory(hooks: Hooks, directory: str, records: bool, output: str) -> None:
-    """Check the partitions of a data directory, or one of them; nothing is changed.
+def verify_directories(hooks: Hooks, directories: tuple[str, ...], records: bool, output: str) -> None:
+    """Check the partitions of data directories, or single ones; nothing is changed.
 
     Batches: whole, CRC, order of offsets and epochs. Indexes: each entry agrees with its batch. The exit
     status is 1 when there is a fault. The broker must be stopped: what it is just writing looks like damage.
@@ -69,10 +69,11 @@ def verify_directory(hooks: Hooks, directory: str, records: bool, output: str) -
     \b
     Example: tailrace log verify ./data/orders-0
     """
-    partitions = _partitions(directory)
-    holder = _holder(hooks, directory)
-    if holder is not None:
-        fail(f"a broker (process {holder}) writes to {directory}: stop it with `tailrace stop` first")
+    partitions = [path for directory in directories for path in _partitions(directory)]
+    for directory in directories:
+        holder = _holder(hooks, directory)
+        if holder is not None:
+            fail(f"a broker (process {holder}) writes to {directory}: stop it with `tailrace stop` first")
     shown = [(path, verify(RealDirectory(path, make=False), records=records)) for path in partitions]
     if output == "json":
         print_json([_as_json(path, found) for path, found in shown])
@@ -103,7 +104,7 @@ def _partitions(directory: str) -> list[str]:
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name)
         if entry.is_dir() and _is_partition(path := entry.path)
     ]
-    if not found:
+    if not found and not os.path.exists(os.path.join(directory, "meta.properties")):
         fail(
             f"{directory} holds no partition: name a data directory, or a partition's directory in it", USAGE
         )

@@ -29,7 +29,7 @@ def command(hooks: Hooks, data: str | None, output: str) -> None:
     \b
     Example: tailrace status -o json
     """
-    directory = chosen_data_directory(data)
+    directory = chosen_data_directory(data, hooks.read_pid)
     status = hooks.read_status(directory)
     if status is None:
         fail(f"no broker runs on {directory}", NOT_FOUND)
@@ -38,6 +38,9 @@ def command(hooks: Hooks, data: str | None, output: str) -> None:
         print_json(status)
         return
     click.echo(f"bootstrap={status['bootstrap']} unix={status['unix']} data={status['data']}")
+    for log_dir in status["log_dirs"]:
+        if log_dir["failure"]:
+            click.echo(f"offline: {log_dir['path']}: {log_dir['failure']}")
     print_table(
         ("ROLE", "PID", "BROKER", "STATE", "PARTITIONS"), [_row(process) for process in status["processes"]]
     )

@@ -22,7 +22,7 @@ def command(hooks: Hooks, data: str | None, timeout: float) -> None:
     \b
     Example: tailrace stop --data ./data
     """
-    directory = chosen_data_directory(data)
+    directory = chosen_data_directory(data, hooks.read_pid)
     pid = hooks.read_pid(directory)
     if pid is None:
         fail(f"no broker runs on {directory}", NOT_FOUND)

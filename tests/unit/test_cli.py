@@ -252,10 +252,12 @@ def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
             {"role": "gateway", "pid": 2, "broker": 0, "state": "ready", "partitions": []},
             {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned},
         ],
+        "log_dirs": [{"path": "/d", "failure": ""}, {"path": "/e", "failure": "Input/output error"}],
     }
     hooks = showing(shown)
     table = run("status", "--data", "/d", hooks=hooks).out
     assert table.splitlines()[0] == f"bootstrap={broker.address} unix=/u data=/d"
+    assert table.splitlines()[1] == "offline: /e: Input/output error"
     assert table.splitlines()[-1].split() == ["worker", "3", "0", "ready", "a-0"]
     assert (
         json.loads(run("status", "-o", "json", hooks=hooks).out)["processes"][1]["partitions"][0]["topic"]
@@ -268,6 +270,7 @@ def test_status_shows_processes_while_the_gateway_is_away(run: Run) -> None:
     owned.append({"topic_id": "AAAAAAAAAAAAAAAAAAAAAQ", "partition": 0})
     worker = {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned}
     shown: dict[str, Any] = {"data": "/d", "bootstrap": "127.0.0.1:1", "unix": "", "processes": [worker]}
+    shown["log_dirs"] = []
     result = run("status", hooks=showing(shown))
     assert result.code == 0
     assert "BBBBBBBBBBBBBBBBBBBBBQ-0,__cluster_metadata-0" in result.out

@@ -1,5 +1,6 @@
 """What `status` reads from a run directory."""
 
+import errno
 import os
 from array import array
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tailrace.core.ids import uuid_text
 from tailrace.shm import state_table as rows
+from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import GATEWAY, READY, SUPERVISOR, WORKER, SlotTable
 from tailrace.shm.state_table import StateTable, topic_id_words
@@ -23,7 +25,11 @@ def data_dir(tmp_path: Path) -> DataDir:
     locked = open_data_dir(str(tmp_path / "data"), node_id=0, cluster_id=None)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    locked.write_info(RunInfo(pid=os.getpid(), run_dir=str(run_dir), bootstrap="127.0.0.1:1", unix="/u"))
+    locked.write_info(
+        RunInfo(
+            pid=os.getpid(), run_dir=str(run_dir), bootstrap="127.0.0.1:1", unix="/u", log_dirs=("/d", "/e")
+        )
+    )
     return locked
 
 
@@ -42,6 +48,7 @@ def leader_row(slot: int, incarnation: int, partition: int) -> "array[int]":
 def test_every_live_process_is_shown_with_what_it_owns(data_dir: DataDir, tmp_path: Path) -> None:
     slots = SlotTable.create(str(tmp_path / "run" / "slots"), 6)
     table = StateTable.create(str(tmp_path / "run" / "state"), 8)
+    LogDirTable.create(str(tmp_path / "run" / "log-dirs"), 2).fail(1, errno.EROFS)
     slots.begin(0, SUPERVISOR, 0, 0)
     slots.begin(2, GATEWAY, 0, 0)
     dead = slots.begin(5, WORKER, 0, 1)
@@ -60,6 +67,10 @@ def test_every_live_process_is_shown_with_what_it_owns(data_dir: DataDir, tmp_pa
     assert [owned["partition"] for owned in worker["partitions"]] == [0, 1]
     assert worker["partitions"][0]["topic_id"] == uuid_text(TOPIC_ID)
     assert worker["partitions"][0]["high_watermark"] == 9
+    assert as_json(status)["log_dirs"] == [
+        {"path": "/d", "failure": ""},
+        {"path": "/e", "failure": "Read-only file system"},
+    ]
     assert read_pid(data_dir.path) == os.getpid()
     os.close(data_dir.lock_fd)
     slots.region.close()
