@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tailrace.core.protocol.apis import PRODUCE
 from tailrace.shm.arena import BLOCK_MAX
 from tailrace.workers.gateway.buffers import Block
+from tailrace.workers.gateway.cold_reads import ColdRead, Warmed
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.sendfile import FileRange, send_pieces
 
@@ -45,6 +46,7 @@ class Connection:
         "last_active_ms",
         "out",
         "peer",
+        "reading",
         "requests",
         "sock",
         "stalled",
@@ -69,6 +71,7 @@ class Connection:
         self.stalled = False  # a whole frame waits for answers to those before it
         self.starved = False  # no memory to receive into
         self.ended = False  # nothing more is read, and answers are owed
+        self.reading = False  # what is to be sent next is being read from the disk
         self.closed = False
         self.last_active_ms = gateway.now_ms()
 
@@ -255,9 +258,12 @@ class Connection:
         """Send what the socket takes; go on taking requests that waited for answers."""
         if self.closed:
             return
-        if self.out:
+        if self.out and not self.reading:
             try:
                 done = send_pieces(self.sock, self.fd, self.out)
+            except ColdRead as cold:
+                self._read_in(cold)
+                return
             except OSError:
                 self.close()
                 return
@@ -274,6 +280,24 @@ class Connection:
                 self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
         if self.ended and not self.requests and not self.out:
             self.close()
+
+    def _read_in(self, cold: ColdRead) -> None:
+        """What is to be sent was in the page cache when it was promised, and is no more: go on once it is."""
+        warmed: Warmed = {}
+
+        def on_done() -> None:
+            self.reading = False
+            if self.closed:
+                return
+            if any(warmed.values()):
+                self.close()  # it was promised
+                return
+            self.out[0].is_checked = True
+            self.gateway.unflushed.add(self)
+
+        self.reading = True
+        self._watch(self.events & ~EPOLLOUT)
+        self.gateway.cold_reads.start(cold, warmed, on_done)
 
     def hang_up(self, request: Request | None) -> None:
         """Close, as Kafka does when a request ends its connection: once all before it are answered. None: all

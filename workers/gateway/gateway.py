@@ -21,6 +21,7 @@ from tailrace.workers.descriptors import ROW_ADVANCED
 from tailrace.workers.gateway.asks import Asks
 from tailrace.workers.gateway.broker_configs import broker_configs
 from tailrace.workers.gateway.buffers import Buffers
+from tailrace.workers.gateway.cold_reads import ColdReads
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.controller_requests import ControllerRequests
 from tailrace.workers.gateway.coordinators import Coordinators
@@ -53,7 +54,8 @@ class Gateway:
         self.config = context.config
         self.epoll = epoll()
         self.timers = Timers()
-        self.partitions = Partitions(context.slots, context.state_table)
+        self.cold_reads = ColdReads(context.doorbell.wake)
+        self.partitions = Partitions(context.slots, context.state_table, self.cold_reads)
         self.outstanding = Outstanding(context.links, context.slots)
         self.asks = Asks(self)
         self.coordinators = Coordinators(self)
@@ -123,10 +125,15 @@ class Gateway:
         self._listeners.close()
         deadline = self.now_ms() + DRAIN_MS
         self.long_polls.finish_all()
-        while self.now_ms() < deadline and (
-            self.outstanding.count or any(c.out for c in self.connections.values())
-        ):
+        while self.now_ms() < deadline and self._owes():
             self._turn_once(0.01)
+
+    def _owes(self) -> bool:
+        return (
+            self.outstanding.count > 0
+            or self.cold_reads.under_way > 0
+            or any(connection.out for connection in self.connections.values())
+        )
 
     def _turn(self) -> None:
         if self._listeners.is_short:
@@ -161,6 +168,8 @@ class Gateway:
         self._follow()
         if self.partitions.waiting:
             self.partitions.send_held()
+        if self.cold_reads.under_way:
+            self.cold_reads.take()
         self.timers.run_due(self.now_ms())
         self._flush()
         self._publish()

@@ -10,11 +10,11 @@ from tailrace.core.errors import (
     NOT_LEADER_OR_FOLLOWER,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
-from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.reader import Hint, LogReader
 from tailrace.shm.slots import SlotTable
 from tailrace.shm.state_table import ROW_GENERATION, Row, StateTable
 from tailrace.workers.control import Assigned, Unassigned
+from tailrace.workers.gateway.cold_reads import ColdReads, WarmDirectory
 
 HELD_MAX = 10_000  # entries of all partitions that wait for a leader or for room in a ring
 HOLD_MS = 1000
@@ -45,9 +45,10 @@ def path_of(partition: Partition) -> str:
 class Partitions:
     """All partitions that the controller has spoken of."""
 
-    def __init__(self, slots: SlotTable, table: StateTable) -> None:
+    def __init__(self, slots: SlotTable, table: StateTable, cold_reads: ColdReads) -> None:
         self._slots = slots
         self._table = table
+        self._cold_reads = cold_reads
         self._by_id: dict[tuple[bytes, int], Partition] = {}
         self._by_row: dict[int, Partition] = {}
         self.waiting: set[Partition] = set()  # those with something held
@@ -138,7 +139,7 @@ class Partitions:
     def reader_of(self, partition: Partition) -> LogReader:
         """Reads its log by descriptors."""
         if partition.reader is None:
-            partition.reader = LogReader(RealDirectory(path_of(partition), make=False))
+            partition.reader = LogReader(WarmDirectory(path_of(partition), self._cold_reads))
         return partition.reader
 
     def hold(self, partition: Partition, send: Callable[[], bool]) -> bool:

@@ -1,7 +1,8 @@
 """Fetch (key 1), versions 4 to 18: no worker is asked.
 
 The row says how far the log may be read, the index where; the bytes go out by sendfile. A request that finds
-too little waits (`long_polls`). Replica fetches are refused: no follower speaks this protocol here.
+too little waits (`long_polls`), and so does one whose bytes are on the disk (`cold_reads`). Replica fetches
+are refused: no follower speaks this protocol here.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ from tailrace.shm.state_table import (
     SEGMENT_GENERATION,
     Row,
 )
+from tailrace.workers.gateway.cold_reads import ColdRead, Warmed
 from tailrace.workers.gateway.partitions import Partition
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.sendfile import FileRange
@@ -48,6 +50,7 @@ from tailrace.workers.gateway.sendfile import FileRange
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
+COLD_AT_ONCE = 256  # reads from the disk that one fetch waits for; each holds a file open
 COPY_BYTES_MAX = 32 * 1024  # up to here a read into the answer is cheaper than a sendfile call
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
@@ -58,7 +61,17 @@ Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
 class Fetch:
     """One fetch request, answered now or after a wait."""
 
-    __slots__ = ("context", "deadline_ms", "found", "gateway", "message", "request")
+    __slots__ = (
+        "cold",
+        "context",
+        "deadline_ms",
+        "found",
+        "gateway",
+        "message",
+        "reading",
+        "request",
+        "warmed",
+    )
 
     def __init__(
         self, gateway: "Gateway", request: Request, message: FetchRequest, context: FetchContext
@@ -69,32 +82,62 @@ class Fetch:
         self.context = context
         self.deadline_ms = gateway.now_ms() + max(0, message.max_wait_ms)
         self.found = -1  # partitions that exist, when it was last looked
+        self.cold: list[ColdRead] = []  # met in this look
+        self.warmed: Warmed = {}
+        self.reading = 0  # reads from the disk that it waits for
 
     def try_answer(self, *, late: bool) -> bool:
-        """Answer if there is enough, an error, or it is late. False: go on waiting."""
+        """Answer if there is enough, an error, or it is late; or have read in what is on the disk and answer
+        then. False: go on waiting for records.
+        """
         if self.request.connection.closed:
             return True
+        self.gateway.cold_reads.warmed = self.warmed
         results: list[Result] = []
         size, found, failed = 0, 0, False
         left = min(self.message.max_bytes, self.gateway.config.fetch_max_bytes)
         for part in self.context.partitions.values():
+            met = len(self.cold)
             result = self._read(part, left, min_one=size == 0)
-            length = len(result[5])
+            length = self.cold[-1].length if len(self.cold) > met else len(result[5])
             size += length
             left = max(0, left - length)
             if result[1] is not None:
                 found += 1
                 failed = failed or result[2] != NONE
             results.append(result)
+            if len(self.cold) >= COLD_AT_ONCE:
+                break
+        if self.cold:
+            self._drop(results)
+            self._read_in()
+            return True
         # one that does not exist is told when the others are, or its client would ask again and again
         failed = failed or not found or found < self.found
         self.found = found
         if not (late or failed or size >= self.message.min_bytes):
-            for result in results:
-                self.request.connection.drop([result[5]])
+            self._drop(results)
             return False
         self._answer(results)
         return True
+
+    def _drop(self, results: list[Result]) -> None:
+        self.request.connection.drop([result[5] for result in results])
+
+    def _read_in(self) -> None:
+        """Have a thread read what is on the disk, then look again."""
+        cold, self.cold = self.cold, []
+        self.reading = len(cold)
+        for one in cold:
+            self.gateway.cold_reads.start(one, self.warmed, self._on_read_in)
+
+    def _on_read_in(self) -> None:
+        self.reading -= 1
+        if self.reading:
+            return
+        is_late = self.gateway.now_ms() >= self.deadline_ms
+        if not self.try_answer(late=is_late):
+            self.gateway.long_polls.wait(self)
 
     def _read(self, part: FetchPartition, left: int, *, min_one: bool) -> Result:
         partition, error = self._find(part)
@@ -111,6 +154,8 @@ class Fetch:
                 return part, partition, UNKNOWN_SERVER_ERROR, -1, -1, b""  # as Kafka
             try:
                 records = self._locate(partition, row, part, left, min_one)
+            except ColdRead as cold:
+                self.cold.append(cold)
             except OSError as failed:
                 if partition.assigned is not None:
                     self.gateway.context.blame_disk(partition.assigned.log_dir, failed)
@@ -141,10 +186,13 @@ class Fetch:
         )
         if found is None or found.length == 0:
             return b""
-        partition.hint = found.next_hint
         if found.length <= COPY_BYTES_MAX:
-            return found.file.read(found.position, found.length)
-        return FileRange(found.file, found.position, found.length)
+            records: Any = found.file.read(found.position, found.length)
+        else:
+            self.gateway.cold_reads.check(found.file, found.position, found.length)
+            records = FileRange(found.file, found.position, found.length)
+        partition.hint = found.next_hint
+        return records
 
     def _answer(self, results: list[Result]) -> None:
         context = self.context
