@@ -229,15 +229,16 @@ class Assignments:
             is_new=replica.is_new,
         )
 
-    def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> None:
-        """The worker has published the row: gateways may send requests there."""
+    def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> bool:
+        """The worker has published the row: gateways may send requests there. False: it spoke of the past."""
         replica = self._answered(slot, incarnation, message.row, message.row_generation)
         if replica is None or replica.deleting or message.leader_epoch != replica.leader_epoch:
-            return
+            return False
         replica.started = True
         replica.is_new = False
         for gateway in self.gateways:
             self._send(gateway, _assigned(replica))
+        return True
 
     def on_failed(
         self, slot: int, incarnation: int, row: int, row_generation: int, error_code: int
@@ -283,6 +284,11 @@ class Assignments:
         for slot in sorted({replica.slot for replica in lost if replica.incarnation}):
             self._send(slot, LogDirFailed(log_dir=log_dir))
         return len(lost)
+
+    def reopen(self, replica: Replica) -> None:
+        """Try again in the same leader epoch (R): only one that could not be opened has led nothing in it."""
+        replica.offline_code = replica.incarnation = 0
+        self._want(replica.slot)
 
     def revive(self, replica: Replica, leader_epoch: int) -> None:
         """Try again, in a new leader epoch."""

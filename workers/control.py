@@ -89,12 +89,16 @@ class ReplicaStarted(msgspec.Struct, kw_only=True, frozen=True, array_like=True,
 
 
 class ReplicaFailed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=5):
-    """The replica on `row` could not be opened, or lost its log directory. The worker no longer holds it."""
+    """The replica on `row` could not be opened, or lost its log directory. The worker no longer holds it.
+
+    is_full: there was no room to open it, which changed nothing.
+    """
 
     row: int
     row_generation: int
     error_code: int
     message: str
+    is_full: bool = False
 
 
 class ReplicaStopped(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=6):

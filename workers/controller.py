@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
+from tailrace.core.log.directory import DiskFullError, is_full
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
 from tailrace.shm import state_table as rows
@@ -45,12 +46,13 @@ from tailrace.workers.process import (
     SUPERVISOR_SLOT,
     DiskLost,
     ProcessContext,
+    Refusal,
 )
+from tailrace.workers.retries import Retries
 from tailrace.workers.survey import Place, Survey
 from tailrace.workers.takeover import TakeOver
 
-RETRY_S = 5.0  # first pause before a replica that could not be opened is tried again; it doubles
-RETRY_S_MAX = 60.0
+ROOM_S = 1.0  # between two looks whether a full disk has room for the metadata log
 
 
 class Controller:
@@ -61,7 +63,7 @@ class Controller:
         self._log = log
         self._blame = Blame()
         self._died: list[WorkerDied] = []
-        self._retries: dict[int, tuple[float, float]] = {}
+        self._retries = Retries()
         self._lagging: set[int] = set()
         table, config = context.state_table, context.config
         self.assignments = Assignments(
@@ -96,13 +98,28 @@ class Controller:
                     place = places[key] = survey.place(topic, partition)
                     moved = place.directory_id if place.directory_id != partition.directory else None
                     records.append(_new_epoch(*key, partition.leader_epoch + 1, moved))
-        if records:
-            self._log.stage(records, _now_ms())
+        if records and not self._stage_at_last(records, first_of_run=take_over.first_of_run):
+            return
         self._assign_unheld(take_over, held, places)
         take_over.retire_idle(assignments)
         assignments.tell_gateway(GATEWAY_SLOT)
         for slot, incarnation, message in take_over.early:
             self._take(slot, incarnation, message)
+
+    def _stage_at_last(self, records: list[Record], *, first_of_run: bool) -> bool:
+        """Stage what everything else waits for, as soon as a full disk has room; False: asked to stop before.
+        A broker that starts says that there is no room: DiskFullError.
+        """
+        while not self._context.stopping:
+            try:
+                self._log.stage(records, _now_ms())
+            except DiskFullError:
+                if first_of_run:
+                    raise
+                self._context.wait(ROOM_S)
+            else:
+                return True
+        return False
 
     def _assign_unheld(self, take_over: TakeOver, held: set[Key], places: dict[Key, Place]) -> None:
         image = self._log.image
@@ -147,9 +164,7 @@ class Controller:
 
     def next_retry_s(self) -> float:
         """Seconds until there is something to do without being told."""
-        if not self._retries:
-            return 3600.0
-        return max(0.0, min(due_s for due_s, _ in self._retries.values()) - time.monotonic())
+        return self._retries.wait_s(time.monotonic(), 3600.0)
 
     def close(self) -> None:
         """The orderly end."""
@@ -222,30 +237,39 @@ class Controller:
         writer.publish()
 
     def _renew(self, replicas: list[Replica]) -> None:
-        if not replicas:
-            return
-        self._log.stage(
-            [
-                _new_epoch(replica.topic_id, replica.partition, replica.leader_epoch + 1)
-                for replica in replicas
-            ],
-            _now_ms(),
-        )
-        for replica in replicas:
-            self.assignments.renew(replica, replica.leader_epoch + 1)
+        if self._stage_epochs(replicas):
+            for replica in replicas:
+                self.assignments.renew(replica, replica.leader_epoch + 1)
+
+    def _stage_epochs(self, replicas: list[Replica]) -> bool:
+        """A new leader epoch for each. If there is no room for that they are offline (R), or they would be
+        served in the old one, and tried again.
+        """
+        keys = [(replica.topic_id, replica.partition, replica.leader_epoch + 1) for replica in replicas]
+        try:
+            if keys:
+                self._log.stage([_new_epoch(*key) for key in keys], _now_ms())
+        except DiskFullError:
+            for replica in replicas:
+                self._retries.note(replica.row, time.monotonic(), is_full=True)
+                self.assignments.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
+            return False
+        return True
 
     def _retry_due(self) -> None:
-        now_s = time.monotonic()
-        for row in [row for row, (due_s, _) in self._retries.items() if due_s <= now_s]:
+        to_revive: list[Replica] = []
+        for row, same_epoch in self._retries.take_due(time.monotonic()):
             replica = self.assignments.by_row.get(row)
             is_gone = replica is None or not self._context.log_dirs.is_online(replica.log_dir)
             if replica is None or is_gone or not replica.offline_code or replica.deleting:
-                del self._retries[row]
-                continue
-            epoch = replica.leader_epoch + 1
-            self._log.stage([_new_epoch(replica.topic_id, replica.partition, epoch)], _now_ms())
-            self.assignments.revive(replica, epoch)
-            self._retries[row] = (float("inf"), self._retries[row][1])  # until it fails again
+                self._retries.forget(row)
+            elif same_epoch:
+                self.assignments.reopen(replica)
+            else:
+                to_revive.append(replica)
+        if self._stage_epochs(to_revive):
+            for replica in to_revive:
+                self.assignments.revive(replica, replica.leader_epoch + 1)
 
     # Frames.
 
@@ -260,7 +284,8 @@ class Controller:
         assignments = self.assignments
         match message:
             case ReplicaStarted():
-                assignments.on_started(slot, incarnation, message)
+                if assignments.on_started(slot, incarnation, message):
+                    self._retries.forget(message.row)
             case ReplicaFailed():
                 self._on_failed(slot, incarnation, message)
             case ReplicaStopped():
@@ -283,15 +308,21 @@ class Controller:
             slot, incarnation, message.row, message.row_generation, message.error_code
         )
         if replica is not None and self._context.log_dirs.is_online(replica.log_dir):
-            _, pause_s = self._retries.get(message.row, (0.0, RETRY_S))
-            self._retries[message.row] = (time.monotonic() + pause_s, min(RETRY_S_MAX, pause_s * 2))
+            full = message.is_full
+            self._retries.note(message.row, time.monotonic(), is_full=full, same_epoch=full)
 
 
 def run(context: ProcessContext) -> None:
-    """Take over what is there, then decide until told to stop. DiskLost if the metadata log's disk fails."""
+    """Take over what is there, then decide until told to stop. DiskLost if the metadata log's disk fails,
+    Refusal if it has no room for a broker to start.
+    """
+    first_of_run = context.state_table.read_word(METADATA_ROW, rows.ROLE) == rows.ROLE_NONE
     try:
-        _run(context)
+        _run(context, first_of_run=first_of_run)
     except (OSError, KafkaError) as error:
+        if first_of_run and is_full(error):
+            where = context.log_dirs.metadata_dir
+            raise Refusal(f"no room for the metadata log in {where}: make some, then start again") from error
         if not is_broken(error):
             raise
         where = context.log_dirs.metadata_dir
@@ -300,8 +331,7 @@ def run(context: ProcessContext) -> None:
         ) from error
 
 
-def _run(context: ProcessContext) -> None:
-    first_of_run = context.state_table.read_word(METADATA_ROW, rows.ROLE) == rows.ROLE_NONE
+def _run(context: ProcessContext, *, first_of_run: bool) -> None:
     log = open_metadata_log(context)
     take_over = TakeOver(context, first_of_run=first_of_run)
     take_over.ask_workers()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from tailrace.core.errors import (
     COORDINATOR_LOAD_IN_PROGRESS,
     COORDINATOR_NOT_AVAILABLE,
+    KAFKA_STORAGE_ERROR,
     MESSAGE_TOO_LARGE,
     NONE,
     NOT_COORDINATOR,
@@ -41,6 +42,13 @@ from tailrace.workers.replica import Replica
 
 LOAD_SLICE_S = 0.01
 LOAD_BYTES = 1024 * 1024
+
+# As Kafka: what a client hears of a write that its log has refused.
+_ANSWERS = {
+    KAFKA_STORAGE_ERROR: NOT_COORDINATOR,  # a full disk: it asks for the coordinator, and tries again
+    MESSAGE_TOO_LARGE: UNKNOWN_SERVER_ERROR,
+    RECORD_LIST_TOO_LARGE: UNKNOWN_SERVER_ERROR,
+}
 
 Then = Callable[[int], None]
 
@@ -165,8 +173,7 @@ class CoordinatorHost:
             if is_broken(error):
                 self._failed(self._replica, error)
                 return NOT_COORDINATOR
-            too_large = error.code in (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE)
-            return UNKNOWN_SERVER_ERROR if too_large else COORDINATOR_NOT_AVAILABLE
+            return _ANSWERS.get(error.code, COORDINATOR_NOT_AVAILABLE)
         except OSError as error:
             self._failed(self._replica, error)
             return NOT_COORDINATOR

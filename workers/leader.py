@@ -4,6 +4,7 @@ One turn: take all entries of all rings; append each batch; publish the rows tha
 the entries, so that whoever hears of an append can read it. All that a ring holds is one run.
 """
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from tailrace.core.errors import (
     NOT_LEADER_OR_FOLLOWER,
     KafkaError,
 )
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import RealDirectory, is_full
 from tailrace.core.log.flush import SyncFailedError
 from tailrace.core.metadata.topics import OFFSETS_TOPIC
 from tailrace.shm.arena import Arena, LargeFile
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from tailrace.workers.coordinator_host import CoordinatorHost
 
 TICK_S = 1.0
+TELL_FULL_S = 60.0  # between two lines of the broker's log that say that a disk is full
 RUN_BYTES = 16 * 1024  # appended, after which its clients are told while the run goes on
 
 
@@ -69,6 +71,7 @@ class Leader:
         self._arenas: dict[tuple[int, int], Arena] = {}
         self._touched: set[Replica] = set()
         self._last_tick_ms = 0
+        self._tell_full_s = 0.0
         self._flusher: Flusher[Replica] = Flusher()
         self._starting_points: dict[str, StartingPoints] = {}
         self._opener = Opener(context, self._starting_points_of)
@@ -155,7 +158,8 @@ class Leader:
                 if self._commit is None:
                     self._flusher.start_due(replica, now_ms)
             except (OSError, KafkaError) as error:
-                self._fail(replica, error)
+                if not is_full(error):  # or it is done at a later tick
+                    self._fail(replica, error)
         if self._commit is not None:
             self._commit.tick(list(self._replicas.values()))
         self._context.slots.set_current_row(self._context.slot, -1)
@@ -224,13 +228,21 @@ class Leader:
             if source:
                 return self._append_large(replica, origin, source, position, length, now_ms, waits)
             return self._append(replica, origin, arena.view[position : position + length], now_ms, waits)
-        except KafkaError as error:
-            if is_broken(error):
+        except (KafkaError, OSError) as error:
+            if is_full(error):
+                self._tell_full(error)
+            elif is_broken(error) or isinstance(error, OSError):
                 self._fail(replica, error)
-            return pack(kind, token, error.code, -1, -1, -1, -1, 0)
-        except OSError as error:
-            self._fail(replica, error)
-            return pack(kind, token, KAFKA_STORAGE_ERROR, -1, -1, -1, -1, 0)
+            code = error.code if isinstance(error, KafkaError) else KAFKA_STORAGE_ERROR
+            return pack(kind, token, code, -1, -1, -1, -1, 0)
+
+    def _tell_full(self, error: Exception) -> None:
+        """The broker's log hears of it, not of each request that is refused."""
+        now_s = time.monotonic()
+        if now_s >= self._tell_full_s:
+            self._tell_full_s = now_s + TELL_FULL_S
+            sys.stderr.write(f"tailrace: {error}; appends are refused until there is room\n")
+            sys.stderr.flush()
 
     def _append(
         self, replica: Replica, origin: Origin, batch: "memoryview[int]", now_ms: int, waits: bool
@@ -343,6 +355,7 @@ class Leader:
                         row=order.row,
                         row_generation=order.row_generation,
                         error_code=KAFKA_STORAGE_ERROR,
+                        is_full=is_full(error),
                         message=str(error),
                     )
                 )
