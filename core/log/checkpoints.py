@@ -183,6 +183,14 @@ def write_clean_mark(directory: Directory, base_offset: int, size: int) -> None:
     directory.replace(CLEAN_MARK, f"{base_offset} {size}\n".encode("ascii"))
 
 
+def void_clean_mark(directory: Directory) -> None:
+    """The log is opened. (R) At every moment one of the marks says that it is ours: where it may have holes
+    depends on that.
+    """
+    if CLEAN_MARK in directory.names():
+        directory.rename(CLEAN_MARK, TRUST_MARK)
+
+
 def read_clean_mark(directory: Directory) -> tuple[int, int] | None:
     """(base offset, size) of the last segment of a log that was closed, None if it was not."""
     fields = (directory.read(CLEAN_MARK) or b"").decode("ascii", "replace").split()

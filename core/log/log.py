@@ -18,7 +18,6 @@ from contextlib import suppress
 from msgspec import Struct
 
 from tailrace.core.errors import (
-    INVALID_RECORD,
     KAFKA_STORAGE_ERROR,
     NOT_LEADER_OR_FOLLOWER,
     OFFSET_OUT_OF_RANGE,
@@ -28,8 +27,9 @@ from tailrace.core.log import checkpoints, recovery, truncation
 from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_sizes, stamp_time, unsound
 from tailrace.core.log.directory import Directory, DiskFullError, is_full, storage_error
 from tailrace.core.log.flush import FlushedLog
-from tailrace.core.log.log_config import FOREVER, LogConfig
+from tailrace.core.log.log_config import PRODUCER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
+from tailrace.core.log.recompression import recompressed
 from tailrace.core.log.segment import (
     NEW_LOG_BYTES,
     ActiveSegment,
@@ -39,7 +39,6 @@ from tailrace.core.log.snapshots import remove_snapshots, write_snapshot
 from tailrace.core.records.batch import (
     AFTER_PREFIX,
     ATTRIBUTES_AT,
-    CONTROL,
     HEADER_SIZE,
     INT32,
     LENGTH_PREFIX,
@@ -47,7 +46,6 @@ from tailrace.core.records.batch import (
     PREFIX,
     Buffer,
     check_batch,
-    next_sequence,
 )
 from tailrace.core.records.crc32c import crc32c
 
@@ -129,7 +127,7 @@ class Log(FlushedLog):
             base = recovery.segment_bases(directory)[-1]
             mark = checkpoints.read_clean_mark(directory)
             clean = mark is not None and mark == (base, recovery.describe_segment(directory, base).size)
-        directory.remove(checkpoints.CLEAN_MARK)
+        checkpoints.void_clean_mark(directory)
         found = recovery.recover_segments(
             directory,
             self._config,
@@ -143,9 +141,7 @@ class Log(FlushedLog):
         self.log_end_offset = found.end_offset
         self.log_start_offset = max(log_start_offset, found.segments[0].base_offset)
         self._epochs.truncate_from_end(found.end_offset)
-        self._producers, _ = recovery.restore_producers(
-            directory, found.segments, found.end_offset, self._epochs
-        )
+        self._producers = recovery.restore_producers(directory, found, self._epochs)
         self._epochs.truncate_from_start(self.log_start_offset)  # the replay may have met deleted batches
         self._epochs.truncate_from_end(found.end_offset)
         self._snapshot_due = self._config.snapshot_interval_bytes
@@ -212,7 +208,7 @@ class Log(FlushedLog):
             if leader_epoch != self._epoch:
                 self._begin_epoch(leader_epoch)
             if producer_id >= 0:
-                original = self._check_producer(producer_id, epoch, sequence, delta, attributes)
+                original = self._producers.check_batch(producer_id, epoch, sequence, delta, attributes)
                 if original is not None:
                     return self._answer_duplicate(original, size)
             if self._rare or attributes & LOG_APPEND_TIME or timestamp > now_ms + self._after_max_ms:
@@ -259,13 +255,15 @@ class Log(FlushedLog):
         self, source: Buffer, leader_epoch: int, now_ms: int, from_client: bool
     ) -> Appended:
         """The batch does not fit below the limit of the active segment: reserve more, roll, or refuse it."""
-        size, active = len(source), self._active
-        check_sizes(size, self._config)
+        config, active = self._config, self._active
+        check_sizes(len(source), config)
         if self._closed:
             raise KafkaError(KAFKA_STORAGE_ERROR, f"{self.name} is closed")
-        if active.end and active.end + size > min(
-            active.size_max, max(self._config.segment_bytes, active.end)
-        ):
+        if config.compression_type != PRODUCER:
+            source = recompressed(source, config, now_ms, from_client=from_client)
+            check_sizes(len(source), config)
+        size = len(source)
+        if active.end and active.end + size > min(active.size_max, max(config.segment_bytes, active.end)):
             source = bytes(source)
             check_batch(source)  # only a sound batch may cost a roll
             self.roll(now_ms)
@@ -275,17 +273,19 @@ class Log(FlushedLog):
             self._replace_active(now_ms)
         self._take_due_snapshot()
         self._reserve(self._active.end + size)
-        done = self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
-        if self._config.flush_messages < FOREVER:
-            self._active.limit = 0
-            self.flush_by_count()
+        try:
+            done = self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
+        finally:
+            if self._goes_the_long_way:
+                self._active.limit = 0
+        self.flush_by_count()
         return done
 
     def _reserve(self, end: int) -> None:
         """More of the active file on disk; the housekeeper hears what will be stored to next."""
         file = self._active.file
         before = file.reserved
-        if self._config.flush_messages < FOREVER and end <= before:
+        if self._goes_the_long_way and end <= before:
             self._active.limit = before
             return
         self._active.reserve(end)
@@ -310,15 +310,6 @@ class Log(FlushedLog):
         except OSError as error:
             raise storage_error(error, f"cannot begin epoch {leader_epoch} of {self.name}") from error
         self._epoch = leader_epoch
-
-    def _check_producer(
-        self, producer_id: int, epoch: int, sequence: int, delta: int, attributes: int
-    ) -> KeptBatch | None:
-        if attributes & CONTROL:
-            return None
-        if sequence < 0:
-            raise KafkaError(INVALID_RECORD, f"producer {producer_id} with sequence {sequence}")
-        return self._producers.check(producer_id, epoch, sequence, next_sequence(sequence, delta))
 
     def _answer_duplicate(self, original: KeptBatch, size: int) -> Appended:
         self._active.file.zero(self._active.end, size)
@@ -415,9 +406,7 @@ class Log(FlushedLog):
             )
             self._end_at(found.end_offset)
             self._epochs.truncate_from_end(found.end_offset)
-            self._producers, _ = recovery.restore_producers(
-                self.directory, found.segments, found.end_offset, self._epochs
-            )
+            self._producers = recovery.restore_producers(self.directory, found, self._epochs)
             self._epoch = self._epochs.latest
             *self._segments, last = found.segments
             self._activate(last, now_ms, found)
@@ -438,8 +427,8 @@ class Log(FlushedLog):
     def _start_over(self, offset: int, now_ms: int) -> None:
         if offset >= self.log_start_offset:
             self._start_at(offset)  # (R) first, or a crash leaves nobody who knows how far it was
-        truncation.remove_segments(self.directory, self.segments)
         remove_snapshots(self.directory)
+        truncation.remove_segments(self.directory, self.segments)
         self._segments, self._producers, self._epoch = [], ProducerState(), -1
         self._epochs.clear()
         self._end_at(offset)  # (R) or a start above would outlive it, and take away what is appended now

@@ -50,6 +50,9 @@ class Recovered(Struct, kw_only=True):
     cut_bytes: int = 0  # how many bytes that were not zero-length tail could not be kept
     scanned_bytes: int = 0
     unsynced_from: int = 0  # base offset of the first segment of which something may not be on the disk
+    is_trusted: bool = (
+        False  # its owner ended as it should, or died with all that it had done in the page cache
+    )
 
 
 class Rebuilt:
@@ -241,20 +244,24 @@ def scan_segment(
         file.release()
 
 
-def store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool) -> None:
-    """Replaces both index files; an inactive segment ends with its largest timestamp."""
+def store_indexes(directory: Directory, rebuilt: Rebuilt, *, inactive: bool, durable: bool = False) -> None:
+    """Replaces the index files that are not as they should; an inactive segment ends with its largest
+    timestamp.
+    """
     if inactive:
         rebuilt.index_time()
     base = rebuilt.segment.base_offset
     for suffix, data in ((INDEX_SUFFIX, rebuilt.offsets), (TIME_INDEX_SUFFIX, rebuilt.times)):
         name = file_name(base, suffix)
+        if inactive and directory.read(name) == data:
+            continue
         try:
-            directory.replace(name, data, durable=False)
+            directory.replace(name, data, durable=durable)
         except OSError as error:
             if not is_full(error):
                 raise
             directory.remove(name)  # its room is enough, and it can be made again from the log at any time
-            directory.replace(name, data, durable=False)
+            directory.replace(name, data, durable=durable)
 
 
 def cut_log_file(directory: Directory, name: str, size: int, *, new_inode: bool) -> None:
@@ -292,8 +299,13 @@ def recover_segments(
     segments = [describe_segment(directory, base) for base in bases[:first]]
     # (R) a file may also come back shorter, ending with a whole batch. In a log of Kafka's, or below the
     # recovery point, offsets that are missing there were compacted away
-    is_ours = not clean and directory.read(TRUST_MARK) is not None
-    result = Recovered(segments=segments, end_offset=bases[first], unsynced_from=bases[unsynced])
+    is_ours = not clean and directory.read(TRUST_MARK) is not None  # there since the log was made
+    result = Recovered(
+        segments=segments,
+        end_offset=bases[first],
+        unsynced_from=bases[unsynced],
+        is_trusted=clean or trust_cache,
+    )
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
         # all of it is on the disk: only whether it is cut has to be seen
@@ -320,7 +332,8 @@ def recover_segments(
                 directory.sync_file(name)
             result.cut_bytes += whole - rebuilt.segment.size
         drop_rest = broken and not _is_zero_tail_only(end_offset, bases[number + 1])
-        store_indexes(directory, rebuilt, inactive=not (last or drop_rest))
+        # (R) below the recovery point nobody looks again
+        store_indexes(directory, rebuilt, inactive=not (last or drop_rest), durable=ends_there)
         segments.append(rebuilt.segment)
         result.offset_entries = len(rebuilt.offsets) // offset_index.ENTRY_SIZE
         result.time_entries = len(rebuilt.times) // time_index.ENTRY_SIZE
@@ -348,21 +361,28 @@ def _is_same_file(directory: Directory, base: int) -> bool:
     return (mark.device, mark.inode) == directory.identity(file_name(base, LOG_SUFFIX))
 
 
-def restore_producers(
-    directory: Directory, segments: list[Segment], end_offset: int, epochs: LeaderEpochs
-) -> tuple[ProducerState, int]:
-    """Producers as of `end_offset`: the last sound snapshot, then the headers above it; also epochs the file
-    had not yet.
+def remove_snapshots_above(directory: Directory, end_offset: int) -> list[int]:
+    """(R) They know sequences of batches that are cut: a retry of them would be taken as done. Returns the
+    offsets of those that are left, ascending.
     """
-    state, start = ProducerState(), segments[0].base_offset
     snapshots = sorted(o for name in directory.names() if (o := offset_of(name, SNAPSHOT_SUFFIX)) is not None)
-    above = [offset for offset in snapshots if offset > end_offset]
-    for offset in above:
-        # (R) it knows sequences of batches that were cut: a retry of them would be taken as done
-        directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
-    if above:
-        directory.sync()  # or a crash brings one back, and by then the log is longer, with other batches
-    for offset in reversed(snapshots[: len(snapshots) - len(above)]):
+    while snapshots and snapshots[-1] > end_offset:
+        directory.remove(file_name(snapshots.pop(), SNAPSHOT_SUFFIX))
+    return snapshots
+
+
+def restore_producers(directory: Directory, found: Recovered, epochs: LeaderEpochs) -> ProducerState:
+    """Producers as of the end: the last sound snapshot, then the headers above it; also epochs the file had
+    not yet.
+    """
+    segments, end_offset = found.segments, found.end_offset
+    state, start = ProducerState(), segments[0].base_offset
+    snapshots = remove_snapshots_above(directory, end_offset)
+    if not found.is_trusted:
+        # (R) or a crash brings one back, and by then the log is longer, with other batches; whether or not
+        # there was one: who removed it may have died before it could do this
+        directory.sync()
+    for offset in reversed(snapshots):
         found = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
         if found is not None and offset >= start:
             state, start = found, offset
@@ -373,7 +393,7 @@ def restore_producers(
             continue
         if start < end_offset:
             _replay(directory, segment, start, state, epochs)
-    return state, start
+    return state
 
 
 def _position_of(directory: Directory, segment: Segment, offset: int) -> int:

@@ -15,6 +15,7 @@ from tailrace.core.log.recovery import (
     Recovered,
     cut_log_file,
     remove_segment,
+    remove_snapshots_above,
     store_indexes,
     trusted_entries,
 )
@@ -35,6 +36,8 @@ def cut_segments(
     """Leaves the whole batches below `offset`, which is not below the first segment; the last one left is to
     be active.
     """
+    remove_snapshots_above(directory, offset)
+    directory.sync()  # (R) while the batches they know of are there: or a crash brings one back later
     kept = [segment for segment in segments if segment.base_offset <= offset]
     remove_segments(directory, segments[len(kept) :])
     last = kept[-1]
