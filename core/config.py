@@ -354,11 +354,10 @@ OBEYED_TOPIC_KEYS = frozenset(
         "remote.storage.enable",
     }
 )
-# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept, and
-# preallocated; one replica has nobody to elect.
+# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept; one replica
+# has nobody to elect.
 _AS_IT_IS: dict[str, Value] = {
     "cleanup.policy": (),
-    "preallocate": True,
     "retention.ms": -1,
     "unclean.leader.election.enable": True,
 }
@@ -367,7 +366,6 @@ _AS_IT_IS: dict[str, Value] = {
 ACCEPTED_IDLE = frozenset(
     {
         "cleanup.policy",
-        "compression.type",
         "delete.retention.ms",
         "max.compaction.lag.ms",
         "min.cleanable.dirty.ratio",

@@ -354,12 +354,10 @@ NOT_YET_OBEYED = frozenset(
         *(
             name
             for name in BROKER_KEYS
-            if name.startswith(("log.cleaner.", "compression.", "log.retention."))
+            if name.startswith(("log.cleaner.", "log.local.", "log.retention."))
         ),
-        *(name for name in BROKER_KEYS if name.startswith(("log.local.", "log.roll.jitter."))),
         "disk.reserve.bytes",
         "log.cleanup.policy",
-        "log.preallocate",
         "log.segment.delete.delay.ms",
         "min.insync.replicas",
         "shm.ring.bytes",

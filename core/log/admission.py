@@ -148,6 +148,24 @@ def check_header(
         raise KafkaError(INVALID_RECORD, f"{count} records cannot fit into {payload} bytes")
 
 
+def check_time_claim(attributes: int, config: LogConfig) -> None:
+    """A client's batch must not say that it has the broker's time where it is the broker that gives it."""
+    if config.message_timestamp_type == "LogAppendTime" and attributes & LOG_APPEND_TIME:
+        raise KafkaError(INVALID_TIMESTAMP, "a client's batch says that it has the broker's time")
+
+
+def check_time(timestamp: int, now_ms: int, config: LogConfig) -> None:
+    """A client's timestamp must not be too far from now, where it is kept."""
+    if timestamp == NO_TIMESTAMP or config.message_timestamp_type == "LogAppendTime":
+        return
+    oldest = now_ms - config.message_timestamp_before_max_ms
+    newest = now_ms + config.message_timestamp_after_max_ms
+    if not oldest <= timestamp <= newest:
+        raise KafkaError(
+            INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}"
+        )
+
+
 def stamp_time(
     active: ActiveSegment, end: int, attributes: int, timestamp: int, now_ms: int, config: LogConfig,
     from_client: bool,
@@ -158,18 +176,13 @@ def stamp_time(
     is taken back. Both are in the CRC.
     """
     file, start = active.file, active.end
+    if from_client:
+        check_time_claim(attributes, config)
+        check_time(timestamp, now_ms, config)
     if config.message_timestamp_type == "LogAppendTime":
-        if from_client and attributes & LOG_APPEND_TIME:
-            raise KafkaError(INVALID_TIMESTAMP, "a client's batch says that it has the broker's time")
         wanted, timestamp = attributes | LOG_APPEND_TIME, now_ms
         file.store(start + MAX_TIMESTAMP_AT, TIMESTAMP.pack(timestamp))
     else:
-        oldest = now_ms - config.message_timestamp_before_max_ms
-        newest = now_ms + config.message_timestamp_after_max_ms
-        if from_client and timestamp != NO_TIMESTAMP and not oldest <= timestamp <= newest:
-            raise KafkaError(
-                INVALID_TIMESTAMP, f"timestamp {timestamp} is out of the range allowed around {now_ms}"
-            )
         wanted = attributes & ~LOG_APPEND_TIME
         if wanted == attributes:
             return timestamp

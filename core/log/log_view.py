@@ -8,6 +8,7 @@ from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.producer_state import ProducerState
 from tailrace.core.log.segment import RELATIVE_OFFSET_MAX, ActiveSegment, Segment
+from tailrace.core.records.crc32c import crc32c
 
 FOREVER = 1 << 62
 
@@ -46,14 +47,21 @@ class LogView:
     def _set_limits(self) -> None:
         active, config = self._active, self._config
         self._last_offset_max = active.base_offset + RELATIVE_OFFSET_MAX
-        if config.flush_messages < log_config.FOREVER:
-            active.limit = 0  # each append takes the long way, at whose end it is counted
+        if self._goes_the_long_way:
+            active.limit = 0
         active.limit = min(active.limit, config.segment_bytes)  # may be less than its segment was made for
         self._roll_at = (
-            active.first_timestamp + config.segment_ms
+            active.first_timestamp + config.segment_ms - self._jitter_ms()
             if active.end and active.first_timestamp >= 0
             else FOREVER
         )
+
+    def _jitter_ms(self) -> int:
+        """How much earlier than others this segment is given up: other logs and segments have other parts of
+        segment.jitter.ms, and this one the same after a restart.
+        """
+        longest = min(self._config.segment_jitter_ms, self._config.segment_ms)
+        return crc32c(f"{self.name} {self._active.base_offset}".encode()) % longest if longest else 0
 
     @property
     def config(self) -> LogConfig:
@@ -66,6 +74,10 @@ class LogView:
     def config(self, config: LogConfig) -> None:
         self._config = config
         self._max_message_bytes = config.max_message_bytes
+        # each append takes the long way: to be counted at its end, or to be compressed anew
+        self._goes_the_long_way = (
+            config.flush_messages < log_config.FOREVER or config.compression_type != log_config.PRODUCER
+        )
         self._interval = config.index_interval_bytes
         self._after_max_ms = min(config.message_timestamp_after_max_ms, FOREVER)
         self._rare = (

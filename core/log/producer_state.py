@@ -15,7 +15,12 @@ from struct import error as StructError
 
 from msgspec import Struct as Record
 
-from tailrace.core.errors import INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError
+from tailrace.core.errors import (
+    INVALID_PRODUCER_EPOCH,
+    INVALID_RECORD,
+    OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError,
+)
 from tailrace.core.records.batch import CONTROL, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, next_sequence
 from tailrace.core.records.crc32c import crc32c
 
@@ -65,6 +70,16 @@ class ProducerState:
 
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
+
+    def check_batch(
+        self, producer_id: int, epoch: int, sequence: int, delta: int, attributes: int
+    ) -> KeptBatch | None:
+        """As `check`, of a batch by the fields of its header."""
+        if attributes & CONTROL:
+            return None
+        if sequence < 0:
+            raise KafkaError(INVALID_RECORD, f"producer {producer_id} with sequence {sequence}")
+        return self.check(producer_id, epoch, sequence, next_sequence(sequence, delta))
 
     def check(
         self, producer_id: int, epoch: int, first_sequence: int, last_sequence: int

@@ -115,7 +115,7 @@ class ActiveSegment:
             self._offsets, self._times = indexes
             with suppress(DiskFullError):  # it is read all the same, and the first append hears of it
                 self.reserve_index()
-                self.reserve(self.end)
+                self.reserve(self._size if config.preallocate else self.end)
         except (OSError, KafkaError):
             for index in indexes:  # opens are tried again: none may leave descriptors behind
                 index.close(cut=False)

@@ -22,6 +22,8 @@ ZSTD_WINDOW_MAX = 8 * 1024 * 1024
 ZSTD_WINDOW_LARGEST = 128 * 1024 * 1024  # what Kafka's own decoder takes, however large the limit
 GZIP_STEP = 16 * 1024
 LZ4_STEP = 64 * 1024
+LZ4_FAST, LZ4_STRONG_MIN, LZ4_STRONG_MAX = 9, 3, 12
+ZSTD_LEVEL = 3
 
 
 def _too_large(limit: int) -> KafkaError:
@@ -154,20 +156,35 @@ def _snap(data: bytes) -> bytes:
     return bytes(out)
 
 
-def compress(codec: int, data: bytes) -> bytes:
-    """The bytes as Kafka's clients compress them."""
+def compress(codec: int, data: bytes, level: int | None = None) -> bytes:
+    """The bytes as Kafka's clients and its broker compress them, at a level as Kafka's keys
+    `compression.*.level` count them; None: the default one.
+    """
     if codec == NONE:
         return data
     if codec == GZIP:
-        stream = zlib.compressobj(wbits=31)
+        stream = zlib.compressobj(-1 if level is None else level, wbits=31)
         return stream.compress(data) + stream.flush()
     if codec == SNAPPY:
         return _snap(data)
     if codec == LZ4:
-        from lz4 import frame  # pyright: ignore[reportMissingTypeStubs]  # lz4 ships none
-
-        return cast("bytes", cast("Any", frame).compress(data))
+        return _compress_lz4(data, LZ4_FAST if level is None else level)
     assert codec == ZSTD, f"no such codec: {codec}"
     import zstandard
 
-    return cast("bytes", cast("Any", zstandard).ZstdCompressor().compress(data))
+    compressor = cast("Any", zstandard).ZstdCompressor(ZSTD_LEVEL if level is None else level)
+    return cast("bytes", compressor.compress(data))
+
+
+def _compress_lz4(data: bytes, level: int) -> bytes:
+    from lz4 import frame  # pyright: ignore[reportMissingTypeStubs]  # lz4 ships none
+
+    # what Kafka calls level 9 is the fast compressor; other levels are those of the strong one, 12 its last
+    own_level = 0 if level == LZ4_FAST else min(max(level, LZ4_STRONG_MIN), LZ4_STRONG_MAX)
+    compressed = cast("Any", frame).compress(
+        data,
+        compression_level=own_level,
+        block_linked=False,  # Kafka's Java client reads no others
+        store_size=False,
+    )
+    return cast("bytes", compressed)

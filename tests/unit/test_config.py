@@ -109,8 +109,8 @@ def test_a_key_that_should_protect_and_does_not_is_warned_about() -> None:
 
 
 def test_keys_that_nothing_obeys_yet_are_named_to_whoever_sets_them() -> None:
-    _, warnings = load({"log.retention.ms": "1", "log.preallocate": "true", "num.partitions": "2"})
-    assert warnings == ["accepted and not obeyed yet: log.preallocate, log.retention.ms (LIMITS.md)"]
+    _, warnings = load({"log.retention.ms": "1", "log.cleanup.policy": "compact", "num.partitions": "2"})
+    assert warnings == ["accepted and not obeyed yet: log.cleanup.policy, log.retention.ms (LIMITS.md)"]
     _, warnings = load({"flush.policy": "page", "log.retention.hours": "168"})
     assert not warnings, "as when nobody sets them"
 

@@ -78,7 +78,7 @@ def test_a_key_that_nothing_obeys_is_refused_but_for_those_that_clients_set() ->
     for name in TOPIC_KEYS.keys() - OBEYED_TOPIC_KEYS - ACCEPTED_IDLE:
         default = TOPIC_KEYS[name].default
         other = {"LIST": "0:0", "BOOLEAN": "true"}.get(TOPIC_KEYS[name].kind, "2")
-        if name in ("preallocate", "unclean.leader.election.enable"):
+        if name == "unclean.leader.election.enable":
             continue  # true is what happens anyway
         assert str(default) != other
         asked = alter_configs(image, [of(TOPIC, "t", (name, other, SET))], CONFIG, 0, replaces_all=False)
@@ -87,18 +87,18 @@ def test_a_key_that_nothing_obeys_is_refused_but_for_those_that_clients_set() ->
         assert "LIMITS.md" in (result.error_message or ""), name
     for name, value in (("cleanup.policy", "compact"), ("retention.ms", "5"), ("min.insync.replicas", "2")):
         assert code(image, of(TOPIC, "t", (name, value, SET))) == errors.NONE
-    for name, value in (("preallocate", "true"), ("segment.jitter.ms", "0")):
+    for name, value in (("unclean.leader.election.enable", "true"), ("file.delete.delay.ms", "60000")):
         assert code(image, of(TOPIC, "t", (name, value, SET))) == errors.NONE, "as it is anyway"
 
 
 def test_what_a_topic_was_made_with_stays_allowed() -> None:
     image = one_broker("t")
-    made = ConfigRecord(resource_type=TOPIC, name="t", key="segment.jitter.ms", value="9")
+    made = ConfigRecord(resource_type=TOPIC, name="t", key="file.delete.delay.ms", value="9")
     image.replay([made], image.metadata_offset + 1)
-    both = of(TOPIC, "t", ("segment.jitter.ms", "9", SET), ("segment.ms", "5000", SET))
+    both = of(TOPIC, "t", ("file.delete.delay.ms", "9", SET), ("segment.ms", "5000", SET))
     (result,) = alter(image, both, replaces_all=True).results
     assert result.error_code == errors.NONE
-    assert code(image, of(TOPIC, "t", ("segment.jitter.ms", "8", SET))) == errors.INVALID_CONFIG
+    assert code(image, of(TOPIC, "t", ("file.delete.delay.ms", "8", SET))) == errors.INVALID_CONFIG
 
 
 def test_a_value_is_bounded() -> None:

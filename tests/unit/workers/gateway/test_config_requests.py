@@ -163,7 +163,7 @@ def test_what_is_stored_without_effect_is_named_in_the_log(capfd: pytest.Capture
     gateway.create("t")
     _alter(gateway, TOPIC, "t", only=True, cleanup_policy="compact")
     _alter(gateway, TOPIC, "t", segment_ms="5")
-    _alter(gateway, TOPIC, "t", segment_jitter_ms="5")
+    _alter(gateway, TOPIC, "t", file_delete_delay_ms="5")
     assert capfd.readouterr().err == ""
     _alter(gateway, TOPIC, "t", how=2, cleanup_policy="compact")
     said = "tailrace: warning: topic t: no effect yet: cleanup.policy=delete,compact (LIMITS.md)\n"
