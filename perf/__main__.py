@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import groups, lifecycle, processes
+from perf import groups, lifecycle, processes, scale
+from perf.batches import ONE_RECORD
 from perf.peers import jars
 from perf.peers.kafka import Kafka
 from perf.peers.peer import Endpoint, Peer
 from perf.peers.tailrace import Tailrace
 from perf.report import Report
-from perf.workloads import IDLE, LOADED, MEMORY, ONE_RECORD, REQUESTS, START_UP, WORKLOADS, Workload
+from perf.workloads import IDLE, LOADED, MEMORY, REQUESTS, START_UP, WORKLOADS, Workload
 
 RESULTS = Path(__file__).with_name("results")
 PEERS: dict[str, Callable[[Path], Peer]] = {"kafka": Kafka, "tailrace": Tailrace}
@@ -36,6 +37,12 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="where the brokers' data goes (default: perf/results)")
     parser.add_argument("--no-start-up", action="store_true", help="leave starts and restarts out")
+    parser.add_argument(
+        "--scale",
+        choices=("none", "quick", "full"),
+        default="quick",
+        help="a thousand partitions; full: four thousand and restarts with 10 GB too (default quick)",
+    )
     return parser.parse_args()
 
 
@@ -104,6 +111,17 @@ def run(chosen: argparse.Namespace, folder: Path) -> Report:
     """All measurements."""
     names, report = str(chosen.peers).split(","), Report()
     workloads = [workload for workload in WORKLOADS if chosen.only in workload.name]
+    if chosen.scale != "none" and chosen.only in ("", "scale"):
+        scale.rounds(PEERS, names, folder, chosen.scale, report)
+    if workloads:
+        run_load(chosen, names, workloads, folder, report)
+    return report
+
+
+def run_load(
+    chosen: argparse.Namespace, names: list[str], workloads: list[Workload], folder: Path, report: Report
+) -> None:
+    """Starts, then both peers side by side under load, then what they keep."""
     if not chosen.no_start_up:
         start_up_rounds(names, folder, chosen.rounds, report)
         load_groups_rounds(names, folder, chosen.rounds, report)
@@ -124,7 +142,6 @@ def run(chosen: argparse.Namespace, folder: Path) -> Report:
     finally:
         for peer in peers:
             peer.stop()
-    return report
 
 
 def main() -> int:

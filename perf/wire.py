@@ -16,7 +16,7 @@ from perf.peers.peer import Endpoint, Tcp
 PRODUCE, FETCH, CREATE_TOPICS, DELETE_TOPICS = (0, 9), (1, 12), (19, 4), (20, 3)
 FETCH_OFFSET_FROM_END = 29  # where fetch_frame's offset begins, counted from the end of the frame
 RETRIABLE = {3, 5, 6, 7}  # unknown topic, leader not available, not leader, request timed out
-DELETE_PATIENCE_S = CREATE_PATIENCE_S = 30.0
+CREATE_PATIENCE_S = 30.0
 
 
 class WireError(Exception):
@@ -85,9 +85,11 @@ class ProduceResponse(NamedTuple):
         return cls(fields.size, fields)
 
 
-def fetch_frame(topic: str, offset: int, partition_max_bytes: int, correlation_id: int = 0) -> bytes:
-    """Partition 0 from `offset` on, without a session."""
-    partition = struct.pack(">iiqiqi", 0, -1, offset, -1, -1, partition_max_bytes) + b"\0"
+def fetch_frame(
+    topic: str, offset: int, partition_max_bytes: int, correlation_id: int = 0, index: int = 0
+) -> bytes:
+    """One partition from `offset` on, without a session."""
+    partition = struct.pack(">iiqiqi", index, -1, offset, -1, -1, partition_max_bytes) + b"\0"
     topics = b"\2" + compact(topic) + b"\2" + partition + b"\0"
     head = struct.pack(">iiiibii", -1, 500, 1, 52_428_800, 0, 0, -1)
     return frame(FETCH, head + topics + b"\1" + b"\1" + b"\0", True, correlation_id)

@@ -20,6 +20,7 @@ class Peer(Protocol):
     """One broker that can be started, measured and stopped. Its data lives in a directory of its own."""
 
     name: str
+    directory: Path
 
     def start(self) -> None:
         """Start the broker's processes; returns at once, before it serves."""
