@@ -38,9 +38,9 @@ MAX_TIMESTAMP: Final = -3  # as in ListOffsets
 
 ONCE_COMMITTED: Final = 1  # of acks=all
 
-REQUESTS_MAX: Final = 1024  # entries a gateway may have under way at one worker
+REQUESTS_MAX: Final = 512  # entries a gateway may have under way at one worker
 ASKS_MAX: Final = 1024  # questions besides, which may wait for minutes
-COMPLETIONS_MAX: Final = 4096  # entries of the ring back: all completions and as many notices always fit
+COMPLETIONS_MAX: Final = 2048  # entries of the ring back: all completions always fit, and some notices
 
 Entry = tuple[int, int, int, int, int, int, int, int]
 

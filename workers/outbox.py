@@ -16,8 +16,8 @@ from tailrace.shm.ring import ByteConsumer, ByteProducer
 from tailrace.shm.slots import SlotTable
 from tailrace.workers import control
 
-RING_BYTES = 64 * 1024
-FRAGMENT_BYTES = 8 * 1024
+RING_BYTES = 16 * 1024  # a worker has four of them, and there are many workers
+FRAGMENT_BYTES = 4 * 1024
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024  # one answer to Hello with every row of the state table takes about 1 MiB
 FULL_RING_S = 0.001  # until a full ring is tried again
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 LEADERS_TIMEOUT_MS = 1_000
+LEADERS_MAX = 256  # partitions at a time; more take longer than a client's pause: it is answered at once
 LEADERS_POLL_MS = 5
 
 
@@ -22,13 +23,15 @@ def await_leaders(
     gateway: Gateway, names: Iterable[str], timeout_ms: int, on_end: Callable[[], None]
 ) -> None:
     """Call `on_end` when every partition of these topics has been led, or is known to have failed, or after
-    `timeout_ms`; LEADERS_TIMEOUT_MS at most.
+    `timeout_ms`; LEADERS_TIMEOUT_MS at most, and at once if there are more than LEADERS_MAX.
     """
     waiting: list[tuple[bytes, int]] = []
     for name in names:
         topic = gateway.image.topics_by_name.get(name)
         if topic is not None:
             waiting += ((topic.topic_id, index) for index in range(len(topic.partitions)))
+    if len(waiting) > LEADERS_MAX:
+        waiting.clear()
     waiting.reverse()
     deadline_ms = gateway.now_ms() + min(timeout_ms, LEADERS_TIMEOUT_MS)
     _look(gateway, waiting, deadline_ms, on_end)
