@@ -12,7 +12,7 @@ from perf.peers import jars
 from perf.peers.kafka import Kafka
 from perf.peers.peer import Peer
 from perf.peers.tailrace import Tailrace
-from tests.support import data_cases, frame_cases, log_cases, read_cases
+from tests.support import data_cases, frame_cases, log_cases, read_cases, recompression_cases
 from tests.support.data_cases import Cluster
 from tests.support.peers import require
 from tests.support.raw_client import Outcome
@@ -23,6 +23,7 @@ GROUPS = (
     data_cases.sizes_and_times,
     data_cases.producers,
     data_cases.unanswered,
+    recompression_cases.codecs,
     read_cases.fetches,
     read_cases.waits,
     read_cases.sessions,
@@ -48,6 +49,8 @@ DIFFERENT = {
     "* max timestamp *": HEADER_BELIEVED,
     "* one too old*": HEADER_BELIEVED + "; the latest time counts",
     "Produce *: codec [567] *": "Kafka fails with UNKNOWN_SERVER_ERROR, we say INVALID_RECORD",
+    "Produce * to-*: said to be codec *": "Kafka fails with UNKNOWN_SERVER_ERROR, we say INVALID_RECORD",
+    "Produce * to-*: timestamp -5 *": "the same",
     "*: transactional id*": "no transactions: LIMITS.md",
     "Fetch v13: last fetched epoch [15] at 3": "what followers ask: LIMITS.md",
     "Fetch *: replica 5": "no fetches by replicas: LIMITS.md",
@@ -59,6 +62,9 @@ PARTLY = {  # the codes and offsets are equal
     "Produce *: one record ahead *": "the same",
     "Produce *: too old *": "the same",
     "Produce *: append time, said so *": "the same",
+    "Produce * to-*: one far ahead*": "which records were at fault is not told, though it is found",
+    "Produce * to-*: an old one*": "the same",
+    "Produce * to-*: log append time said*": "the same",
 }
 
 
