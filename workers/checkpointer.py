@@ -58,7 +58,12 @@ class CheckpointWriter:
         """Bring these files up to date in every directory that serves; OSError leaves the old ones, which are
         true as well.
         """
-        self._look()
+        try:
+            self._look()
+        except OSError as error:
+            if self._blame(self._log_dirs.metadata_dir, error):
+                return  # the broker ends
+            raise
         failed: OSError | None = None
         for log_dir in self._log_dirs.online():
             try:

@@ -21,7 +21,7 @@ from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import ProcessContext
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python 3.11 has no name for it
-PROBE_S = 2.0
+PROBE_S = 1.0
 PREFAULT_BYTES_MAX = 64 * 1024 * 1024  # of one request: a worker asks for a few MiB
 READ_AHEAD_BYTES = 4 * 1024 * 1024  # in smaller ones the kernel's read-ahead (8 MiB) costs more than it saves
 

@@ -51,7 +51,8 @@ class Tailrace:
 
     def start(self) -> None:
         settings = [part for key, value in self._settings.items() for part in ("--set", f"{key}={value}")]
-        command = [str(COMMAND), "start", "--data", str(self.data), "--port", str(self._port), *settings]
+        where = [] if "log.dirs" in self._settings else ["--data", str(self.data)]
+        command = [str(COMMAND), "start", *where, "--port", str(self._port), *settings]
         self._ready = {}
         with self.log_file.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -65,6 +66,13 @@ class Tailrace:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
+
+    def wait(self) -> int:
+        """The exit status, once it has ended by itself."""
+        assert self._process is not None, "not started"
+        status = self._process.wait()
+        self.stop()  # closes what is left of it here
+        return status
 
     def kill(self) -> None:
         """SIGKILL to the supervisor alone, as the kernel's out-of-memory killer might choose it."""

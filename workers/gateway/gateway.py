@@ -227,7 +227,7 @@ class Gateway:
                     self.partitions.waiting.add(partition)
             case control.Unassigned():
                 self._follow()  # what it follows from is committed: a topic that is gone is found no more
-                partition_gone = self.partitions.on_unassigned(message)
+                partition_gone = self.partitions.on_unassigned(message, self.topic(message.topic_id))
                 if partition_gone is not None:
                     self.long_polls.on_partition_changed(partition_gone)
             case control.TopicResults() | control.ConfigResults() | control.ProducerIds():

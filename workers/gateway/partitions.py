@@ -11,6 +11,7 @@ from tailrace.core.errors import (
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tailrace.core.log.reader import Hint, LogReader
+from tailrace.core.metadata.image import TopicImage
 from tailrace.shm.slots import SlotTable
 from tailrace.shm.state_table import ROW_GENERATION, Row, StateTable
 from tailrace.workers.control import Assigned, Unassigned
@@ -81,11 +82,13 @@ class Partitions:
         self._by_row[message.row] = partition
         return partition
 
-    def on_unassigned(self, message: Unassigned) -> Partition | None:
-        """Nobody leads it for now, or it is gone."""
+    def on_unassigned(self, message: Unassigned, topic: TopicImage | None) -> Partition | None:
+        """Nobody leads it for now, or it is gone, and its topic perhaps with it."""
         partition = self._by_id.get((message.topic_id, message.partition))
         if partition is None:
-            return None
+            if topic is None:
+                return None
+            partition = self.get(topic.name, topic.topic_id, message.partition)
         partition.error = message.error_code
         if partition.assigned is not None and message.error_code != NOT_LEADER_OR_FOLLOWER:
             self._by_row.pop(partition.assigned.row, None)
