@@ -20,8 +20,6 @@ from tailrace.core.records.batch import (
     ATTRIBUTES_AT,
     CODEC_MASK,
     CONTROL,
-    CRC,
-    CRC_AT,
     HEADER_SIZE,
     INT32,
     LENGTH_PREFIX,
@@ -33,7 +31,6 @@ from tailrace.core.records.batch import (
     TRANSACTIONAL,
     header_fault,
 )
-from tailrace.core.records.crc32c import crc32c
 
 RECORD_SIZE_MIN = 7  # one byte for each field of a record
 EXPANSION_MAX = (1, 1032, 22, 255, 32768)
@@ -167,13 +164,13 @@ def check_time(timestamp: int, now_ms: int, config: LogConfig) -> None:
 
 
 def stamp_time(
-    active: ActiveSegment, end: int, attributes: int, timestamp: int, now_ms: int, config: LogConfig,
+    active: ActiveSegment, attributes: int, timestamp: int, now_ms: int, config: LogConfig,
     from_client: bool,
 ) -> int:  # fmt: skip
     """The time of the batch copied to the end of the segment, checked or replaced.
 
     LogAppendTime: it takes the broker's time, which it must not claim to have already; CreateTime: the claim
-    is taken back. Both are in the CRC.
+    is taken back. Both are in the CRC, which the caller makes anew.
     """
     file, start = active.file, active.end
     if from_client:
@@ -187,5 +184,4 @@ def stamp_time(
         if wanted == attributes:
             return timestamp
     file.store(start + ATTRIBUTES_AT, ATTRIBUTES.pack(wanted))
-    file.store(start + CRC_AT, CRC.pack(crc32c(active.view[start + ATTRIBUTES_AT : end])))
     return timestamp

@@ -4,7 +4,8 @@ One owner: only the process that opened a Log appends, rolls, truncates or delet
 descriptor.
 
 Rules (R), each kept where it is marked and held by a test:
-- a batch is copied first, the copy is checked, and what publishes it, its first 12 bytes, is stored last;
+- a batch is copied first, the copy is checked, and what publishes it, its first 21 bytes (up to the CRC, what
+  the CRC does not cover), is stored last and at once;
 - the bytes of a refused copy are zeroed before anything else is appended;
 - what a truncation leaves beyond the end is zero;
 - bytes below the high watermark never change in their inode: a truncation below it writes a new one;
@@ -37,13 +38,12 @@ from tailrace.core.log.segment import (
 )
 from tailrace.core.log.snapshots import remove_snapshots, write_snapshot
 from tailrace.core.records.batch import (
-    AFTER_PREFIX,
     ATTRIBUTES_AT,
+    CHECKED,
     HEADER_SIZE,
-    INT32,
     LENGTH_PREFIX,
     LOG_APPEND_TIME,
-    PREFIX,
+    UNCHECKED,
     Buffer,
     check_batch,
 )
@@ -193,10 +193,10 @@ class Log(FlushedLog):
             return self._append_after_room(source, leader_epoch, now_ms, from_client)
         file, view, data = active.file, active.view, memoryview(source)
         # (R) copy first and check the copy: the source may be a client's memory, and change after a check
-        claimed, length = PREFIX.unpack(data[:LENGTH_PREFIX])
-        file.store(start + LENGTH_PREFIX, data[LENGTH_PREFIX:])
-        header = AFTER_PREFIX.unpack_from(view, start + LENGTH_PREFIX)
-        _, magic, crc, attributes, delta, _, timestamp, producer_id, epoch, sequence, count = header
+        claimed, length, _, magic, crc = UNCHECKED.unpack(data[:ATTRIBUTES_AT])
+        file.store(start + ATTRIBUTES_AT, data[ATTRIBUTES_AT:])
+        header = CHECKED.unpack_from(view, start + ATTRIBUTES_AT)
+        attributes, delta, _, timestamp, producer_id, epoch, sequence, count = header
         base_offset = self.log_end_offset
         last_offset = base_offset + delta
         try:
@@ -212,20 +212,21 @@ class Log(FlushedLog):
                 if original is not None:
                     return self._answer_duplicate(original, size)
             if self._rare or attributes & LOG_APPEND_TIME or timestamp > now_ms + self._after_max_ms:
-                timestamp = stamp_time(active, end, attributes, timestamp, now_ms, self._config, from_client)
+                timestamp = stamp_time(active, attributes, timestamp, now_ms, self._config, from_client)
+                crc = crc32c(view[start + ATTRIBUTES_AT : end])
             due = timestamp > self._roll_at or last_offset > self._last_offset_max or active.is_index_full
             if active.since_index > self._interval and not due:
                 active.reserve_index()
         except KafkaError:
-            # (R) or recovery would take in what was refused, should its first 12 bytes come true
+            # (R) or recovery would take in what was refused, should its first 21 bytes come true
             file.zero(start, size)
             raise
         if due and start:
             file.zero(start, size)
             self.roll(now_ms)
             return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
-        file.store(start + LENGTH_PREFIX, INT32.pack(leader_epoch))
-        file.store(start, PREFIX.pack(base_offset, length))  # (R) last: now the batch is there
+        # (R) last, with its CRC: now the batch is there, and of none but an accepted one all ever was
+        file.store(start, UNCHECKED.pack(base_offset, length, leader_epoch, magic, crc))
         active.end, self.log_end_offset = end, last_offset + 1
         if timestamp > active.max_timestamp:
             active.max_timestamp, active.max_timestamp_offset = timestamp, last_offset

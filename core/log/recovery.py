@@ -263,7 +263,7 @@ def store_indexes(
         if in_place and data and len(data) == rebuilt.kept[suffix]:
             directory.cut(name, len(data))
             continue
-        if inactive and directory.read(name) == data:
+        if inactive and directory.read(name) == bytes(data):
             continue
         try:
             directory.replace(name, data, durable=durable)
@@ -394,9 +394,9 @@ def restore_producers(directory: Directory, found: Recovered, epochs: LeaderEpoc
         # there was one: who removed it may have died before it could do this
         directory.sync()
     for offset in reversed(snapshots):
-        found = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
-        if found is not None and offset >= start:
-            state, start = found, offset
+        known = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
+        if known is not None and offset >= start:
+            state, start = known, offset
             break
         directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
     for number, segment in enumerate(segments):

@@ -5,7 +5,7 @@ The active .log file is as long as segment.bytes and reserved on disk in growing
 position; at roll and close it and its indexes are cut to what they hold.
 
 Rules (R): bytes beyond the end are zero before the next append, or recovery would take an old batch with a
-sound CRC for a new one; the first 12 bytes of a batch (offset, length) are stored last, so that a batch is
+sound CRC for a new one; the first 21 bytes of a batch (up to its CRC) are stored last, so that a batch is
 there only when it is whole and accepted.
 """
 

@@ -28,7 +28,6 @@ from tailrace.core.errors import CORRUPT_MESSAGE, INVALID_RECORD, KafkaError
 from tailrace.core.records.crc32c import crc32c
 
 LENGTH_PREFIX = 12  # base offset and length: what the length does not count
-CRC_AT = 17
 ATTRIBUTES_AT = 21  # where the checked bytes start
 MAX_TIMESTAMP_AT = 35
 HEADER_SIZE = 61
@@ -47,9 +46,9 @@ NO_SEQUENCE = -1
 
 HEADER = Struct(">qiibIhiqqqhii")
 PREFIX = Struct(">qi")
-AFTER_PREFIX = Struct(">ibIhiqqqhii")  # the header from the leader epoch on
+UNCHECKED = Struct(">qiibI")  # the header up to the CRC: what the CRC does not cover, and itself
+CHECKED = Struct(">hiqqqhii")  # the rest of it
 INT32 = Struct(">i")
-CRC = Struct(">I")
 ATTRIBUTES = Struct(">h")
 TIMESTAMP = Struct(">q")
 

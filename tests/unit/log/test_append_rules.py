@@ -13,7 +13,7 @@ from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import Buffer, MappedFile, RealDirectory, RealMappedFile
 from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
-from tailrace.core.records.batch import LENGTH_PREFIX, PREFIX
+from tailrace.core.records.batch import ATTRIBUTES_AT, LENGTH_PREFIX, PREFIX, UNCHECKED
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
 
 
@@ -86,7 +86,7 @@ def test_a_source_that_changes_after_the_copy_changes_nothing(tmp_path: Path, pl
     assert offsets_on_disk(tmp_path) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place != 11])
+@pytest.mark.parametrize("place", [place for place in PLACES if place == -1 or place >= ATTRIBUTES_AT])
 @pytest.mark.parametrize("only_meanwhile", [False, True])
 def test_a_source_that_changes_before_the_copy_is_done_is_refused(
     tmp_path: Path, place: int, only_meanwhile: bool
@@ -187,17 +187,37 @@ def test_a_batch_inside_a_refused_one_does_not_come_true(tmp_path: Path) -> None
     log.close()
 
 
-def test_the_first_12_bytes_are_stored_last(tmp_path: Path) -> None:
-    """(R) Before the last store of an append no reader of the file finds a batch there."""
+@pytest.mark.parametrize("place", [11, 16, 17])
+def test_what_is_read_before_the_copy_is_read_once(tmp_path: Path, place: int) -> None:
+    """(R) Length, magic and CRC are stored as they were checked."""
+    log, file = watched_log(tmp_path)
+    sent = bytearray(batch("moving"))
+    expected, end = bytes(sent[LENGTH_PREFIX + 4 :]), log.active_position
+
+    def change() -> None:
+        sent[place] ^= 1
+        file.before = lambda: None
+
+    file.before = change
+    log.append_as_leader(memoryview(sent), 0, NOW)
+    assert log_bytes(tmp_path)[end + LENGTH_PREFIX + 4 : log.active_position] == expected
+    log.close(clean=False)
+    assert offsets_on_disk(tmp_path) == [0, 1, 2, 3]
+
+
+def test_the_first_21_bytes_are_stored_last(tmp_path: Path) -> None:
+    """(R) Before the last store of an append no reader of the file finds a batch there, and a crash leaves
+    none, wherever the edge of a sector is.
+    """
     log, file = watched_log(tmp_path)
     end = log.active_position
     seen: list[tuple[int, bytes]] = []
-    file.after = lambda position: seen.append((position, log_bytes(tmp_path)[end : end + LENGTH_PREFIX]))
+    file.after = lambda position: seen.append((position, log_bytes(tmp_path)[end : end + ATTRIBUTES_AT]))
     log.append_as_leader(batch("whole"), 0, NOW)
     assert len(seen) > 1
-    assert [prefix for _, prefix in seen[:-1]] == [bytes(LENGTH_PREFIX)] * (len(seen) - 1)
+    assert [prefix for _, prefix in seen[:-1]] == [bytes(ATTRIBUTES_AT)] * (len(seen) - 1)
     assert seen[-1][0] == end
-    assert PREFIX.unpack(seen[-1][1])[0] == 3
+    assert UNCHECKED.unpack(seen[-1][1])[0] == 3
     log.close()
 
 
