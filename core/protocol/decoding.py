@@ -17,7 +17,6 @@ from tailrace.core.protocol import primitives
 from tailrace.core.protocol.generated import Text, size_of, smallest_size, split_fields
 from tailrace.core.protocol.schema import FIXED, Field, fields_of
 
-STRING_BYTES_MAX = 32_767  # also where the length would have room for more
 _COUNT_FORMATS = {"string": "h", "bytes": "i", "records": "i", "array": "i"}
 
 
@@ -131,7 +130,7 @@ class _Decoding:
             text.line(f"if {count} > 127:")
             text.line(f"    {count}, p = uvarint(b, p - 1)")
             if field.kind == "string":  # (R) what is longer fits no record, and no older version
-                text.line(f"    if {count} > {STRING_BYTES_MAX + 1}:")
+                text.line(f"    if {count} > {primitives.STRING_BYTES_MAX + 1}:")
                 text.line(f"        raise ProtocolError(f'{label} is a string of {{{count} - 1}} bytes')")
             text.line(f"{count} -= 1")
         may_be_null = field.null_since <= self.version

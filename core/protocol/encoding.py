@@ -14,6 +14,9 @@ from tailrace.core.protocol import primitives
 from tailrace.core.protocol.generated import Text, split_fields
 from tailrace.core.protocol.schema import FIXED, NEWEST, Field, fields_of
 
+ERROR_MESSAGE = (
+    "error_message"  # (R) the only strings of ours that quote clients: cut where too long to be sent
+)
 _COUNT_FORMATS = {"string": "h", "bytes": "i", "records": "i", "array": "i"}
 
 
@@ -21,6 +24,7 @@ def encoder_source(cls: type[Struct], version: int, flexible: bool, constants: d
     """The text of `encode(m)`; what it refers to is added to constants."""
     constants.update(
         uvarint_bytes=primitives.uvarint_bytes,
+        cut_text=primitives.cut_text,
         int32s_bytes=primitives.int32s_bytes,
         unsupported=primitives.unsupported,
         ProtocolError=ProtocolError,
@@ -138,6 +142,8 @@ class _Encoding:
         local, count = text.name(field.name or "item"), text.name("n")
         text.line(f"{local} = {value}")
         content = f"{local}.encode()" if field.kind == "string" else ""
+        if content and field.name.endswith(ERROR_MESSAGE):
+            content = f"cut_text({local})"
         more = " + 1" if self.flexible else ""
         if field.null_since <= self.version:
             text.line(f"if {local} is None:")

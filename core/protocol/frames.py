@@ -13,6 +13,8 @@ from tailrace.core.errors import ProtocolError
 from tailrace.core.protocol.apis import APIS, Api
 from tailrace.core.protocol.primitives import MALFORMED, Source, skip_tags, too_long
 
+CLIENT_ID_CHARACTERS_MAX = 8191  # where some were replaced: 32,764 bytes at most
+
 RequestHeader = tuple[
     int, int, int, str | None, int
 ]  # api key, version, correlation id, client id, body position
@@ -45,7 +47,7 @@ def parse_request_header(buffer: Source, position: int, end: int) -> RequestHead
             stop = position + length
             if stop > end:
                 raise too_long("client id", length, end - position)
-            client_id = buffer[position:stop].decode(errors="replace")
+            client_id = _client_id(buffer[position:stop])
             position = stop
         if version >= flexible_since:
             tags = buffer[position]
@@ -57,6 +59,15 @@ def parse_request_header(buffer: Source, position: int, end: int) -> RequestHead
         return key, version, correlation_id, client_id, position
     except MALFORMED as error:
         raise ProtocolError(f"request header: {error}") from error
+
+
+def _client_id(data: bytes) -> str:
+    """As Kafka: bytes that are no UTF-8 are replaced. (R) Each by three, and members' client ids are written
+    to a log and told to clients, as strings: those are cut."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode(errors="replace")[:CLIENT_ID_CHARACTERS_MAX]
 
 
 def response_frame(correlation_id: int, header_version: int, pieces: list[Any]) -> list[Any]:

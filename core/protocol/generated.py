@@ -10,7 +10,7 @@ from tailrace.core.protocol.schema import FIXED, Field, fields_of
 # What generated functions call their own; a field of such a name gets a number behind it.
 _RESERVED = (
     *("b", "p", "q", "end", "view", "room", "m", "out", "pieces", "error", "_", "len", "range", "bytearray"),
-    *("uvarint", "uvarint_bytes", "read_int32s", "int32s_bytes"),
+    *("uvarint", "uvarint_bytes", "read_int32s", "int32s_bytes", "cut_text"),
     *("skip_tags", "too_long", "too_many", "unsupported"),
 )
 

@@ -11,6 +11,7 @@ MALFORMED = (
     IndexError,
     UnicodeDecodeError,
 )  # what reading past a buffer's end or bad text raises
+STRING_BYTES_MAX = 32_767  # also where the length would have room for more
 ENTRIES_MAX = 50_000  # topics, partitions, names, tagged fields... of one request: six times our partitions
 TAGS_MAX = 127  # of one part of a message: their count takes one byte
 UNENCODABLE = (StructError, AttributeError, TypeError, UnicodeEncodeError, OverflowError)
@@ -76,6 +77,14 @@ def uvarint_bytes(value: int) -> bytes:
             value >> 28,
         )
     )
+
+
+def cut_text(text: str) -> bytes:
+    """As much of the text as a string holds."""
+    data = text.encode()
+    if len(data) <= STRING_BYTES_MAX:
+        return data
+    return data[:STRING_BYTES_MAX].decode(errors="ignore").encode()
 
 
 def skip_tags(buffer: Source, position: int, end: int, count: int) -> int:

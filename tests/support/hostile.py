@@ -34,7 +34,7 @@ TEXTS = (
     "y" * 250,
     "grün",
     "*",
-    "__consumer_offsets",
+    "__internal",
     "z" * 32_767,
 )
 COUNTS = (0, 0, 1, 1, 1, 2, 3)

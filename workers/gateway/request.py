@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.protocol.apis import Api
 from tailrace.core.protocol.compile import decoder, encoder
 from tailrace.core.protocol.frames import response_frame, response_header
+from tailrace.workers.say import say
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.connection import Connection
@@ -49,7 +51,15 @@ class Request:
 
     def respond_at(self, message: Struct, version: int) -> None:
         """Answer with a message in another version (ApiVersions does)."""
-        pieces = encoder(type(message), version)(message)
+        try:
+            pieces = encoder(type(message), version)(message)
+        except (
+            ProtocolError,
+            KafkaError,
+        ) as error:  # (R) a mistake of ours, but no reason to cut off everybody
+            say(f"tailrace: no answer to {self.api.name} version {version}: {error}\n")
+            self.connection.hang_up(self)
+            return
         header = self.api.response_header_version(version)
         self.answer(response_frame(self.correlation_id, header, pieces))
 
