@@ -141,7 +141,7 @@ def check_offline(broker: Broker, sick: str, lost: Path, loss: Loss) -> None:
     wait_until(lambda: broker.end_of(sick) == -KAFKA_STORAGE_ERROR, "the new ones to know")
     partition = broker.partition(sick)
     assert (partition.error_code, partition.leader_id) == (LEADER_NOT_AVAILABLE, -1)
-    assert partition.offline_replicas == partition.replica_nodes
+    assert (partition.isr_nodes, partition.offline_replicas) == ([], partition.replica_nodes)
     result = broker.described()[str(lost)]
     assert (result.error_code, result.topics, result.total_bytes) == (KAFKA_STORAGE_ERROR, [], -1)
     others = [result for path, result in broker.described().items() if path != str(lost)]

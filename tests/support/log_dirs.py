@@ -224,6 +224,11 @@ class ReadOnly(Loss):
 
     def strike(self, broker: Broker, topic: str, directory: Path) -> None:
         del broker, topic
+        self.strike_at(directory)
+
+    @staticmethod
+    def strike_at(directory: Path) -> None:
+        """The same without a broker."""
         mount("--bind", str(directory), str(directory))
         mount("-o", "remount,bind,ro", str(directory))
 

@@ -31,6 +31,7 @@ class PartitionView(NamedTuple):
 
     error_code: int
     leader: int
+    isr: list[int]
     offline_replicas: list[int]
 
 
@@ -38,9 +39,10 @@ def view_partition(gateway: Gateway, topic_id: bytes, partition: PartitionImage)
     """Kafka shows a partition that nobody serves as one without leader."""
     code = gateway.partitions.error_of(topic_id, partition.partition)
     if code == NONE:
-        return PartitionView(NONE, partition.leader, [])
-    offline = [partition.leader] if code == KAFKA_STORAGE_ERROR else []
-    return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, offline)
+        return PartitionView(NONE, partition.leader, list(partition.isr), [])
+    if code == KAFKA_STORAGE_ERROR:
+        return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, [], list(partition.replicas))
+    return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, list(partition.isr), [])
 
 
 def is_internal(name: str) -> bool:

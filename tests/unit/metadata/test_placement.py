@@ -1,6 +1,10 @@
 """Where replicas go."""
 
-from tailrace.core.metadata.placement import pick_worker, place_replicas
+from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.placement import choose_directories, pick_worker, place_replicas
+from tailrace.core.metadata.records import PartitionChange, PartitionRecord, Record, TopicRecord, TopicRemoved
+
+TOPIC_ID = bytes(15) + b"\x01"
 
 
 def test_leaders_and_followers_spread_over_the_brokers() -> None:
@@ -25,3 +29,43 @@ def test_past_the_limit_the_least_loaded_worker_is_shared() -> None:
 def test_a_slot_to_avoid_is_the_last_choice() -> None:
     assert pick_worker({4: 9}, 4, 2, frozenset({5})) == 4
     assert pick_worker({}, 4, 1, frozenset({4})) == 4
+
+
+def new_topic(partitions: int) -> list[Record]:
+    """The records of a topic without directories."""
+    parts = [
+        PartitionRecord(
+            topic_id=TOPIC_ID, partition=index, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
+            partition_epoch=0,
+        )
+        for index in range(partitions)
+    ]  # fmt: skip
+    return [TopicRecord(name="t", topic_id=TOPIC_ID), *parts]
+
+
+def directories(records: list[Record]) -> list[tuple[str, ...]]:
+    """Of the partitions among them."""
+    return [record.directories for record in records if isinstance(record, PartitionRecord)]
+
+
+def test_new_partitions_go_where_the_fewest_logs_are() -> None:
+    placed = choose_directories(new_topic(4), {"a": 2, "b": 0, "gone": 0}, ["a", "b"])
+    assert directories(placed) == [("b",), ("b",), ("a",), ("b",)]
+    assert isinstance(placed[0], TopicRecord)
+
+
+def test_without_a_directory_that_serves_none_is_chosen() -> None:
+    assert directories(choose_directories(new_topic(1), {}, [])) == [()]
+
+
+def test_the_image_counts_the_logs_of_each_directory() -> None:
+    image = MetadataImage()
+    image.replay(choose_directories(new_topic(3), {}, ["a", "b"]), 4)
+    assert image.logs_by_directory == {"a": 2, "b": 1}
+    image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, directory="b")], 5)
+    assert [partition.directory for partition in image.topics_by_name["t"].partitions] == ["b", "b", "a"]
+    assert image.logs_by_directory == {"a": 1, "b": 2}
+    image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, leader_epoch=7)], 6)
+    assert image.topics_by_name["t"].partitions[0].directory == "b"
+    image.replay([TopicRemoved(topic_id=TOPIC_ID)], 7)
+    assert set(image.logs_by_directory.values()) == {0}

@@ -7,6 +7,7 @@ from tailrace.workers.control import (
     BecomeLeader,
     ConfigureReplica,
     HeldReplica,
+    LogDirFailed,
     Message,
     ReplicaStarted,
     RetireWorker,
@@ -282,3 +283,21 @@ def test_partitions_of_internal_topics_share_a_worker_that_others_avoid() -> Non
     world.assignments.assign("t", A, 1, 0, {}, log_dir="/data")
     slots = [{replica.topic for replica in world.assignments.replicas_of(slot)} for slot in (4, 5, 6)]
     assert slots == [{"t"}, {"__consumer_offsets"}, {"t"}]
+
+
+def test_a_log_directory_that_fails_takes_its_partitions_offline_and_no_others() -> None:
+    world = World(workers_max=1)
+    bad, good = world.serving(A, 0), world.serving(A, 1)
+    good.log_dir = "/other"
+    assert world.assignments.fail_log_dir("/data") == 1
+    assert world.take() == [
+        (GATEWAY, Unassigned(topic_id=A, partition=0, error_code=errors.KAFKA_STORAGE_ERROR)),
+        (bad.slot, LogDirFailed(log_dir="/data")),
+    ]
+    world.assignments.on_failed(4, 7, bad.row, bad.row_generation, errors.KAFKA_STORAGE_ERROR)
+    assert (bad.offline_code, good.offline_code) == (errors.KAFKA_STORAGE_ERROR, 0)
+    world.assignments.delete_topic(A, 1)  # its row is free only when the worker has let go
+    world.take()
+    free = world.assignments.rows_free
+    world.assignments.on_stopped(4, 7, bad.row, bad.row_generation)
+    assert world.assignments.rows_free == free + 1

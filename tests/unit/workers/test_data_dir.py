@@ -1,12 +1,22 @@
 """Whose directory it is, and that there is one holder at a time."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from tailrace.workers.data_dir import DataDirError, RunInfo, open_data_dir, read_info
+from tailrace.core.config import load
+from tailrace.workers.data_dir import (
+    METADATA_LOG,
+    DataDirError,
+    RunInfo,
+    open_data_dir,
+    open_data_dirs,
+    read_info,
+)
+from tailrace.workers.data_dirs import DataDirs
 
 
 def open_it(path: Path, *, node_id: int = 0, cluster_id: str | None = None) -> int:
@@ -103,3 +113,102 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert "not writable" in refused(tmp_path)
+
+
+def open_all(*paths: Path, metadata_dir: Path | None = None) -> tuple[list[str], list[str]]:
+    """The cluster ids of those that can be used, and what is said of the others; nothing stays locked."""
+    opened, unusable = open_data_dirs(
+        [str(path) for path in paths], str(metadata_dir or paths[0]), node_id=0, cluster_id=None, wait_s=0.0
+    )
+    for data_dir in opened:
+        os.close(data_dir.lock_fd)
+    return [data_dir.cluster_id for data_dir in opened], [str(error) for error in unusable]
+
+
+def test_several_directories_are_of_one_cluster_and_have_ids_of_their_own(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    (first, second), unusable = open_all(*paths[:2])
+    assert (first, unusable) == (second, [])
+    assert open_all(*paths)[0] == [first] * 3
+    lines = {line for path in paths for line in (path / "meta.properties").read_text().splitlines()}
+    assert len([line for line in lines if line.startswith("directory.id=")]) == 3
+
+
+def test_directories_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for path in (a, b):
+        open_all(path)
+        (path / METADATA_LOG).mkdir()
+    with pytest.raises(DataDirError, match=f"{b} belongs to cluster"):
+        open_all(a, b)
+    shutil.rmtree(b)
+    shutil.copytree(a, b)
+    with pytest.raises(DataDirError, match=r"same directory\.id"):
+        open_all(a, b)
+    os.close(open_it(a))  # a refusal leaves nothing locked
+
+
+def test_a_new_directory_does_not_take_the_place_of_the_metadata_log(tmp_path: Path) -> None:
+    """(R) All partitions in the others would be strays."""
+    a, b, new = tmp_path / "a", tmp_path / "b", tmp_path / "new"
+    open_all(a, b)
+    with pytest.raises(DataDirError, match=f"{new} is new and {a} is not"):
+        open_all(new, a, b)
+    assert not (new / "meta.properties").exists()
+    (b / METADATA_LOG).mkdir()
+    for first in (a, new):
+        with pytest.raises(DataDirError, match=f"set metadata.log.dir={b}"):
+            open_all(first, b)
+    assert len(open_all(new, a, b, metadata_dir=b)[0]) == 3
+
+
+def test_a_start_that_ended_early_is_done_again(tmp_path: Path) -> None:
+    """(R) The directory of the metadata log gets its identity first."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    open_all(a)
+    assert len(open_all(a, b)[0]) == 2
+
+
+def test_one_that_cannot_be_used_is_done_without_unless_the_metadata_log_is_there(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    b.write_text("no directory")
+    ids, (said,) = open_all(a, b)
+    assert len(ids) == 1
+    assert f"{b} is not a directory" in said
+    with pytest.raises(DataDirError, match="is not a directory"):
+        open_all(a, b, metadata_dir=b)
+
+
+def named(tmp_path: Path, *names: str, metadata: str | None = None) -> DataDirs:
+    """The directories of a configuration."""
+    given = {"log.dirs": ",".join(str(tmp_path / name) for name in names)}
+    if metadata is not None:
+        given["metadata.log.dir"] = str(tmp_path / metadata)
+    return DataDirs(load(given)[0])
+
+
+def test_metadata_may_have_a_directory_of_its_own(tmp_path: Path) -> None:
+    dirs = named(tmp_path, "a", "b", metadata="m")
+    shared = dirs.share(str(tmp_path / "table"))
+    assert [(Path(found.path).name, found.holds_partitions) for found in shared.dirs] == [
+        ("a", True),
+        ("b", True),
+        ("m", False),
+    ]
+    assert [Path(found.path).name for found in shared.online()] == ["a", "b"]
+    assert shared.metadata_dir == str(tmp_path / "m")
+    for opened in dirs.opened:
+        os.close(opened.lock_fd)
+
+
+def test_a_directory_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(DataDirError, match="twice"):
+        named(tmp_path, "a", "link")
+
+
+def test_without_any_directory_for_partitions_a_start_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("no directory")
+    with pytest.raises(DataDirError, match="is not a directory"):
+        named(tmp_path, "a", metadata="m")

@@ -94,7 +94,7 @@ def _described(
 ) -> DescribeTopicPartitionsResponseTopic:
     partitions: list[DescribeTopicPartitionsResponsePartition] = []
     for partition in topic.partitions[first:end]:
-        error_code, leader, offline = view_partition(gateway, topic.topic_id, partition)
+        error_code, leader, isr, offline = view_partition(gateway, topic.topic_id, partition)
         partitions.append(
             DescribeTopicPartitionsResponsePartition(
                 error_code,
@@ -102,7 +102,7 @@ def _described(
                 leader,
                 partition.leader_epoch,
                 list(partition.replicas),
-                list(partition.isr),
+                isr,
                 [],
                 [],
                 offline,

@@ -147,7 +147,7 @@ def _respond(
 def _topic(gateway: Gateway, topic: TopicImage) -> MetadataResponseTopic:
     partitions: list[MetadataResponsePartition] = []
     for partition in topic.partitions:
-        error_code, leader, offline = view_partition(gateway, topic.topic_id, partition)
+        error_code, leader, isr, offline = view_partition(gateway, topic.topic_id, partition)
         partitions.append(
             MetadataResponsePartition(
                 error_code,
@@ -155,7 +155,7 @@ def _topic(gateway: Gateway, topic: TopicImage) -> MetadataResponseTopic:
                 leader,
                 partition.leader_epoch,
                 list(partition.replicas),
-                list(partition.isr),
+                isr,
                 offline,
             )
         )

@@ -86,7 +86,7 @@ def test_a_partition_without_leader() -> None:
     ] == [
         (NONE, NODE_ID, [NODE_ID], []),
         (LEADER_NOT_AVAILABLE, -1, [NODE_ID], []),
-        (LEADER_NOT_AVAILABLE, -1, [NODE_ID], [NODE_ID]),
+        (LEADER_NOT_AVAILABLE, -1, [], [NODE_ID]),
     ]
 
 
