@@ -39,6 +39,7 @@ from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import MetadataFollower
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
+from tailrace.workers.say import say
 
 LOAD_SLICE_S = 0.01
 LOAD_BYTES = 1024 * 1024
@@ -101,7 +102,7 @@ class CoordinatorHost:
         try:
             self._coordinator.handle(request)
         except Exception:  # as Kafka: one request fails, and says so; the other groups go on
-            traceback.print_exc()
+            say(traceback.format_exc())
             if ask in self._waiting:
                 self._waiting.discard(ask)
                 self._asks.answer(ask, UNKNOWN_SERVER_ERROR, b"")

@@ -1,12 +1,12 @@
 """The data directories that a configuration names, opened before the first process is forked."""
 
 import os
-import sys
 
 from tailrace.core.config import BrokerConfig
 from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.workers.data_dir import DataDir, DataDirError, RunInfo, open_data_dirs
 from tailrace.workers.log_dirs import LogDir, LogDirs
+from tailrace.workers.say import say
 
 
 class DataDirs:
@@ -26,10 +26,7 @@ class DataDirs:
         if not any(opened.path in self.paths for opened in self.opened):
             raise self._unusable[0]
         for error in self._unusable:
-            sys.stderr.write(
-                f"tailrace: starting without a log directory, its partitions are offline: {error}\n"
-            )
-        sys.stderr.flush()
+            say(f"tailrace: starting without a log directory, its partitions are offline: {error}\n")
 
     def share(self, path: str) -> LogDirs:
         """What every process is given; makes the table at `path`."""

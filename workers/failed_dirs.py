@@ -3,11 +3,11 @@ says so once; or the broker ends, if it cannot do without.
 """
 
 import os
-import sys
 
 from tailrace.workers.assignments import Assignments
 from tailrace.workers.log_dirs import LogDir
 from tailrace.workers.process import DiskLost, ProcessContext
+from tailrace.workers.say import say
 
 
 class FailedDirs:
@@ -35,8 +35,7 @@ class FailedDirs:
         count = self._assignments.fail_log_dir(log_dir.path)
         if not self._log_dirs.table.is_told(index):
             self._log_dirs.table.set_told(index)
-            sys.stderr.write(
+            say(
                 f"tailrace: log directory {log_dir.path} has failed ({reason}), "
                 f"{count} partitions are offline, the others are served: {mend}\n"
             )
-            sys.stderr.flush()

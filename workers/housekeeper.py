@@ -9,7 +9,6 @@ checkpoint.
 import errno
 import mmap
 import os
-import sys
 import time
 from functools import partial
 
@@ -19,6 +18,7 @@ from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
 from tailrace.workers.control import Prefault
 from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import ProcessContext
+from tailrace.workers.say import say
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; Python 3.11 has no name for it
 PROBE_S = 1.0
@@ -119,5 +119,4 @@ def run(context: ProcessContext) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"tailrace: housekeeper: {text}\n")
-    sys.stderr.flush()
+    say(f"tailrace: housekeeper: {text}\n")

@@ -4,7 +4,6 @@ One turn: take all entries of all rings; append each batch; publish the rows tha
 the entries, so that whoever hears of an append can read it. All that a ring holds is one run.
 """
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -52,6 +51,7 @@ from tailrace.workers.leader_asks import Asks
 from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
 from tailrace.workers.replica import PAGE, Opener, Replica
+from tailrace.workers.say import say
 from tailrace.workers.starting_points import StartingPoints
 
 if TYPE_CHECKING:
@@ -241,8 +241,7 @@ class Leader:
         now_s = time.monotonic()
         if now_s >= self._tell_full_s:
             self._tell_full_s = now_s + TELL_FULL_S
-            sys.stderr.write(f"tailrace: {error}; appends are refused until there is room\n")
-            sys.stderr.flush()
+            say(f"tailrace: {error}; appends are refused until there is room\n")
 
     def _append(
         self, replica: Replica, origin: Origin, batch: "memoryview[int]", now_ms: int, waits: bool

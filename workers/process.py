@@ -21,7 +21,6 @@ import ctypes
 import os
 import select
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -37,6 +36,7 @@ from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
 from tailrace.workers.log_dirs import LogDirs
 from tailrace.workers.outbox import Inbox, Outbox
+from tailrace.workers.say import say
 
 EXIT_FAILED = 70  # as sysexits' EX_SOFTWARE
 EXIT_REFUSED = 78  # as EX_CONFIG: restarting will not help
@@ -216,19 +216,14 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
         context.links.close()
         status = 0
     except Refusal as refusal:
-        _say(f"tailrace: {refusal}\n")
+        say(f"tailrace: {refusal}\n")
         status = EXIT_REFUSED
     except DiskLost as lost:
-        _say(f"tailrace: {lost}\n")
+        say(f"tailrace: {lost}\n")
         status = EXIT_DISK_LOST
     except BaseException:
-        _say(f"tailrace: slot {slot} failed\n{traceback.format_exc()}")
+        say(f"tailrace: slot {slot} failed\n{traceback.format_exc()}")
     finally:
         # No atexit handlers, no destructors: they belong to the supervisor, from whom this process was
         # forked.
         os._exit(status)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -14,7 +14,6 @@ import os
 import resource
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -60,6 +59,7 @@ from tailrace.workers.process import (
     read_addresses,
 )
 from tailrace.workers.restarts import Backoff
+from tailrace.workers.say import say
 
 STOP_LIMITS_S = ((GATEWAY, 10.0), (WORKER, 60.0), (HOUSEKEEPER, 10.0), (CONTROLLER, 10.0))
 START_FAILURES_MAX = 5  # deaths in a row before the broker was ever ready: it will not be
@@ -156,7 +156,7 @@ class Supervisor:
         for watched in group:
             if watched.pid and self._stop_signals <= 1:
                 name = f"{role_name(watched.role)} {watched.index}"
-                _say(f"tailrace: killing {name}, which did not stop in time\n")
+                say(f"tailrace: killing {name}, which did not stop in time\n")
             self._signal(watched, signal.SIGKILL)
 
     def _signal(self, watched: _Watched, signum: signal.Signals) -> None:
@@ -198,7 +198,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             self._slots.mark_dead(watched.slot, watched.incarnation)
             watched.restart_at_s = watched.backoff.on_death(now_s)
-            _say(f"tailrace: cannot start {role_name(watched.role)} {watched.index}: {error.strerror}\n")
+            say(f"tailrace: cannot start {role_name(watched.role)} {watched.index}: {error.strerror}\n")
             return
         if pid == 0:
             self._leave_to_child()
@@ -226,8 +226,8 @@ class Supervisor:
         self._tell_death(watched, status)
         watched.pid, watched.pidfd = 0, -1
         code = os.waitstatus_to_exitcode(status)
-        if watched.wanted and self._was_ready and code != 0:
-            _say(f"tailrace: {role_name(watched.role)} {watched.index} {_describe_exit(code)}\n")
+        if watched.wanted and self._was_ready and code not in (0, EXIT_DISK_LOST):
+            say(f"tailrace: {role_name(watched.role)} {watched.index} {_describe_exit(code)}\n")
         watched.restart_at_s = watched.backoff.on_death(time.monotonic())
         if code == EXIT_DISK_LOST and not self._stop_signals:
             raise StartError  # it has said why
@@ -282,7 +282,7 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
         sweep(base)
         run_dir = RunDir.create(base)
     except (StartError, DataDirError, ShmError) as error:
-        _say(f"tailrace: {error}\n")
+        say(f"tailrace: {error}\n")
         return 1
     try:
         if roles is None:
@@ -293,7 +293,7 @@ def run(config: BrokerConfig, roles: Roles | None = None) -> int:
             roles = ROLES
         return _run_locked(config, data_dirs, run_dir, roles)
     except ShmError as error:
-        _say(f"tailrace: {error}\n")
+        say(f"tailrace: {error}\n")
         return 1
     finally:
         run_dir.remove()
@@ -338,7 +338,7 @@ def _run_locked(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir, role
         supervisor.serve(announce)
     except StartError as error:
         if str(error):
-            _say(f"tailrace: {error}\n")
+            say(f"tailrace: {error}\n")
         status = 1
     finally:
         supervisor.stop()
@@ -388,8 +388,3 @@ def _describe_exit(code: int) -> str:
     if code >= 0:
         return f"ended with status {code}"
     return f"was killed by {signal.Signals(-code).name}"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -1,6 +1,9 @@
 """Disks that fill up and are freed again: nothing acknowledged is lost, nothing dies, all goes on."""
 
+import os
+import signal
 import struct
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,17 +11,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import confluent_kafka as ck
+import confluent_kafka.admin
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from perf import wire
 from perf.batches import batch_of_size
-from perf.peers.tailrace import Tailrace
-from tailrace.core.errors import KAFKA_STORAGE_ERROR, NONE
+from perf.peers.tailrace import COMMAND, Tailrace
+from perf.processes import tree
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, NONE, NOT_COORDINATOR
+from tailrace.core.protocol.apis import FIND_COORDINATOR, OFFSET_COMMIT
+from tailrace.core.protocol.messages.find_coordinator import FindCoordinatorRequest
+from tailrace.core.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
 from tailrace.workers.status import read_status
+from tests.support.raw_client import RawClient
 from tests.support.small_disk import MEBIBYTE, SmallDisk, small_disk
 from tests.support.waiting import wait_until
 
+LIBRARY = cast("Any", confluent_kafka.admin)
 TOPIC, OTHER, PROBE, PARTITIONS = "kept", "other", "probe", 3
 PAYLOAD = 8192
 SETTINGS = {
@@ -67,6 +80,14 @@ def produce(broker: Tailrace, topic: str, batch: bytes, index: int = 0) -> int:
         return code
 
 
+def number_in(message: ck.Message) -> int:
+    """That a sender has put there."""
+    assert message.error() is None, message.error()
+    value = message.value()
+    assert value is not None
+    return int(bytes(value).rstrip(b"."))
+
+
 class Sender:
     """An idempotent producer of numbers, which counts what is acknowledged."""
 
@@ -96,17 +117,16 @@ class Sender:
         if error is not None:
             self.errors.append(str(error))
             return
-        value = message.value()
-        assert value is not None
-        self.acknowledged[int(bytes(value).rstrip(b"."))] += 1
+        self.acknowledged[number_in(message)] += 1
 
-    def poll(self) -> None:
-        """Hear what was acknowledged."""
+    def hears_all(self) -> bool:
+        """Hear of more; whether everything is acknowledged."""
         self._producer.poll(0.01)
+        return len(self.acknowledged) == self.sent
 
     def finish(self) -> None:
         """Everything is acknowledged, once."""
-        wait_until(lambda: (self.poll(), len(self.acknowledged) == self.sent)[1], "acknowledgements", 90.0)
+        wait_until(self.hears_all, "acknowledgements", 90.0)
         assert not self.errors
         assert set(self.acknowledged) == set(range(self.sent))
         assert set(self.acknowledged.values()) == {1}
@@ -142,10 +162,7 @@ class Reader:
     def _run(self) -> None:
         while not self._stop.is_set():
             for message in self._consumer.consume(100, timeout=0.05):
-                assert message.error() is None, message.error()
-                value = message.value()
-                assert value is not None
-                self.read[int(bytes(value).rstrip(b"."))] += 1
+                self.read[number_in(message)] += 1
             if self.read:
                 try:
                     self._consumer.commit(asynchronous=False)
@@ -156,28 +173,28 @@ class Reader:
                     self.commits["done"] += 1
 
 
-def delete_a_topic(admin: AdminClient, disk: SmallDisk, reader: Reader) -> None:
+def delete_a_topic(admin: Any, disk: SmallDisk, reader: Reader) -> None:
     """The other topic, with 12 MiB."""
     del disk, reader
     admin.delete_topics([OTHER])[OTHER].result()
 
 
-def remove_files_of_others(admin: AdminClient, disk: SmallDisk, reader: Reader) -> None:
+def remove_files_of_others(admin: Any, disk: SmallDisk, reader: Reader) -> None:
     """More than 12 MiB."""
     del admin, reader
     disk.clear()
 
 
-def delete_records(admin: AdminClient, disk: SmallDisk, reader: Reader) -> None:
+def delete_records(admin: Any, disk: SmallDisk, reader: Reader) -> None:
     """All that was read."""
     del disk
     ends = Counter(number % PARTITIONS for number in reader.read)
     places = [ck.TopicPartition(TOPIC, index, ends[index]) for index in range(PARTITIONS)]
-    for future in cast("dict[Any, Any]", admin.delete_records(places)).values():
+    for future in admin.delete_records(places).values():
         future.result()
 
 
-ROUNDS: list[Callable[[AdminClient, SmallDisk, Reader], None]] = [
+ROUNDS: list[Callable[[Any, SmallDisk, Reader], None]] = [
     delete_a_topic,
     remove_files_of_others,
     delete_records,
@@ -186,7 +203,7 @@ ROUNDS: list[Callable[[AdminClient, SmallDisk, Reader], None]] = [
 
 def test_three_rounds_of_a_full_disk(broker: Tailrace, disk: SmallDisk) -> None:
     before, sender = pids(broker), Sender(broker.bootstrap)
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin = LIBRARY.AdminClient({"bootstrap.servers": broker.bootstrap})
     sender.send(100)
     sender.finish()
     for _ in range(12 * MEBIBYTE // len(BATCH)):
@@ -197,13 +214,12 @@ def test_three_rounds_of_a_full_disk(broker: Tailrace, disk: SmallDisk) -> None:
             disk.fill(leave=3 * MEBIBYTE)
             sender.send(800)  # 6.4 MiB
             wait_until(lambda: produce(broker, PROBE, BATCH) == KAFKA_STORAGE_ERROR, "a refusal")
-            sender.poll()
+            assert not sender.hears_all()
             acknowledged = len(sender.acknowledged)
-            assert acknowledged < sender.sent
             wait_until(lambda: len(reader.read) >= acknowledged, "what was acknowledged to be read")  # noqa: B023
             assert disk.free() > 0, "the reserve"
             late = f"late-{number}"
-            admin.create_topics([NewTopic(late, 1, 1)])[late].result()
+            admin.create_topics([LIBRARY.NewTopic(late, 1, 1)])[late].result()
             assert produce(broker, late, SMALL_BATCH) != NONE
             make_room(admin, disk, reader)
             sender.finish()
@@ -216,3 +232,82 @@ def test_three_rounds_of_a_full_disk(broker: Tailrace, disk: SmallDisk) -> None:
         wait_until(lambda: len(reader.read) == sender.sent, "all to be read")
     assert set(reader.read.values()) == {1}
     assert pids(broker) == before
+
+
+def offset_commit(broker: Tailrace) -> int:
+    """The error code of one commit, of a consumer without a group's assignment."""
+    place = OffsetCommitRequestPartition(0, 1, -1, "x" * 1000)
+    request = OffsetCommitRequest("alone", topics=[OffsetCommitRequestTopic(TOPIC, partitions=[place])])
+    with RawClient(broker.bootstrap) as client:
+        client.ask(FIND_COORDINATOR, 4, FindCoordinatorRequest(coordinator_keys=["alone"]))
+        answer = client.ask(OFFSET_COMMIT, 8, request)
+    assert isinstance(answer, dict)
+    code: int = answer["topics"][0]["partitions"][0]["error_code"]
+    return code
+
+
+def test_groups_are_told_to_try_again(broker: Tailrace, disk: SmallDisk) -> None:
+    """As by Kafka, which calls a coordinator whose disk is full none."""
+    before = pids(broker)
+    wait_until(lambda: offset_commit(broker) == NONE, "the coordinator")
+    disk.fill(leave=0)
+    answers: Counter[int] = Counter()
+    while not answers[NOT_COORDINATOR]:
+        answers[offset_commit(broker)] += 1
+    assert answers.keys() == {NONE, NOT_COORDINATOR}
+    disk.clear()
+    assert offset_commit(broker) == NONE
+    assert pids(broker) == before
+
+
+def read_all(broker: Tailrace, count: int) -> Counter[int]:
+    """The numbers in all partitions, read without a group."""
+    settings = {"bootstrap.servers": broker.bootstrap, "group.id": "none", "enable.auto.commit": False}
+    consumer = ck.Consumer(settings)
+    consumer.assign([ck.TopicPartition(TOPIC, index, 0) for index in range(PARTITIONS)])
+    read: Counter[int] = Counter()
+
+    def has_read() -> bool:
+        read.update(number_in(message) for message in consumer.consume(100, timeout=0.05))
+        return read.total() >= count
+
+    wait_until(has_read, "everything to be read")
+    consumer.close()
+    return read
+
+
+def test_a_stop_and_a_start_on_a_full_disk_lose_nothing(broker: Tailrace, disk: SmallDisk) -> None:
+    sender = Sender(broker.bootstrap)
+    sender.send(300)
+    sender.finish()
+    disk.fill(leave=2 * MEBIBYTE)
+    wait_until(lambda: produce(broker, PROBE, BATCH) == KAFKA_STORAGE_ERROR, "a refusal")
+    broker.stop()
+    disk.fill(leave=MEBIBYTE)  # less than the reserve
+    broker.start()
+    assert read_all(broker, sender.sent) == sender.acknowledged
+    wait_until(lambda: produce(broker, PROBE, BATCH) == KAFKA_STORAGE_ERROR, "a refusal")
+    for process in tree(broker.pid):
+        os.kill(process, signal.SIGKILL)
+    broker.stop()
+    broker.start()
+    assert read_all(broker, sender.sent) == sender.acknowledged
+    disk.clear()
+    assert produce(broker, PROBE, BATCH) == NONE
+
+
+def test_a_start_without_a_byte_is_refused_in_a_line(broker: Tailrace, disk: SmallDisk) -> None:
+    """And one that has the room again finds everything."""
+    sender = Sender(broker.bootstrap)
+    sender.send(30)
+    sender.finish()
+    broker.stop()
+    disk.fill()
+    command = [str(COMMAND), "start", "--data", str(broker.data), "--port", "0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("tailrace: no room for the metadata log in ")
+    assert "Traceback" not in refused.stderr
+    disk.clear()
+    broker.start()
+    assert read_all(broker, sender.sent) == sender.acknowledged

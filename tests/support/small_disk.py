@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(path: Path, size: int) -> Iterator[SmallDisk]:
+def small_disk(path: Path, size: int) -> Generator[SmallDisk]:
     """A tmpfs of `size` bytes on `path`, gone afterwards; the test is skipped where that is not allowed."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount the tmpfs that this test fills")
