@@ -23,6 +23,7 @@ from tailrace.core.protocol.messages.produce import (
     ProduceResponse,
     ProduceResponsePartition,
 )
+from tailrace.core.records.batch import parse_header
 from tailrace.core.records.record import NewRecord, build_batch
 from tests.faults.test_restarts import kill
 from tests.support.admin_cases import Asker, new
@@ -103,6 +104,34 @@ def test_a_topics_configs_are_obeyed_while_it_is_written_to(broker: Tailrace) ->
         answer = produced(broker, 100_000)
         assert answer.error_code == NONE
         assert answer.base_offset < now + 12, "1 MiB is full"
+
+
+def last_codec(broker: Tailrace) -> int:
+    """Of one more batch, as it is stored."""
+    answer = produced(broker, 1000)
+    assert answer.error_code == NONE
+    with (broker.data / LOG_DIR / segments(broker)[-1]).open("rb") as file:
+        data = file.read(1 << 20)
+    header = parse_header(data)
+    while header.base_offset != answer.base_offset:
+        data = data[header.size :]
+        header = parse_header(data)
+    return header.codec
+
+
+def test_batches_are_stored_in_the_codec_that_holds_now(broker: Tailrace) -> None:
+    assert last_codec(broker) == 0
+    set_config(broker, BROKER, "", "compression.type", "zstd")
+    wait_until(lambda: last_codec(broker) == 4, "zstd, as the cluster has it")
+    set_config(broker, BROKER, "0", "compression.type", "lz4")
+    wait_until(lambda: last_codec(broker) == 3, "lz4, as the broker has it")
+    set_config(broker, TOPIC, NAME, "compression.type", "gzip")
+    wait_until(lambda: last_codec(broker) == 1, "gzip, as the topic has it")
+    set_config(broker, TOPIC, NAME, "compression.gzip.level", "1")
+    set_config(broker, TOPIC, NAME, "segment.jitter.ms", "5")
+    set_config(broker, TOPIC, NAME, "preallocate", "true")
+    set_config(broker, TOPIC, NAME, "compression.type", "producer")
+    wait_until(lambda: last_codec(broker) == 0, "as it is sent")
 
 
 def test_a_brokers_configs_are_obeyed_and_yield_to_the_topics_own(broker: Tailrace) -> None:

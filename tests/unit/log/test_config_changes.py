@@ -6,8 +6,12 @@ from random import Random
 import pytest
 
 from tailrace.core.errors import INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, KafkaError
+from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import FOREVER, LogConfig
-from tests.unit.log.logs import NOW, batch, fill, offsets_on_disk, open_log
+from tailrace.core.records.batch import parse_header
+from tests.support.simulated_directory import SimulatedDirectory
+from tests.unit.log.logs import NOW, batch, fill, log_bytes, offsets_on_disk, open_log
 
 LARGE = LogConfig(segment_bytes=1 << 20)
 
@@ -90,6 +94,79 @@ def test_index_entries_come_as_often_as_asked_for_now(tmp_path: Path) -> None:
     assert index.stat().st_size == 8 * 21
 
 
+def test_the_codec_of_stored_batches_changes_at_once(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+    codecs: list[int] = []
+    for wanted in ("producer", "gzip", "producer", "lz4", "uncompressed"):
+        log.config = LogConfig(segment_bytes=1 << 20, compression_type=wanted)
+        start = log.active_position
+        log.append_as_leader(batch("a" * 200), 0, NOW)
+        codecs.append(parse_header(log_bytes(tmp_path)[start:]).codec)
+    assert codecs == [0, 1, 0, 3, 0]
+    log.close()
+
+
+def roll_after_ms(path: Path, jitter_ms: int) -> int:
+    """How long after its first record the first segment of a new log is given up."""
+    config = LogConfig(segment_bytes=1 << 20, segment_ms=100, segment_jitter_ms=jitter_ms)
+    log = Log.open(RealDirectory(str(path)), path.name, config, now_ms=NOW)
+    elapsed = 0
+    while len(log.segments) == 1:
+        log.append_as_leader(batch("a", timestamp=NOW + elapsed), 0, NOW + elapsed)
+        elapsed += 1
+    log.close()
+    return elapsed - 1
+
+
+def test_jitter_spreads_the_ends_of_segments(tmp_path: Path) -> None:
+    for jitter_ms, shortest in ((0, 101), (20, 81), (5000, 1)):
+        ends = [roll_after_ms(tmp_path / f"{jitter_ms}-{partition}", jitter_ms) for partition in range(12)]
+        assert all(shortest <= end <= 101 for end in ends)
+        assert len(set(ends)) == 1 if not jitter_ms else len(set(ends)) > 6
+
+
+def test_a_log_has_the_same_jitter_when_it_is_opened_again(tmp_path: Path) -> None:
+    config = LogConfig(segment_bytes=1 << 20, segment_ms=100, segment_jitter_ms=90)
+    expected = roll_after_ms(tmp_path / "once" / "t-0", 90)
+    log = open_log(tmp_path / "again", config)
+    log.append_as_leader(batch("a", timestamp=NOW), 0, NOW)
+    log.close()
+    log = open_log(tmp_path / "again", config)
+    log.append_as_leader(batch("a", timestamp=NOW + expected - 1), 0, NOW)
+    assert len(log.segments) == 1
+    log.append_as_leader(batch("a", timestamp=NOW + expected), 0, NOW)
+    assert len(log.segments) == 2
+    log.close()
+
+
+def test_a_preallocated_segment_takes_its_whole_size_from_the_next_one_on(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LARGE)
+
+    def taken() -> int:
+        return (tmp_path / log.segments[-1].log_name).stat().st_blocks * 512
+
+    fill(log, 1)
+    log.config = LogConfig(segment_bytes=1 << 20, preallocate=True)
+    assert taken() < 1 << 20
+    log.roll(NOW)
+    assert taken() >= 1 << 20
+    fill(log, 5, start=1)
+    log.config = LARGE
+    log.roll(NOW)
+    assert taken() < 1 << 20
+    log.close()
+    blocks = sum(path.stat().st_blocks for path in tmp_path.glob("*.log"))
+    assert blocks * 512 < 1 << 17, "cut to what they hold"
+
+
+def test_a_disk_without_room_for_a_whole_segment_takes_what_fits() -> None:
+    disk = SimulatedDirectory(free=600_000)
+    log = Log.open(disk, "t-0", LogConfig(segment_bytes=1 << 20, preallocate=True), now_ms=NOW)
+    for number in range(20):
+        assert log.append_as_leader(batch("a" * 10_000), 0, NOW).base_offset == number
+    log.close()
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_lost_whatever_the_changes(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
@@ -102,6 +179,9 @@ def test_nothing_is_lost_whatever_the_changes(tmp_path: Path, seed: int) -> None
                 segment_ms=random.choice((5, 1 << 40)),
                 segment_index_bytes=random.choice((16, 4096)),
                 index_interval_bytes=random.choice((0, 100, 4096)),
+                compression_type=random.choice(("producer", "zstd", "uncompressed")),
+                segment_jitter_ms=random.choice((0, 3)),
+                preallocate=random.random() < 0.3,
                 flush_messages=random.choice((30, FOREVER, FOREVER)),
             )
             log.config = config

@@ -1,5 +1,7 @@
 """compression.type other than producer: what is stored has the topic's codec and the same records."""
 
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -13,10 +15,11 @@ from tailrace.core.errors import (
     OUT_OF_ORDER_SEQUENCE_NUMBER,
     KafkaError,
 )
+from tailrace.core.log import recompression
 from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.recompression import TARGETS, recompressed, timestamp_deltas
-from tailrace.core.records.batch import BatchHeader, parse_header
+from tailrace.core.records.batch import BatchHeader, check_batch, parse_header
 from tailrace.core.records.compression import CODEC_NAMES, NONE, ZSTD
 from tailrace.core.records.record import (
     DecodedRecord,
@@ -247,3 +250,30 @@ def plainest(data: bytes, count: int) -> tuple[int, int]:
 
 def test_codec_names_are_kafkas() -> None:
     assert [CODEC_NAMES[codec] for codec in TARGETS.values()] == ["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+def test_what_is_stored_is_what_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source changes while it is looked at, as a client's memory may."""
+    source = build_batch(RECORDS)
+    expected = recompressed(source, config("gzip"), NOW, from_client=True)
+
+    def scribble(batch: bytes) -> BatchHeader:
+        source[40:] = bytes(len(source) - 40)
+        return check_batch(batch)
+
+    monkeypatch.setattr(recompression, "check_batch", scribble)
+    assert recompressed(memoryview(source), config("gzip"), NOW, from_client=True) == expected
+    assert not any(source[40:])
+
+
+def test_a_process_loads_only_the_codecs_it_needs() -> None:
+    script = """
+import sys
+from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.recompression import recompressed
+from tailrace.core.records.record import NewRecord, build_batch
+recompressed(build_batch([NewRecord(value=b"v")]), LogConfig(compression_type="gzip"), 0, from_client=False)
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"zstandard", "lz4", "cramjam", "numpy"} & set(done.stdout.split())

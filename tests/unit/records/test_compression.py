@@ -248,3 +248,11 @@ def test_gzip_members_are_not_copied_again_and_again(monkeypatch: pytest.MonkeyP
     assert decompress(GZIP, gzip.compress(b"") * 5000, 10) == b""
     assert len(behind) >= 5000
     assert max(behind) < 20 * 1024
+
+
+def test_lz4_blocks_stand_alone() -> None:
+    """Kafka's Java client refuses a frame whose blocks need the one before, which only large ones have."""
+    frame: Any = import_module("lz4.frame")
+    for level in (None, 1, 9, 17):
+        found = frame.get_frame_info(compress(LZ4, bytes(range(256)) * 2000, level))
+        assert (found["block_linked"], found["block_size"]) == (False, 65536)
