@@ -50,6 +50,7 @@ class Commit:
         self._gather_ns = context.config.flush_group_ms * 1_000_000
         self._background: Background[tuple[Replica, Flush]] = Background(context.doorbell.wake)
         self._syncing: Replica | None = None  # one at a time; None also when it went out of service meanwhile
+        self._syncing_to = 0
         self._asking: dict[Replica, int] = {}  # since when, in the order of asking
         self._held: dict[Replica, deque[tuple[int, Origin, bytes]]] = {}  # acknowledgements, by end offset
 
@@ -81,7 +82,9 @@ class Commit:
         if self._syncs_each:
             return
         for replica in replicas:
-            if replica not in self._asking and not replica.is_committed(replica.log.log_end_offset):
+            end_offset = replica.log.log_end_offset
+            is_begun = replica is self._syncing and end_offset <= self._syncing_to
+            if replica not in self._asking and not is_begun and not replica.is_committed(end_offset):
                 self._asking[replica] = time.monotonic_ns()
 
     def turn(self) -> None:
@@ -137,7 +140,7 @@ class Commit:
         except KafkaError:  # no room for a small file: nothing is lost, the next tick asks again
             self.forget(replica, KAFKA_STORAGE_ERROR)
             return
-        self._syncing = replica
+        self._syncing, self._syncing_to = replica, flush.end_offset
         self._background.submit((replica, flush), flush.run)
 
     def _take_done(self, *, wait: bool = False) -> None:

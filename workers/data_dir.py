@@ -50,6 +50,7 @@ class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
     bootstrap: str
     unix: str
     log_dirs: tuple[str, ...] = ()  # in the order of the run's LogDirTable
+    flush_policy: str = "page"
 
 
 class DataDir:

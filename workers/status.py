@@ -56,6 +56,7 @@ class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
     run_dir: str
     bootstrap: str
     unix: str
+    flush_policy: str  # when what is acknowledged is on the disk
     processes: list[ProcessStatus]
     log_dirs: list[LogDirStatus]
 
@@ -85,6 +86,7 @@ def read_status(data_dir: str) -> BrokerStatus | None:
         run_dir=info.run_dir,
         bootstrap=info.bootstrap,
         unix=info.unix,
+        flush_policy=info.flush_policy,
         processes=processes,
         log_dirs=log_dirs,
     )

@@ -325,6 +325,7 @@ def _run_locked(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir, role
                 bootstrap=bootstrap,
                 unix=unix,
                 log_dirs=data_dirs.all_paths,
+                flush_policy=config.flush_policy,
             )
         )
         line = f"ready bootstrap={bootstrap} unix={unix} data={','.join(data_dirs.paths)}\n"

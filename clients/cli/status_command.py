@@ -37,7 +37,8 @@ def command(hooks: Hooks, data: str | None, output: str) -> None:
     if output == "json":
         print_json(status)
         return
-    click.echo(f"bootstrap={status['bootstrap']} unix={status['unix']} data={status['data']}")
+    where = f"bootstrap={status['bootstrap']} unix={status['unix']} data={status['data']}"
+    click.echo(f"{where} flush.policy={status['flush_policy']}")
     for log_dir in status["log_dirs"]:
         if log_dir["failure"]:
             click.echo(f"offline: {log_dir['path']}: {log_dir['failure']}")

@@ -248,6 +248,7 @@ def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
         "run_dir": "/r",
         "bootstrap": broker.address,
         "unix": "/u",
+        "flush_policy": "group",
         "processes": [
             {"role": "gateway", "pid": 2, "broker": 0, "state": "ready", "partitions": []},
             {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned},
@@ -256,7 +257,7 @@ def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
     }
     hooks = showing(shown)
     table = run("status", "--data", "/d", hooks=hooks).out
-    assert table.splitlines()[0] == f"bootstrap={broker.address} unix=/u data=/d"
+    assert table.splitlines()[0] == f"bootstrap={broker.address} unix=/u data=/d flush.policy=group"
     assert table.splitlines()[1] == "offline: /e: Input/output error"
     assert table.splitlines()[-1].split() == ["worker", "3", "0", "ready", "a-0"]
     assert (
@@ -270,7 +271,7 @@ def test_status_shows_processes_while_the_gateway_is_away(run: Run) -> None:
     owned.append({"topic_id": "AAAAAAAAAAAAAAAAAAAAAQ", "partition": 0})
     worker = {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned}
     shown: dict[str, Any] = {"data": "/d", "bootstrap": "127.0.0.1:1", "unix": "", "processes": [worker]}
-    shown["log_dirs"] = []
+    shown |= {"log_dirs": [], "flush_policy": "page"}
     result = run("status", hooks=showing(shown))
     assert result.code == 0
     assert "BBBBBBBBBBBBBBBBBBBBBQ-0,__cluster_metadata-0" in result.out
