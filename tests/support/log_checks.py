@@ -1,6 +1,7 @@
-"""Logs that are found on a disk after a crash: opened as a broker does, held against their history, used again.
+"""Logs found on a disk after a crash: opened as a broker does, held against their history, used again.
 
-A state is one thing that a crash at one moment of a journal may leave; `States` makes them, `check` opens one.
+A state is one thing that a crash at one moment of a journal may leave; `States` makes them, `check` opens
+one.
 """
 
 from collections.abc import Iterator
@@ -37,10 +38,12 @@ class State(Struct, kw_only=True):
 
 
 class States:
-    """The moments of a journal, and what crashes then leave."""
+    """The moments of a journal, and what crashes then leave: so often it is the power that goes."""
 
-    def __init__(self, base: SimulatedDisk, histories: Histories, journal: list[Operation]) -> None:
-        self._disk, self._histories, self._journal = base, dict(histories), journal
+    def __init__(
+        self, base: SimulatedDisk, histories: Histories, journal: list[Operation], power: float = 0.8
+    ) -> None:
+        self._disk, self._histories, self._journal, self._power = base, dict(histories), journal, power
 
     def some(self, random: Random, count: int) -> Iterator[State]:
         """So many of them, in the order of their moments. Ends the use of the base disk."""
@@ -54,7 +57,7 @@ class States:
 
     def _state(self, random: Random, at: int, operation: Operation) -> State:
         histories = dict(self._histories)
-        if random.random() < 0.8:
+        if random.random() < self._power:
             disk = self._disk.crash(Loss(random))
             return State(disk=disk, histories=histories, power=True, rows=False, at=at)
         kind, number, position, data = operation
@@ -64,9 +67,8 @@ class States:
 
 
 def check(state: State, random: Random, *, deep: int) -> int:
-    """Opens what is there, and fails if it is not what has to be; with `deep` crashes again, also in between.
-
-    Returns how many states were looked at.
+    """Opens what is there, and fails if it is not what has to be; with `deep` crashes again, so many times,
+    while that was done. Returns how many states were looked at.
     """
     again = state.disk.killed() if deep else None
     if state.power:  # what was published went with its reader
@@ -75,7 +77,7 @@ def check(state: State, random: Random, *, deep: int) -> int:
     _set_strays_aside(state)
     for topic, history in list(state.histories.items()):
         opened = _open(state, topic, history)
-        _check_log(opened, history, state.power)
+        _check_log(opened, state.power)
         _go_on(opened, random)
         if random.random() < 0.2:
             _check_files(opened, random)
@@ -115,24 +117,24 @@ def _open(state: State, topic: str, history: History) -> Opened:
     return Opened(state.disk, history, config, row, NOW)
 
 
-def _check_log(opened: Opened, was: History, power: bool) -> None:
+def _check_log(opened: Opened, power: bool) -> None:
     log, start, history = opened.log, opened.start.log_start_offset, opened.history
     found = held_in(log)
     possible, first = history.batches, log.segments[0].base_offset
     at = possible.index(found[0]) if found and found[0] in possible else 0
-    assert tuple(found) == possible[at : at + len(found)], ("nothing is invented", [(x[:5],y[:5]) for x,y in zip(found, possible[at:]) if x!=y][:5], len(found), len(possible), at)
-    assert not at or possible[at - 1].last_offset < start or not found, "what is missing was deleted"
+    assert tuple(found) == possible[at : at + len(found)], "batches are invented, out of order or back again"
+    assert not at or possible[at - 1].last_offset < start, "what is missing was not deleted"
     least = history.synced if power else history.end
     if not history.is_emptied:
         lost = [one for one in history.below(least) if one.last_offset >= start and one not in found]
         assert not lost, f"{len(lost)} batches are lost, from {lost[0].base_offset} on"
-        assert history.starts[0] <= start <= history.starts[1], f"{history.starts} starts {start}"
-        assert log.log_end_offset >= least, "no offset is given twice"
+        assert history.starts[0] <= start <= history.starts[1], f"it starts at {start}, not {history.starts}"
+        assert log.log_end_offset >= least, "offsets are given twice"
         assert log.log_end_offset == (found[-1].last_offset + 1 if found else max(start, first))
         assert log.log_start_offset == max(start, first)
-    assert not found or found[0].base_offset == first, "it starts with its first segment"
+    assert not found or found[0].base_offset == first, "it does not start with its first segment"
     assert log.log_start_offset <= log.high_watermark <= log.log_end_offset
-    assert log.recovery_point <= max(log.log_end_offset if power else history.synced, 0) or opened.row
+    assert log.recovery_point <= log.log_end_offset
     _check_state(log, found, is_start_sure=history.starts[0] == history.starts[1])
     opened.note(
         batches=tuple(found),
@@ -142,7 +144,6 @@ def _check_log(opened: Opened, was: History, power: bool) -> None:
         starts=(min(start, log.log_start_offset), log.log_start_offset),
         is_emptied=False,
     )
-    del was
 
 
 def _check_state(log: Log, found: list[Held], *, is_start_sure: bool) -> None:
@@ -158,14 +159,16 @@ def _check_state(log: Log, found: list[Held], *, is_start_sure: bool) -> None:
         assert known[number].last_offset == expected.last_offset
         assert known[number].last_timestamp == expected.last_timestamp
     first = log.segments[0].base_offset
-    assert all(known[i].last_offset < first for i in known if i not in state.producers), "producers of nothing"
+    unknown = [known[number] for number in known if number not in state.producers]
+    assert all(producer.last_offset < first for producer in unknown), "a producer of what is not there"
     epochs: dict[int, int] = {}
     for one in found:
         epochs.setdefault(one.leader_epoch, max(one.base_offset, log.log_start_offset))
     by_start = {start: epoch for epoch, start in epochs.items() if start < log.log_end_offset}
-    if is_start_sure: assert log.leader_epochs.entries == [(epoch, start) for start, epoch in by_start.items()], (log.leader_epochs.entries, by_start, log.log_start_offset, log.log_end_offset)
+    expected_epochs = [(epoch, start) for start, epoch in by_start.items()]
+    assert not is_start_sure or log.leader_epochs.entries == expected_epochs, "epochs"
     newest = log.max_timestamp()
-    assert (newest[1] if newest else -1) == max((one.timestamp for one in found), default=-1)
+    assert (newest[1] if newest else -1) == max((one.timestamp for one in found), default=-1), "times"
 
 
 def _go_on(opened: Opened, random: Random) -> None:
@@ -177,7 +180,8 @@ def _go_on(opened: Opened, random: Random) -> None:
         sent = build_batch(
             records, producer_id=last.producer_id, producer_epoch=0, base_sequence=last.base_sequence
         )
-        assert log.append_as_leader(sent, max(log.leader_epochs.latest, 0), NOW).duplicate, "sequences are known"
+        epoch = max(log.leader_epochs.latest, 0)
+        assert log.append_as_leader(sent, epoch, NOW).duplicate, "a repetition is appended"
         _append(opened, b"known", last.producer_id, last.base_sequence + len(records))
     for _ in range(random.choice((0, 1, 4))):
         _append(opened, b"next".ljust(random.choice((1, 440, 2000)), b"."), -1, -1)
@@ -230,6 +234,7 @@ def _check_files(opened: Opened, random: Random) -> None:
     assert not faults, faults
     again = Opened(opened.disk, replace(history, synced=history.end), SMALL, None, NOW)
     left = tuple(held_in(again.log))
-    assert left == history.batches[len(history.batches) - len(left) :]
-    assert all(one.last_offset < log.log_start_offset for one in history.batches[: -len(left) or None])
+    gone = history.batches[: len(history.batches) - len(left)]
+    assert gone + left == history.batches, "a stop has changed what is there"
+    assert all(one.last_offset < log.log_start_offset for one in gone), "more is gone than was deleted"
     again.log.close(clean=random.random() < 0.5)

@@ -14,7 +14,7 @@ from tailrace.core.log.checkpoints import HIGH_WATERMARKS, LOG_STARTS, RECOVERY_
 from tailrace.core.log.flush import Flush
 from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
-from tailrace.core.records.batch import HEADER_SIZE
+from tailrace.core.records.batch import HEADER_SIZE, LENGTH_PREFIX
 from tailrace.core.records.record import NewRecord, build_batch
 from tailrace.shm.state_table import HIGH_WATERMARK, LOG_START_OFFSET, RECOVERY_POINT, WORDS
 from tailrace.workers.starting_points import StartingPoints
@@ -27,7 +27,10 @@ SMALL = LogConfig(
     segment_bytes=16 * 1024, index_interval_bytes=512, segment_index_bytes=1024, snapshot_interval_bytes=8192
 )
 LARGE = LogConfig(
-    segment_bytes=1 << 20, index_interval_bytes=4096, segment_index_bytes=8192, snapshot_interval_bytes=1 << 18
+    segment_bytes=1 << 20,
+    index_interval_bytes=4096,
+    segment_index_bytes=8192,
+    snapshot_interval_bytes=1 << 18,
 )
 PRODUCERS = 3
 WORD_OF = {RECOVERY_POINTS: RECOVERY_POINT, HIGH_WATERMARKS: HIGH_WATERMARK, LOG_STARTS: LOG_START_OFFSET}
@@ -41,7 +44,7 @@ class _Points(StartingPoints):
         self._known = {}
 
     def _stamp(self, name: str) -> None:
-        return None
+        del name
 
 
 class Opened:
@@ -124,6 +127,7 @@ class Partition:
         self.incarnation = self.epoch = self.number = 0
         self.config = LARGE if work.random.random() < 0.05 else SMALL
         self.aligned = work.random.random() < 0.4  # every batch ends where a sector does
+        self.hidden = work.hidden
         self.flush: Flush | None = None
         self.published: dict[int, tuple[Inode, bytes]] = {}
         self.make()
@@ -171,7 +175,9 @@ class Partition:
             items = [NewRecord(value=value, timestamp=timestamp) for value in values]
             epoch = 0 if producer >= 0 else -1
             return bytes(
-                build_batch(items, producer_id=producer, producer_epoch=epoch, base_sequence=sequence, codec=codec)
+                build_batch(
+                    items, producer_id=producer, producer_epoch=epoch, base_sequence=sequence, codec=codec
+                )
             )
 
         sent = build(0)
@@ -217,28 +223,39 @@ class Partition:
             assert self.log.append_as_leader(sent, self.epoch, NOW).duplicate
 
     def refuse(self) -> None:
-        """A batch that may never be found, and at once one of its size that may."""
+        """A batch that may never be found, and at once one of its size, or less, that may."""
         size = self.random.choice((100, 600, 5000))
-        bad = bytearray(build_batch([NewRecord(value=b"!" * size, timestamp=NOW)], producer_id=0, producer_epoch=0, base_sequence=0))
-        if self.random.random() < 0.5:
-            bad[-1] ^= 1
-        elif self.log.producers.producers.get(0) is None:
+        sequence = 0 if self.random.random() < 0.5 else 1 << 30
+        if sequence and self.log.producers.producers.get(0) is None:
             return
-        else:
-            bad = build_batch([NewRecord(value=b"!" * size, timestamp=NOW)], producer_id=0, producer_epoch=0, base_sequence=1 << 30)
+        records = [NewRecord(value=b"!" * size, timestamp=NOW)]
+        bad = build_batch(records, producer_id=0, producer_epoch=0, base_sequence=sequence)
+        if not sequence:
+            bad[-1] ^= 1
+        if self.hidden:  # right where the next one ends
+            inner = build_batch(
+                [NewRecord(value=b"hidden", timestamp=NOW)],
+                base_offset=self.log.log_end_offset + 1,
+                leader_epoch=self.epoch,
+            )
+            at = self._plain(b"?" * size)
+            bad[len(at) :] = inner
+            bad[8:12] = (len(bad) - LENGTH_PREFIX).to_bytes(4, "big")
         try:
             self.log.append_as_leader(bad, self.epoch, NOW)
         except KafkaError:
-            pass
+            self._append_plain(b"?" * size)
         else:
             raise AssertionError("it was to be refused")
-        self._append_plain(b"?" * size)
+
+    @staticmethod
+    def _plain(value: bytes) -> bytes:
+        return bytes(build_batch([NewRecord(value=value, timestamp=NOW)]))
 
     def _append_plain(self, value: bytes) -> None:
         opened, log = self.opened, self.log
-        sent = build_batch([NewRecord(value=value, timestamp=NOW)])
-        base = log.log_end_offset
-        held = Held(base, base, self.epoch, -1, -1, NOW, bytes(sent[HEADER_SIZE:]))
+        sent, base = self._plain(value), log.log_end_offset
+        held = Held(base, base, self.epoch, -1, -1, NOW, sent[HEADER_SIZE:])
         opened.note(batches=(*opened.history.batches, held))
         log.append_as_leader(sent, self.epoch, NOW)
         opened.note(end=log.log_end_offset)
@@ -317,7 +334,12 @@ class Partition:
         self.opened.note(synced=0, end=0, is_emptied=True, starts=(min(low, offset), max(high, offset)))
         self.log.truncate_fully_and_start_at(offset, NOW)
         self.opened.note(
-            batches=(), begins=offset, end=offset, synced=offset, is_emptied=False, starts=(min(low, offset), offset)
+            batches=(),
+            begins=offset,
+            end=offset,
+            synced=offset,
+            is_emptied=False,
+            starts=(min(low, offset), offset),
         )
         self.opened.publish()
 
@@ -376,10 +398,12 @@ class Partition:
 
 
 class Workload:
-    """Some partitions, and what was written down of them."""
+    """Some partitions, and what was written down of them. `hidden`: what is refused holds other batches; only
+    a loss of power may bring them to light, if the kernel had written a page before it was zeroed.
+    """
 
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int, *, hidden: bool = False) -> None:
+        self.random, self.hidden = Random(seed), hidden
         self.disk = SimulatedDisk()
         self.rows: dict[str, list[int]] | None = None
         topics = "abc"[: self.random.choice((1, 1, 2, 3))]
@@ -417,5 +441,8 @@ class Workload:
             for partition in self.partitions.values():
                 partition.look()
             if self.random.random() < 0.1:
-                self.finish_checkpoints() if self.rows is not None else self.begin_checkpoints()
+                if self.rows is None:
+                    self.begin_checkpoints()
+                else:
+                    self.finish_checkpoints()
         return self.disk
