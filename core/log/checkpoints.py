@@ -170,7 +170,7 @@ def read_trust_mark(directory: Directory) -> TrustMark | None:
 
 
 def write_trust_mark(directory: Directory, mark: TrustMark) -> None:
-    """Not synced: it is believed only while the machine has not gone down. Left alone if it says so already."""
+    """Not synced: it is believed only while the machine has not gone down. Left alone if it says so now."""
     if read_trust_mark(directory) == mark:
         return
     text = f"{mark.boot_id} {mark.device} {mark.inode} {mark.base_offset}\n"

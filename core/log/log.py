@@ -141,7 +141,10 @@ class Log(FlushedLog):
         self.log_end_offset = found.end_offset
         self.log_start_offset = max(log_start_offset, found.segments[0].base_offset)
         self._epochs.truncate_from_end(found.end_offset)
-        self._producers = recovery.restore_producers(directory, found, self._epochs)
+        recovery.remove_snapshots_above(directory, found.end_offset)
+        self._producers = None
+        if not found.is_trusted:  # (R) for its epochs too; else their file has each of them
+            self._producers = recovery.restore_producers(directory, found, self._epochs)
         self._epochs.truncate_from_start(self.log_start_offset)  # the replay may have met deleted batches
         self._epochs.truncate_from_end(found.end_offset)
         self._snapshot_due = self._config.snapshot_interval_bytes
@@ -208,7 +211,7 @@ class Log(FlushedLog):
             if leader_epoch != self._epoch:
                 self._begin_epoch(leader_epoch)
             if producer_id >= 0:
-                original = self._producers.check_batch(producer_id, epoch, sequence, delta, attributes)
+                original = self.producers.check_batch(producer_id, epoch, sequence, delta, attributes)
                 if original is not None:
                     return self._answer_duplicate(original, size)
             if self._rare or attributes & LOG_APPEND_TIME or timestamp > now_ms + self._after_max_ms:
@@ -237,7 +240,7 @@ class Log(FlushedLog):
             self._begin_segment(timestamp)
         if producer_id >= 0:
             stored = (base_offset, last_offset, timestamp, attributes)
-            self._producers.update(producer_id, epoch, sequence, *stored)
+            self.producers.update(producer_id, epoch, sequence, *stored)
         self._snapshot_due -= size
         return Appended(
             base_offset=base_offset, last_offset=last_offset, end_position=end,
@@ -298,7 +301,8 @@ class Log(FlushedLog):
         """Now and then: forgets silent producers, bounds what a recovery replays."""
         if now_ms >= self._next_expiry_ms:
             self._next_expiry_ms = now_ms + EXPIRY_CHECK_MS
-            self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
+            if self._producers is not None:
+                self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
         self._take_due_snapshot()
 
     def _begin_epoch(self, leader_epoch: int) -> None:
@@ -366,7 +370,7 @@ class Log(FlushedLog):
         bases, end = [segment.base_offset for segment in self.segments], self.log_end_offset
         self._name_changes += 1
         try:
-            write_snapshot(self.directory, end, self._producers, bases, for_deletion=for_deletion)
+            write_snapshot(self.directory, end, self.producers, bases, for_deletion=for_deletion)
         except OSError as error:
             raise storage_error(error, f"cannot write the producers of {self.name}") from error
         self._snapshot_due = self._config.snapshot_interval_bytes

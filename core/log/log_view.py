@@ -3,10 +3,11 @@
 from collections.abc import Callable
 
 from tailrace.core.log import log_config, time_search
-from tailrace.core.log.directory import Directory
+from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.producer_state import ProducerState
+from tailrace.core.log.recovery import Recovered, restore_producers
 from tailrace.core.log.segment import RELATIVE_OFFSET_MAX, ActiveSegment, Segment
 from tailrace.core.records.crc32c import crc32c
 
@@ -36,7 +37,7 @@ class LogView:
             None  # writes down, on disk when it returns, where the log starts
         )
         self._active: ActiveSegment
-        self._producers = ProducerState()
+        self._producers: ProducerState | None = ProducerState()  # None: not read yet
         self._epochs = LeaderEpochs(directory)
         self._epoch = -1
         self._next_expiry_ms = 0
@@ -100,7 +101,7 @@ class LogView:
     @property
     def last_stable_offset(self) -> int:
         """Where read_committed ends: the high watermark, or the first open transaction below it."""
-        first = self._producers.first_unstable_offset()
+        first = self.producers.first_unstable_offset()
         return self.high_watermark if first is None else min(first, self.high_watermark)
 
     @property
@@ -110,7 +111,18 @@ class LogView:
 
     @property
     def producers(self) -> ProducerState:
-        """Idempotent producers."""
+        """Idempotent producers; KafkaError if they cannot be read.
+
+        Those of a log that was opened as its owner left it are read when somebody asks: else the start of a
+        thousand logs would read headers of gigabytes.
+        """
+        if self._producers is None:
+            found = Recovered(segments=self.segments, end_offset=self.log_end_offset, is_trusted=True)
+            try:
+                self._producers = restore_producers(self.directory, found, self._epochs)
+            except OSError as error:
+                raise storage_error(error, f"cannot read the producers of {self.name}") from error
+            self._snapshot_due = self._next_expiry_ms = 0  # the next tick: or as much were read again
         return self._producers
 
     @property

@@ -61,7 +61,6 @@ class Rebuilt:
     def __init__(self, segment: Segment, config: LogConfig, offsets: bytes = b"", times: bytes = b"") -> None:
         self.segment, self._interval = segment, config.index_interval_bytes
         self.offsets, self.times = bytearray(offsets), bytearray(times)
-        self.kept = {INDEX_SUFFIX: len(offsets), TIME_INDEX_SUFFIX: len(times)}  # bytes the files begin with
         self.since_index = 0
 
     def add(self, position: int, header: BatchHeader) -> None:
@@ -223,10 +222,10 @@ def scan_segment(
         if tail_only:
             offsets, times = _without_last(*trusted_entries(directory, base, size))
             if offsets and times:
-                first = next(scan(file, 0, size, check=True), None)
+                first = next(scan(file, 0, size, check=False, chunk_size=HEADER_SIZE), None)
                 start = offset_index.ENTRY.unpack(offsets[-8:])[1]
                 entry_offset = offset_index.ENTRY.unpack(offsets[-8:])[0] + base
-                anchor = next(scan(file, start, size, check=True), None)
+                anchor = next(scan(file, start, size, check=False, chunk_size=HEADER_SIZE), None)
                 if first is None or anchor is None or anchor[1].last_offset != entry_offset:
                     return scan_segment(directory, base, config, tail_only=False, check=True)
                 rebuilt = Rebuilt(segment, config, offsets, times)
@@ -258,9 +257,12 @@ def store_indexes(
     if inactive:
         rebuilt.index_time()
     base = rebuilt.segment.base_offset
-    for suffix, data in ((INDEX_SUFFIX, rebuilt.offsets), (TIME_INDEX_SUFFIX, rebuilt.times)):
+    for suffix, entry_size, data in (
+        (INDEX_SUFFIX, offset_index.ENTRY_SIZE, rebuilt.offsets),
+        (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE, rebuilt.times),
+    ):
         name = file_name(base, suffix)
-        if in_place and data and len(data) == rebuilt.kept[suffix]:
+        if in_place and data and _entries(directory, name, entry_size) == data:
             directory.cut(name, len(data))
             continue
         if inactive and directory.read(name) == bytes(data):
@@ -329,6 +331,7 @@ def recover_segments(
         file.release()
         if clean and whole != rebuilt.segment.size:
             # it does not agree with itself after all: believe nothing unread
+            result.is_trusted = False
             rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
             result.scanned_bytes += read
         result.end_offset = end_offset

@@ -8,15 +8,17 @@ from tailrace.core.records.batch import HEADER_SIZE, MAGIC, BatchHeader, check_s
 CHUNK = 64 * 1024
 
 
-def scan(file: ReadFile, start: int, end: int, *, check: bool) -> Iterator[tuple[int, BatchHeader]]:
+def scan(
+    file: ReadFile, start: int, end: int, *, check: bool, chunk_size: int = CHUNK
+) -> Iterator[tuple[int, BatchHeader]]:
     """(position, header) of each sound batch from `start`, until the first that is not; with `check` also its
-    CRC.
+    CRC. chunk_size: bytes read at a time, at least a header's.
     """
     position, chunk, chunk_at = start, b"", start
     while end - position >= HEADER_SIZE:
         at = position - chunk_at
         if at < 0 or len(chunk) - at < HEADER_SIZE:
-            chunk, chunk_at, at = file.read(position, min(CHUNK, end - position)), position, 0
+            chunk, chunk_at, at = file.read(position, min(chunk_size, end - position)), position, 0
             if len(chunk) < HEADER_SIZE:
                 return
         header = parse_header(chunk, at)
@@ -30,7 +32,7 @@ def scan(file: ReadFile, start: int, end: int, *, check: bool) -> Iterator[tuple
         if check:
             if len(chunk) - at < header.size:
                 chunk, chunk_at, at = (
-                    file.read(position, max(header.size, min(CHUNK, end - position))),
+                    file.read(position, max(header.size, min(chunk_size, end - position))),
                     position,
                     0,
                 )
