@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import confluent_kafka as ck
 import pytest
 
 from perf import wire
@@ -30,6 +31,7 @@ from tests.support.log_dirs import (
 from tests.support.waiting import wait_until
 
 TOPICS = ("one", "two", "three", "four")
+IN_FLIGHT = 100
 SMALL = {"log.segment.bytes": str(1 << 20)}
 
 Make = Callable[..., Broker]
@@ -248,3 +250,52 @@ def test_a_partition_moved_while_the_broker_was_stopped_is_found_and_a_copy_is_r
     assert broker.wait() == 1
     line = broker.said().splitlines()[-1]
     assert line.startswith(f"tailrace: {moved}-0 lies in {broker.dirs[0]} and in {broker.dirs[1]}")
+
+
+def test_clients_of_healthy_directories_notice_nothing(make: Make) -> None:
+    """librdkafka, idempotent, on topics of all directories: what it took for delivered is there."""
+    broker = make("a", "b", "c")
+    broker.start()
+    broker.create(*TOPICS)
+    lost = broker.dirs[1]
+    sick = broker.topic_in(lost)
+    delivered: dict[str, list[int]] = {topic: [] for topic in TOPICS}
+    failed: dict[str, int] = dict.fromkeys(TOPICS, 0)
+
+    def on_delivery(error: ck.KafkaError | None, message: ck.Message) -> None:
+        topic = message.topic()
+        assert topic is not None
+        if error is None:
+            delivered[topic].append(message.offset() or 0)
+        else:
+            failed[topic] += 1
+
+    settings = {"bootstrap.servers": broker.bootstrap, "enable.idempotence": True, "linger.ms": 1}
+    producers = {
+        topic: ck.Producer(settings | {"message.timeout.ms": 1000 if topic == sick else 60_000})
+        for topic in TOPICS
+    }
+
+    def produce() -> bool:
+        for topic, producer in producers.items():
+            if len(producer) < IN_FLIGHT:
+                producer.produce(topic, b"value" * 100, partition=0, on_delivery=on_delivery)
+            producer.poll(0)
+        return all(delivered.values())
+
+    wait_until(produce, "all to be served")
+    Renamed().strike(broker, sick, lost)
+    wait_until(lambda: produce() and failed[sick], "the sick one to time out")
+    for topic in set(TOPICS) - {sick}:
+        assert producers[topic].flush(30) == 0
+    assert [failed[topic] for topic in TOPICS if topic != sick] == [0, 0, 0]
+    producers[sick].purge()
+    producers[sick].flush(30)
+    broker.stop()
+    Renamed().mend(lost)
+    broker.start()
+    for topic, offsets in delivered.items():
+        assert broker.end_of(topic) >= max(offsets) + 1
+        assert offsets == sorted(set(offsets))
+    for topic in set(TOPICS) - {sick}:
+        assert delivered[topic] == list(range(broker.end_of(topic)))
