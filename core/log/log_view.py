@@ -119,7 +119,7 @@ class LogView:
         if self._producers is None:
             found = Recovered(segments=self.segments, end_offset=self.log_end_offset, is_trusted=True)
             try:
-                self._producers = restore_producers(self.directory, found, self._epochs)
+                self._producers = restore_producers(self.directory, found)
             except OSError as error:
                 raise storage_error(error, f"cannot read the producers of {self.name}") from error
             self._snapshot_due = self._next_expiry_ms = 0  # the next tick: or as much were read again

@@ -385,8 +385,10 @@ def remove_snapshots_above(directory: Directory, end_offset: int) -> list[int]:
     return snapshots
 
 
-def restore_producers(directory: Directory, found: Recovered, epochs: LeaderEpochs) -> ProducerState:
-    """Producers as of the end: the last sound snapshot, then the headers above it; also epochs the file had
+def restore_producers(
+    directory: Directory, found: Recovered, epochs: LeaderEpochs | None = None
+) -> ProducerState:
+    """Producers as of the end: the last sound snapshot, then the headers above it; also `epochs` the file had
     not yet.
     """
     segments, end_offset = found.segments, found.end_offset
@@ -424,7 +426,7 @@ def _position_of(directory: Directory, segment: Segment, offset: int) -> int:
 
 
 def _replay(
-    directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs
+    directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs | None
 ) -> None:
     position = _position_of(directory, segment, start)
     file = directory.open_read(segment.log_name)
@@ -432,7 +434,7 @@ def _replay(
         for _, header in scan(file, position, segment.size, check=False):
             if header.base_offset < start:
                 continue
-            if header.leader_epoch >= 0:
+            if epochs is not None and header.leader_epoch >= 0:
                 epochs.assign(header.leader_epoch, header.base_offset)
             state.update(
                 header.producer_id,
