@@ -12,6 +12,8 @@ from tailrace.workers.process import ProcessContext
 
 LARGE_BYTES_MAX = 256 << 20  # all large requests together, unless queued.max.request.bytes says otherwise
 ARENA_BYTES_MIN = 2 * CHUNK  # whatever it says: room for large blocks beside small ones
+SMALL_BYTES_MAX = 64 * 1024
+BULK_SHARE = 0.75  # of the arena at most for larger ones: who sends little finds room beside who sends a lot
 
 
 class Block:
@@ -41,6 +43,7 @@ class Buffers:
         if budget > 0:
             self.arena_bytes = min(ARENA_BYTES, max(ARENA_BYTES_MIN, budget - budget % CHUNK))
             self._large_left = max(1, budget - self.arena_bytes)
+        self._bulk_left = int(BULK_SHARE * self.arena_bytes)
         self._arena = Arena.create(path, self.arena_bytes, owner=context.incarnation)
         self._serial = 0
 
@@ -48,10 +51,16 @@ class Buffers:
         """A block of at least `size` bytes, None when memory is short for now."""
         if size > BLOCK_MAX:
             return self._allocate_large(size)
+        is_bulk = size > SMALL_BYTES_MAX
+        if is_bulk and size > self._bulk_left:
+            return None
         position = self._arena.allocate(size)
         if position is None:
             return None
-        return Block(self._arena, position, self._arena.class_size(position), 0)
+        block = Block(self._arena, position, self._arena.class_size(position), 0)
+        if is_bulk:
+            self._bulk_left -= block.limit - block.start
+        return block
 
     def _allocate_large(self, size: int) -> Block | None:
         if self._large_left <= 0:  # as Kafka: the last one may be larger than what is left
@@ -71,6 +80,8 @@ class Buffers:
             return
         if block.large is None:
             self._arena.free(block.start)
+            if block.limit - block.start > SMALL_BYTES_MAX:
+                self._bulk_left += block.limit - block.start
             return
         self._large_left += block.limit - block.start
         block.view = memoryview(b"")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RECEIVE_BYTES = 64 * 1024
 BULK_BYTES = 256 * 1024  # to receive into, for one that sends a lot at once
 BULK_FROM = 16 * 1024  # a receive of so many bytes says that it does
+GROWTH = 4  # an unfinished frame gets as much memory as it says only once this part of it is there
+GROWN_BYTES = 1024 * 1024  # or so many bytes
+ASIDE_BYTES_MAX = 16 * 1024  # received bytes that are kept apart when memory is short, to give a block back
 PIPELINE_MAX = 128  # requests of one connection under way
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # unsent bytes (files apart) above which no more requests are taken
 OUTPUT_PIECES_MAX = 256  # unsent pieces, each of which may hold a file open
@@ -35,6 +38,7 @@ class Connection:
     """A socket, its receive block, its requests under way and its unsent answers."""
 
     __slots__ = (
+        "aside",
         "block",
         "closed",
         "end",
@@ -48,6 +52,7 @@ class Connection:
         "peer",
         "reading",
         "requests",
+        "since_ms",
         "sock",
         "stalled",
         "start",
@@ -65,6 +70,8 @@ class Connection:
         self.end: int = 0
         self.stop = 0  # receive up to here: a large frame's end, else the block's
         self.expected = RECEIVE_BYTES  # that the next block has to take
+        self.aside = b""  # what was received, while there is no block
+        self.since_ms = 0  # when it was first given memory for what it has not sent all of
         self.requests: deque[Request] = deque()
         self.out: deque[Any] = deque()
         self.events = EPOLLIN
@@ -146,7 +153,20 @@ class Connection:
         self.block = block
         self.start = self.end = block.start
         self.stop = block.start + expected
+        if self.aside:
+            self.end += len(self.aside)
+            block.view[self.start : self.end] = self.aside
+            self.aside = b""
+        else:
+            self.since_ms = self.gateway.now_ms()
         return block
+
+    def put_aside(self) -> None:
+        """Memory is short: keep a few bytes elsewhere, until more come or they can be taken."""
+        block = self.block
+        if block is not None and self.end - self.start <= ASIDE_BYTES_MAX:
+            self.aside = bytes(block.view[self.start : self.end])
+            self._give_block_back()
 
     def take_requests(self) -> None:
         """Hand over every whole frame; make room for the one that is not."""
@@ -200,6 +220,8 @@ class Connection:
         available = self.end - self.start
         need = 4 + _read_size(block.map, self.start)[0] if available >= 4 else 4
         if self.start + need > block.limit:
+            if available < GROWN_BYTES:  # (R) who only says how much it will send gets no memory for it
+                need = min(need, max(RECEIVE_BYTES, GROWTH * available))
             if block.pins > 1 or block.start + need > block.limit:
                 self._move(block, need, available)
                 return
@@ -229,7 +251,9 @@ class Connection:
         self.starved = False
         if self.closed or (self.block is None and self._first_block() is None):
             return
-        if self.start < self.end:
+        if self.stalled:
+            self.gateway.unflushed.add(self)
+        elif self.start < self.end:
             self._settle()
         if not self.starved:
             self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
@@ -274,7 +298,7 @@ class Connection:
                 self._watch(self.events | EPOLLOUT)
             elif self.events & EPOLLOUT:
                 self._watch(self.events & ~EPOLLOUT)
-        if self.stalled:
+        if self.stalled and (self.block is not None or self._first_block() is not None):
             self.take_requests()
             if not self.stalled and not self.starved and not self.closed and not self.events & EPOLLIN:
                 self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Mapping
 from functools import partial
 from select import epoll
@@ -13,14 +12,16 @@ from tailrace.core.connection_quotas import OVERRIDES, UNTIL_ONE_GOES, Connectio
 from tailrace.workers.background import Background
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.listener import UNIX, Listeners
+from tailrace.workers.say import say
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 IDLE_CHECK_MS = 5000  # at most; four times in connections.max.idle.ms, but not more than ten times a second
 IDLE_CHECK_MS_MIN = 100
-SHORT_CHECK_MS = 1000
+SHORT_CHECK_MS = 50
 SHORT_MS = 5000  # while memory is short: without a byte for so long, an unfinished request is given up
+HOLD_MS = 20_000  # while memory is short: so long after its first byte, too
 
 
 class Doorkeeper:
@@ -125,23 +126,27 @@ class Doorkeeper:
     def memory_is_short(self) -> None:
         """Some wait for memory to receive into: look who holds it in vain, from time to time."""
         if not self._is_short:
-            self._is_short = True
-            self._gateway.timers.schedule(self._gateway.now_ms() + SHORT_CHECK_MS, self._relieve)
+            self._relieve()
 
     def _relieve(self) -> None:
-        """Whoever holds memory for a request that does not go on is closed, or all might wait for each other
-        for ever.
+        """What was received of unfinished requests is put aside if it is little; whoever holds memory for one
+        that does not go on is closed, or all might wait for each other for ever.
         """
         gateway = self._gateway
-        self._is_short = False
-        if not gateway.starved:
+        now_ms = gateway.now_ms()
+        self._is_short = bool(gateway.starved)
+        if not self._is_short:
             return
-        oldest = gateway.now_ms() - SHORT_MS
         for connection in list(gateway.connections.values()):
-            is_idle = connection.last_active_ms < oldest and not connection.requests
-            if is_idle and connection.block is not None:
+            if connection.block is None:
+                continue
+            is_idle = connection.last_active_ms < now_ms - SHORT_MS or connection.since_ms < now_ms - HOLD_MS
+            if is_idle and not connection.requests:
                 connection.close()
-        self.memory_is_short()
+            elif connection not in gateway.starved:
+                connection.put_aside()
+        gateway.feed_starved()
+        gateway.timers.schedule(now_ms + SHORT_CHECK_MS, self._relieve)
 
 
 def _address_of(peer: str) -> str | None:
@@ -168,7 +173,7 @@ def _look_up(host: str, count: int, counts: dict[str, int]) -> None:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        sys.stderr.write(f"tailrace: {OVERRIDES}: {host} counts for nobody: {error}\n")
+        say(f"tailrace: {OVERRIDES}: {host} counts for nobody: {error}\n")
         return
     for *_, address in found:
-        counts[str(address[0])] = count
+        counts.setdefault(str(address[0]), count)  # an address that is given itself wins

@@ -194,11 +194,15 @@ class Gateway:
             for connection in unflushed:
                 connection.flush()
         if self.starved:
-            starved, self.starved = self.starved, set()
-            for connection in starved:
-                connection.on_memory()
+            self.feed_starved()
             if self.starved:
                 self._doorkeeper.memory_is_short()
+
+    def feed_starved(self) -> None:
+        """Let those go on that found no memory to receive into."""
+        starved, self.starved = self.starved, set()
+        for connection in starved:
+            connection.on_memory()
 
     def _take_messages(self) -> None:
         for slot, incarnation, ring in self.context.links.poll():

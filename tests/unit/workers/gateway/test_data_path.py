@@ -23,6 +23,7 @@ from tailrace.shm.slots import GATEWAY
 from tailrace.shm.state_table import HIGH_WATERMARK, ROLE_LEADER, ROLE_NONE, ROLE_OFFLINE
 from tailrace.workers.gateway import doorkeeper, partitions
 from tailrace.workers.gateway.buffers import Block
+from tailrace.workers.gateway.connection import RECEIVE_BYTES
 from tests.unit.workers.gateway.in_process import (
     BATCH,
     GATEWAY_AT,
@@ -298,18 +299,22 @@ def test_memory_held_by_requests_that_do_not_go_on_is_taken_back(
 ) -> None:
     monkeypatch.setattr(doorkeeper, "SHORT_CHECK_MS", 5)
     run.lead()
-    beginning = b"\0\x1e\0\0" + produce_frame()[4:]  # of a frame of nearly 2 MiB
-    for _ in range(12):
+    beginning = b"\0\x1e\0\0" + produce_frame()[4:] + bytes(1 << 20)  # of a frame of nearly 2 MiB
+    while not run.gateway.starved:
         silent, connection = run.dial()
-        silent.sendall(beginning)
-        while connection.block is None:
+        silent.setblocking(False)
+        data = beginning
+        while data and not connection.starved:
+            with contextlib.suppress(BlockingIOError):
+                data = data[silent.send(data) :]
             run.turn()
     for connection in run.gateway.connections.values():
         connection.last_active_ms -= 3_600_000
     client, connection = run.dial()
     send_all(run, client, produce_frame(4, batch=batch_of_size(900_000, 1000).data))
     assert correlation_ids(run.answers(client, 1)) == [4]
-    assert list(run.gateway.connections) == [connection.fd]
+    assert connection.fd in run.gateway.connections
+    assert len(run.gateway.connections) <= 2, "all but who was short itself"
 
 
 def test_a_starved_connection_is_not_looked_at_in_vain_and_goes_on_once_there_is_memory(
@@ -318,8 +323,9 @@ def test_a_starved_connection_is_not_looked_at_in_vain_and_goes_on_once_there_is
     run.lead()
     buffers = run.gateway.buffers
     taken: list[Block] = []
-    while (block := buffers.allocate(BLOCK_MAX)) is not None:
-        taken.append(block)
+    for size in (BLOCK_MAX, RECEIVE_BYTES):
+        while (block := buffers.allocate(size)) is not None:
+            taken.append(block)
     client, connection = run.dial()
     client.sendall(produce_frame(4))
     while not connection.starved:
