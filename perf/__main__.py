@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import groups, lifecycle, processes, scale
+from perf import durable, groups, lifecycle, processes, scale
 from perf.batches import ONE_RECORD
 from perf.peers import jars
 from perf.peers.kafka import Kafka
@@ -42,6 +42,12 @@ def options() -> argparse.Namespace:
         choices=("none", "quick", "full"),
         default="quick",
         help="a thousand partitions; full: four thousand and restarts with 10 GB too (default quick)",
+    )
+    parser.add_argument(
+        "--flush-policy",
+        choices=("page", "group", "each"),
+        default="page",
+        help="Tailrace's, but for the workloads that compare them (default page)",
     )
     return parser.parse_args()
 
@@ -110,9 +116,13 @@ def load_rounds(peers: list[Peer], workloads: list[Workload], rounds: int, repor
 def run(chosen: argparse.Namespace, folder: Path) -> Report:
     """All measurements."""
     names, report = str(chosen.peers).split(","), Report()
+    PEERS["tailrace"] = lambda path: Tailrace(path, {"flush.policy": chosen.flush_policy})
     workloads = [workload for workload in WORKLOADS if chosen.only in workload.name]
     if chosen.scale != "none" and chosen.only in ("", "scale"):
         scale.rounds(PEERS, names, folder, chosen.scale, report)
+    if chosen.only in durable.NAME:
+        makers: dict[str, durable.MakePeer] = {"kafka": Kafka, "tailrace": Tailrace}
+        durable.rounds(makers, names, folder, ONE_RECORD, chosen.rounds, report)
     if workloads:
         run_load(chosen, names, workloads, folder, report)
     return report
@@ -162,9 +172,10 @@ def main() -> int:
         report = run(chosen, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    print(f"Tailrace with flush.policy={chosen.flush_policy}, unless a workload says otherwise")
     print(report.table())
     path = RESULTS / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json"
-    report.save(path, {"file system": kind, "kafka": "4.3.1"})
+    report.save(path, {"file system": kind, "kafka": "4.3.1", "flush.policy": chosen.flush_policy})
     print(f"all figures: {path}")
     return 0
 
