@@ -46,6 +46,8 @@ class StartingPoints:
                 KAFKA_STORAGE_ERROR,
                 f"{directory.path}: a sync failed; restart the broker once the disk is well",
             )
+        if not self._known:
+            self._directory.sync()  # (R) what a dead predecessor was writing lasts before it is believed
         key = (topic, partition)
         point, mark, start = (self._read(name).get(key, 0) for name in checkpoints.OFFSET_FILES)
         owner = checkpoints.read_partition_metadata(directory)

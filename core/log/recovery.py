@@ -199,6 +199,18 @@ def trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, 
     return offsets, times
 
 
+def _are_indexes_cut(directory: Directory, base: int) -> bool:
+    """Whether both hold entries up to their last byte, so that no part of them can be missing."""
+    for suffix, entry_size in (
+        (INDEX_SUFFIX, offset_index.ENTRY_SIZE),
+        (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE),
+    ):
+        name = file_name(base, suffix)
+        if len(_entries(directory, name, entry_size)) != len(directory.read(name) or b"-"):
+            return False
+    return True
+
+
 def _without_last(offsets: bytes, times: bytes) -> tuple[bytes, bytes]:
     """(R) The entries but the last of offsets, and those of times that belong to it or come later: their
     writer may have died between the two stores, or in one.
@@ -320,8 +332,9 @@ def recover_segments(
     )
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
-        # all of it is on the disk: only whether it is cut has to be seen
-        ends_there = not last and bases[number + 1] == recovery_point
+        # all of it is on the disk: only whether it is cut has to be seen. (R) But its indexes are not, if it
+        # was rolled after its last sync: such may still be longer, or zero at their end
+        ends_there = not last and bases[number + 1] == recovery_point and _are_indexes_cut(directory, base)
         rebuilt, end_offset, read = scan_segment(
             directory, base, config, tail_only=clean or trust_cache or ends_there, check=not clean
         )

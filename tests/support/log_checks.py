@@ -47,7 +47,10 @@ class States:
 
     def some(self, random: Random, count: int) -> Iterator[State]:
         """So many of them, in the order of their moments. Ends the use of the base disk."""
-        moments = sorted((random.randrange(len(self._journal)) for _ in range(count)), reverse=True)
+        rare = [at for at, operation in enumerate(self._journal) if operation[0] not in ("store", "note")]
+        moments = [random.randrange(len(self._journal)) for _ in range(count)]
+        moments[::2] = [random.choice(rare) for _ in moments[::2]] if rare else moments[::2]
+        moments.sort(reverse=True)
         for at, operation in enumerate(replay(self._disk, self._journal)):
             if operation[0] == "note":
                 self._histories[operation[2].topic] = operation[2]

@@ -126,7 +126,8 @@ class Partition:
         self.work, self.random, self.topic = work, work.random, topic
         self.incarnation = self.epoch = self.number = 0
         self.config = LARGE if work.random.random() < 0.05 else SMALL
-        self.aligned = work.random.random() < 0.4  # every batch ends where a sector does
+        self.aligned = work.random.random() < 0.4  # every batch ends where a sector does, or a bit before
+        self.edge = work.random.choice((0, 0, 4, 12, 14, 18))
         self.hidden = work.hidden
         self.flush: Flush | None = None
         self.published: dict[int, tuple[Inode, bytes]] = {}
@@ -184,7 +185,7 @@ class Partition:
         if self.aligned:
             for more in range(SECTOR + 8):
                 sent = build(len(text) + more)
-                if (self.log.active_position + len(sent)) % SECTOR == 0:
+                if (self.log.active_position + len(sent) + self.edge) % SECTOR == 0:
                     break
         return sent, producer, sequence, records
 
