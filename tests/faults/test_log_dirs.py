@@ -119,6 +119,8 @@ def lose(broker: Broker, loss: Loss, lost: Path) -> None:
         )
     assert loads[0].errors <= {KAFKA_STORAGE_ERROR, NOT_LEADER_OR_FOLLOWER}
     assert not set().union(*(writer.errors for writer in loads[1:]))
+    if isinstance(loss, Renamed):
+        replace_processes(broker)
     check_offline(broker, sick, lost, loss)
     broker.create("late", "later")
     assert lost not in (broker.dir_of("late"), broker.dir_of("later"))
@@ -133,14 +135,18 @@ def lose(broker: Broker, loss: Loss, lost: Path) -> None:
         assert not (lost / f"{sick}-0").exists()
 
 
-def check_offline(broker: Broker, sick: str, lost: Path, loss: Loss) -> None:
-    """Everybody says so, as Kafka does; also those that were not there when it happened."""
-    workers = set(broker.pids("worker"))
+def replace_processes(broker: Broker) -> None:
+    """Those that decided and that knew die; their successors were not there when it happened."""
     for role in ("controller", "gateway"):
         (pid,) = broker.pids(role)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda pid=pid, role=role: broker.pids(role) not in ([], [pid]), f"the next {role}")  # type: ignore[misc]
-    wait_until(lambda: broker.end_of(sick) == -KAFKA_STORAGE_ERROR, "the new ones to know")
+
+
+def check_offline(broker: Broker, sick: str, lost: Path, loss: Loss) -> None:
+    """Everybody says so, as Kafka does."""
+    workers = set(broker.pids("worker"))
+    wait_until(lambda: broker.end_of(sick) == -KAFKA_STORAGE_ERROR, "the gateway to know")
     partition = broker.partition(sick)
     assert (partition.error_code, partition.leader_id) == (LEADER_NOT_AVAILABLE, -1)
     assert (partition.isr_nodes, partition.offline_replicas) == ([], partition.replica_nodes)

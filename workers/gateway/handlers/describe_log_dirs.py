@@ -64,12 +64,13 @@ def handle(gateway: Gateway, request: Request) -> None:
 
 
 def _result(log_dirs: LogDirs, path: str, sizes: Sizes) -> DescribeLogDirsResponseResult:
+    out_of_service = DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
+    if not log_dirs.is_online(path):
+        return out_of_service
     try:
         volume = os.statvfs(path)
     except OSError:
-        return DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
-    if not log_dirs.is_online(path):
-        return DescribeLogDirsResponseResult(KAFKA_STORAGE_ERROR, path, [])
+        return out_of_service
     return DescribeLogDirsResponseResult(
         log_dir=path,
         topics=[DescribeLogDirsResponseTopic(topic, partitions) for topic, partitions in sizes.items()],
