@@ -20,6 +20,7 @@ from contextlib import suppress
 import msgspec
 
 from tailrace.core.ids import uuid_text
+from tailrace.core.log.directory import DERIVED_RESERVE
 
 LOCK = ".lock"
 META = "meta.properties"
@@ -51,6 +52,7 @@ class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
     unix: str
     log_dirs: tuple[str, ...] = ()  # in the order of the run's LogDirTable
     flush_policy: str = "page"
+    disk_reserve_bytes: int = DERIVED_RESERVE
 
 
 class DataDir:

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from tailrace.core.ids import uuid_text
+from tailrace.core.log.directory import bytes_lacking
+from tailrace.core.log.segment import CHUNK_FIRST
 from tailrace.shm import state_table as rows
 from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.shm.region import ShmError
@@ -43,10 +45,13 @@ class ProcessStatus(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class LogDirStatus(msgspec.Struct, kw_only=True, frozen=True):
-    """A log directory; `failure` is what took it out of service, empty while it serves."""
+    """A log directory; `failure` is what took it out of service, empty while it serves. `lacking_bytes`: its
+    disk is full, appends are refused until so much is freed.
+    """
 
     path: str
     failure: str
+    lacking_bytes: int = 0
 
 
 class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -111,11 +116,22 @@ def _log_dirs(info: RunInfo) -> list[LogDirStatus]:
     table = LogDirTable.attach(os.path.join(info.run_dir, "log-dirs"))
     try:
         return [
-            LogDirStatus(path=path, failure=os.strerror(number) if number else "")
+            LogDirStatus(
+                path=path,
+                failure=os.strerror(number) if number else "",
+                lacking_bytes=_lacking_bytes(path, info),
+            )
             for path, number in zip(info.log_dirs, map(table.failure, range(table.count)), strict=True)
         ]
     finally:
         table.region.close()
+
+
+def _lacking_bytes(path: str, info: RunInfo) -> int:
+    try:
+        return bytes_lacking(path, CHUNK_FIRST, info.disk_reserve_bytes)
+    except OSError:  # it is gone, and `failure` says so, or will soon
+        return 0
 
 
 def _partitions(table: StateTable) -> dict[tuple[int, int], list[PartitionStatus]]:

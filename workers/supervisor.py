@@ -326,6 +326,7 @@ def _run_locked(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir, role
                 unix=unix,
                 log_dirs=data_dirs.all_paths,
                 flush_policy=config.flush_policy,
+                disk_reserve_bytes=config.disk_reserve_bytes,
             )
         )
         line = f"ready bootstrap={bootstrap} unix={unix} data={','.join(data_dirs.paths)}\n"

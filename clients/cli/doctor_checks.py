@@ -205,7 +205,7 @@ def _disk(path: str) -> Finding:
     status = _graded(
         free, DISK_FAIL_BYTES, max(DISK_WARN_BYTES, int(min(total, 100 << 30) * DISK_WARN_SHARE))
     )
-    advice = "" if status == OK else "make room: a full disk takes partitions out of service"
+    advice = "" if status == OK else "make room: on a full disk appends are refused until there is some"
     if usage.f_files and not usage.f_favail:
         status, advice = FAIL, "make room: no more files can be made (inodes)"
     elif kind.startswith(REMOTE_FILE_SYSTEMS) and status == OK:
@@ -268,6 +268,10 @@ def _broker(patient: Patient) -> Iterator[Finding]:
         if log_dir["failure"]:
             found = f"{log_dir['path']} is out of service: {log_dir['failure']}"
             advice = "mend that, then start the broker again: its partitions are offline until then"
+            yield Finding(status=FAIL, check="log directory", found=found, advice=advice)
+        elif log_dir["lacking_bytes"]:
+            found = f"the disk of {log_dir['path']} is full but for its reserve: appends are refused"
+            advice = f"free {_size(log_dir['lacking_bytes'])}: delete topics, records, or other files"
             yield Finding(status=FAIL, check="log directory", found=found, advice=advice)
     down = [f"{process['role']} {process['state']}" for process in processes if process["state"] != "ready"]
     offline = sum(part["offline"] for process in processes for part in process["partitions"])

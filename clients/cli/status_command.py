@@ -42,6 +42,10 @@ def command(hooks: Hooks, data: str | None, output: str) -> None:
     for log_dir in status["log_dirs"]:
         if log_dir["failure"]:
             click.echo(f"offline: {log_dir['path']}: {log_dir['failure']}")
+        elif log_dir["lacking_bytes"]:
+            more = f"{log_dir['lacking_bytes']} more bytes"
+            why = f"appends are refused until {more} are free (disk.reserve.bytes)"
+            click.echo(f"full: {log_dir['path']}: {why}")
     print_table(
         ("ROLE", "PID", "BROKER", "STATE", "PARTITIONS"), [_row(process) for process in status["processes"]]
     )

@@ -190,6 +190,12 @@ def _check_room(found: os.statvfs_result, size: int, reserve: int) -> None:
         raise OSError(ENOSPC, os.strerror(ENOSPC))
 
 
+def bytes_lacking(path: str, size: int, reserve: int) -> int:
+    """How many bytes have to be freed there before `size` more leave the reserve as it is. OSError."""
+    found = os.statvfs(path)
+    return max(0, size + reserve_of(found, reserve) - free_bytes(found)) if found.f_blocks else 0
+
+
 class RealReadFile:
     """See ReadFile."""
 

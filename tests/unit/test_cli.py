@@ -253,12 +253,18 @@ def test_status_shows_every_process(run: Run, broker: FakeBroker) -> None:
             {"role": "gateway", "pid": 2, "broker": 0, "state": "ready", "partitions": []},
             {"role": "worker", "pid": 3, "broker": 0, "state": "ready", "partitions": owned},
         ],
-        "log_dirs": [{"path": "/d", "failure": ""}, {"path": "/e", "failure": "Input/output error"}],
+        "log_dirs": [
+            {"path": "/d", "failure": "", "lacking_bytes": 4096},
+            {"path": "/e", "failure": "Input/output error"},
+        ],
     }
     hooks = showing(shown)
     table = run("status", "--data", "/d", hooks=hooks).out
     assert table.splitlines()[0] == f"bootstrap={broker.address} unix=/u data=/d flush.policy=group"
-    assert table.splitlines()[1] == "offline: /e: Input/output error"
+    assert table.splitlines()[1:3] == [
+        "full: /d: appends are refused until 4096 more bytes are free (disk.reserve.bytes)",
+        "offline: /e: Input/output error",
+    ]
     assert table.splitlines()[-1].split() == ["worker", "3", "0", "ready", "a-0"]
     assert (
         json.loads(run("status", "-o", "json", hooks=hooks).out)["processes"][1]["partitions"][0]["topic"]

@@ -16,6 +16,7 @@ from tailrace.core.log.directory import (
     Buffer,
     DiskFullError,
     RealDirectory,
+    bytes_lacking,
     reserve_of,
 )
 from tailrace.core.log.log import Log
@@ -119,6 +120,8 @@ def test_appends_leave_the_reserve_free_and_go_on_once_there_is_room(tmp_path: P
         assert room.free >= MEBIBYTE
         assert count == log.log_end_offset > 1000
     assert room.free < MEBIBYTE + 16 * 1024, "what is not reserve was used"
+    lacking = bytes_lacking(str(tmp_path), 65536, MEBIBYTE)
+    assert 65536 - 16 * 1024 < lacking <= 65536
     assert offsets_read(log) == list(range(log.log_end_offset))
     room.free += 200 * 1024
     assert fill_up(log) > count + 500

@@ -45,7 +45,10 @@ def leader_row(slot: int, incarnation: int, partition: int) -> "array[int]":
     return row
 
 
-def test_every_live_process_is_shown_with_what_it_owns(data_dir: DataDir, tmp_path: Path) -> None:
+def test_every_live_process_is_shown_with_what_it_owns(
+    data_dir: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace.workers.status.bytes_lacking", lambda path, *_: 7 * (path == "/d"))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     slots = SlotTable.create(str(tmp_path / "run" / "slots"), 6)
     table = StateTable.create(str(tmp_path / "run" / "state"), 8)
     LogDirTable.create(str(tmp_path / "run" / "log-dirs"), 2).fail(1, errno.EROFS)
@@ -68,8 +71,8 @@ def test_every_live_process_is_shown_with_what_it_owns(data_dir: DataDir, tmp_pa
     assert worker["partitions"][0]["topic_id"] == uuid_text(TOPIC_ID)
     assert worker["partitions"][0]["high_watermark"] == 9
     assert as_json(status)["log_dirs"] == [
-        {"path": "/d", "failure": ""},
-        {"path": "/e", "failure": "Read-only file system"},
+        {"path": "/d", "failure": "", "lacking_bytes": 7},
+        {"path": "/e", "failure": "Read-only file system", "lacking_bytes": 0},
     ]
     assert read_pid(data_dir.path) == os.getpid()
     os.close(data_dir.lock_fd)
