@@ -335,9 +335,10 @@ def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
     altered = keys.pop(PRODUCER_EXPIRATION, None)
     values = effective_topic_config(keys, broker)
     told: dict[str, Value] = {
+        "max_decompressed_message_bytes": broker.integer("max.decompressed.message.bytes"),
         "producer_id_expiration_ms": broker.producer_id_expiration_ms
         if altered is None
-        else parse_value(BROKER_KEYS[PRODUCER_EXPIRATION], altered)
+        else parse_value(BROKER_KEYS[PRODUCER_EXPIRATION], altered),
     }
     for name, value in values.items():
         field = name.replace(".", "_")
@@ -354,8 +355,8 @@ OBEYED_TOPIC_KEYS = frozenset(
         "remote.storage.enable",
     }
 )
-# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept; one replica
-# has nobody to elect.
+# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept, and one
+# replica has nobody to elect.
 _AS_IT_IS: dict[str, Value] = {
     "cleanup.policy": (),
     "retention.ms": -1,

@@ -235,9 +235,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key(
         "advertised.mode", STRING, None, None, None, "auto: the address the client came by", ("auto", "fixed")
     ),
-    Key(
-        "auto.create.topics.enable", BOOLEAN, True, None, None, "make a topic when a client first asks for it"
-    ),
+    Key("auto.create.topics.enable", BOOLEAN, True, None, None, "make a topic when it is first asked for"),
     Key("broker.id", INT, -1, None, None, "older name of node.id"),
     Key("broker.rack", STRING, None, None, None, "rack told to clients"),
     Key("cluster.id", STRING, None, None, None, "id of a cluster that is formed by this start"),
@@ -287,6 +285,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("max.connections", INT, INT_MAX, 0, None, "most connections at a time; others wait"),
     Key("max.connections.per.ip", INT, INT_MAX, 0, None, "most connections from one address"),
     Key("max.connections.per.ip.overrides", STRING, "", None, None, "of single addresses: HOST:COUNT,..."),
+    Key("max.decompressed.message.bytes", INT, 268_435_456, 1, None, "largest batch when it is decompressed"),
     Key("max.incremental.fetch.session.cache.slots", INT, 1000, 0, None, "most fetch sessions kept"),
     Key(
         "max.request.partition.size.limit",
@@ -308,23 +307,9 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("socket.receive.buffer.bytes", INT, 102_400, None, None, "SO_RCVBUF; -1: the system's"),
     Key("socket.request.max.bytes", INT, 104_857_600, 1, None, "largest request"),
     Key("socket.send.buffer.bytes", INT, 102_400, None, None, "SO_SNDBUF; -1: the system's"),
-    Key(
-        "supervisor.restart.backoff.ms",
-        INT,
-        50,
-        1,
-        60_000,
-        "first pause before a dead process is started again",
-    ),
+    Key("supervisor.restart.backoff.ms", INT, 50, 1, 60_000, "first pause before a process is restarted"),
     Key("unix.socket.mode", STRING, "0600", None, None, "permissions of the Unix socket, octal"),
-    Key(
-        "unix.socket.path",
-        STRING,
-        None,
-        None,
-        None,
-        "Unix socket; empty: none; default: in the run directory",
-    ),
+    Key("unix.socket.path", STRING, None, None, None, "Unix socket; empty: none; default: in run.dir"),
     Key("workers.max", INT, 64, 1, 4096, "most leader worker processes"),
     *(Key(*row) for row in GROUP_KEYS),
 )
@@ -345,6 +330,7 @@ OWN_KEYS = frozenset(
         "disk.reserve.bytes",
         "flush.group.ms",
         "flush.policy",
+        "max.decompressed.message.bytes",
         "run.dir",
         "shm.ring.bytes",
         "supervisor.restart.backoff.ms",
@@ -358,11 +344,7 @@ OWN_KEYS = frozenset(
 # broker obey one takes its name from here (a test compares this with the sources).
 NOT_YET_OBEYED = frozenset(
     {
-        *(
-            name
-            for name in BROKER_KEYS
-            if name.startswith(("log.cleaner.", "log.local.", "log.retention."))
-        ),
+        *(name for name in BROKER_KEYS if name.startswith(("log.cleaner.", "log.local.", "log.retention."))),
         "log.cleanup.policy",
         "log.segment.delete.delay.ms",
         "min.insync.replicas",

@@ -140,7 +140,7 @@ def check_header(
     payload = size - HEADER_SIZE
     plain = payload * EXPANSION_MAX[codec]
     if codec:
-        plain = min(plain, config.max_decompressed_bytes)
+        plain = min(plain, config.max_decompressed_message_bytes)
     if count * RECORD_SIZE_MIN > plain:
         raise KafkaError(INVALID_RECORD, f"{count} records cannot fit into {payload} bytes")
 

@@ -25,6 +25,6 @@ class LogConfig(Struct, kw_only=True, frozen=True):
     message_timestamp_type: str = "CreateTime"
     message_timestamp_before_max_ms: int = FOREVER
     message_timestamp_after_max_ms: int = 3600 * 1000
-    max_decompressed_bytes: int = 256 * 1024 * 1024
+    max_decompressed_message_bytes: int = 256 * 1024 * 1024
     producer_id_expiration_ms: int = 24 * 3600 * 1000
     snapshot_interval_bytes: int = 32 * 1024 * 1024

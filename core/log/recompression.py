@@ -44,7 +44,7 @@ def recompressed(source: Buffer, config: LogConfig, now_ms: int, *, from_client:
     if from_client:
         check_time_claim(attributes, config)
     try:
-        plain = decompress(header.codec, batch[HEADER_SIZE:], config.max_decompressed_bytes)
+        plain = decompress(header.codec, batch[HEADER_SIZE:], config.max_decompressed_message_bytes)
         body, first, latest = _records(plain, header, config, now_ms if from_client else None)
     except KafkaError as error:  # a client that is told CORRUPT_MESSAGE would send it again
         code = INVALID_TIMESTAMP if error.code == INVALID_TIMESTAMP else INVALID_RECORD

@@ -269,7 +269,10 @@ def test_a_topics_own_keys_win() -> None:
 
 
 def test_the_log_is_told_in_its_own_words() -> None:
-    config = log_config({"internal.segment.bytes": "5000", "message.timestamp.type": "LogAppendTime"}, of())
+    broker = of(max_decompressed_message_bytes="7", log_preallocate="true", compression_lz4_level="12")
+    config = log_config({"internal.segment.bytes": "5000", "message.timestamp.type": "LogAppendTime"}, broker)
+    assert (config.max_decompressed_message_bytes, config.preallocate) == (7, True)
+    assert (config.compression_type, config.compression_lz4_level) == ("producer", 12)
     assert config.segment_bytes == 5000
     assert config.message_timestamp_type == "LogAppendTime"
     assert config.max_message_bytes == 1048588

@@ -137,7 +137,7 @@ def test_the_largest_batch_counts_before_and_after(tmp_path: Path) -> None:
 def test_what_a_batch_may_become_is_bounded() -> None:
     bomb = build_batch([NewRecord(value=bytes(1 << 20), timestamp=NOW)], codec=ZSTD)
     with pytest.raises(KafkaError) as caught:
-        recompressed(bomb, config("gzip", max_decompressed_bytes=1 << 19), NOW, from_client=True)
+        recompressed(bomb, config("gzip", max_decompressed_message_bytes=1 << 19), NOW, from_client=True)
     assert caught.value.code == INVALID_RECORD
 
 
