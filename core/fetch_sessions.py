@@ -19,6 +19,7 @@ from tailrace.core.protocol.messages.fetch import FetchRequest
 EVICTION_MS: Final = 120_000
 EPOCH_MAX: Final = 0x7FFFFFFF
 SESSION_PARTITIONS_MAX: Final = 100_000  # more are fetched in full each time, without a session
+PARTITIONS_MAX: Final = 1_000_000  # of all sessions together: about 250 MB
 FINAL_EPOCH: Final = -1
 INITIAL_EPOCH: Final = 0
 NO_SESSION: Final = 0
@@ -129,6 +130,7 @@ class FetchSessions:
 
     def _continue(self, session: FetchSession, request: FetchRequest, now_ms: int) -> FetchContext:
         asked = _asked(request, session.uses_topic_ids)
+        before = len(session.partitions)
         for key, new in asked.items():
             known = session.partitions.get(key)
             if known is not None:
@@ -136,7 +138,9 @@ class FetchSessions:
                 known.current_leader_epoch = new.current_leader_epoch
             else:
                 session.partitions[key] = new
-        if len(session.partitions) > SESSION_PARTITIONS_MAX:  # its client goes on with full fetches
+        after = len(session.partitions)
+        if after > SESSION_PARTITIONS_MAX or (after > before and self._partition_count() > PARTITIONS_MAX):
+            # its client goes on with full fetches
             del self._sessions[session.session_id]
             return FetchContext({}, error_code=FETCH_SESSION_ID_NOT_FOUND)
         for topic in request.forgotten_topics_data:
@@ -157,10 +161,15 @@ class FetchSessions:
             return None
         if len(self._sessions) >= self._slots and not self._evict(size, now_ms):
             return None
+        if self._partition_count() + size > PARTITIONS_MAX:
+            return None
         self._last_id = self._last_id % EPOCH_MAX + 1
         session = FetchSession(self._last_id, 1, uses_topic_ids, dict(partitions), now_ms, now_ms)
         self._sessions[self._last_id] = session
         return session
+
+    def _partition_count(self) -> int:
+        return sum(len(session.partitions) for session in self._sessions.values())
 
     def _evict(self, size: int, now_ms: int) -> bool:
         """Make room for `size` partitions: a stale session goes, or a smaller one that is not new."""

@@ -13,7 +13,7 @@ class Completions:
 
     def __init__(self, context: ProcessContext) -> None:
         self._context = context
-        self._notices: dict[int, list[int]] = {}  # rows that a gateway is to be told of
+        self._notices: dict[int, dict[int, None]] = {}  # rows that a gateway is to be told of, each once
         self._later: dict[int, list[bytes]] = {}  # completions of entries of an earlier run
 
     @property
@@ -23,7 +23,7 @@ class Completions:
 
     def notice(self, slot: int, row: int) -> None:
         """The row moved past what this gateway waits for."""
-        self._notices.setdefault(slot, []).append(row)
+        self._notices.setdefault(slot, {})[row] = None
 
     def later(self, slot: int, incarnation: int, completion: bytes) -> None:
         """Complete an entry that this incarnation of the gateway sent in an earlier run."""
@@ -54,7 +54,7 @@ class Completions:
             if back.room() <= REQUESTS_MAX + ASKS_MAX:
                 self._notices[slot] = rows  # the next turn tries again
                 return
-            back.try_push(pack(ROW_ADVANCED, rows.pop(), 0, 0, 0, 0, 0, 0))
+            back.try_push(pack(ROW_ADVANCED, rows.popitem()[0], 0, 0, 0, 0, 0, 0))
 
     def forget(self, slot: int) -> None:
         """The gateway is dead."""

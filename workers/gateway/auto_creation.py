@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 CREATION_TIMEOUT_MS = 5_000
+WAITING_MAX = 50_000  # names that requests wait for, all together; others hear that there is no such topic
+
 
 OnMade = Callable[[dict[str, int]], None]  # name -> error code; NONE: the image has it
 
@@ -32,9 +34,14 @@ class AutoCreation:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._making: dict[str, list[Callable[[str, int], None]]] = {}
+        self._waiting = 0  # callbacks in it
 
     def make(self, names: Sequence[str], on_made: OnMade) -> None:
         """Have the (different, valid) names made with the broker's defaults; then call `on_made`."""
+        if self._waiting + len(names) > WAITING_MAX:
+            on_made(dict.fromkeys(names, UNKNOWN_TOPIC_OR_PARTITION))  # the client asks again
+            return
+        self._waiting += len(names)
         codes: dict[str, int] = {}
 
         def end_one(name: str, code: int) -> None:
@@ -77,6 +84,7 @@ class AutoCreation:
 
     def _end(self, name: str, code: int) -> None:
         for end_one in self._making.pop(name, ()):
+            self._waiting -= 1
             end_one(name, code)
 
 

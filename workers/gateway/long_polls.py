@@ -10,6 +10,7 @@ from tailrace.workers.gateway.partitions import Partition
 if TYPE_CHECKING:
     from tailrace.workers.gateway.connection import Connection
     from tailrace.workers.gateway.gateway import Gateway
+PARTITIONS_MAX = 1_000_000  # that all waiting fetches name together; later ones do not wait
 
 
 class _Wait:
@@ -31,6 +32,7 @@ class LongPolls:
         self._by_row: dict[int, set[_Wait]] = {}
         self._all: set[_Wait] = set()
         self._of_connection: dict[Connection, _Wait] = {}  # one at most: a fetch is alone on its connection
+        self._partition_count = 0  # that they name
 
     def has(self, connection: "Connection") -> bool:
         """Whether a fetch of this connection waits."""
@@ -43,8 +45,12 @@ class LongPolls:
             self._finish(wait)
 
     def wait(self, fetch: Fetch) -> None:
-        """Keep a fetch until there is enough for it or its time is over."""
+        """Keep a fetch until there is enough for it or its time is over; answer it now if too much waits."""
+        if self._partition_count + len(fetch.context.partitions) > PARTITIONS_MAX:
+            fetch.try_answer(late=True)
+            return
         wait = _Wait(fetch)
+        self._partition_count += len(fetch.context.partitions)
         self._all.add(wait)
         self._of_connection[fetch.request.connection] = wait
         wait.timer = self._gateway.timers.schedule(fetch.deadline_ms, lambda: self._on_deadline(wait))
@@ -124,7 +130,9 @@ class LongPolls:
 
     def _finish(self, wait: _Wait) -> None:
         self._gateway.timers.cancel(wait.timer)
-        self._all.discard(wait)
+        if wait in self._all:
+            self._all.discard(wait)
+            self._partition_count -= len(wait.fetch.context.partitions)
         self._of_connection.pop(wait.fetch.request.connection, None)
         for row in wait.rows:
             self._leave(wait, row)

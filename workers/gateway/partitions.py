@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from resource import RLIMIT_NOFILE, getrlimit
 
 from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
@@ -19,6 +20,8 @@ from tailrace.workers.gateway.cold_reads import ColdReads, WarmDirectory
 
 HELD_MAX = 10_000  # entries of all partitions that wait for a leader or for room in a ring
 HOLD_MS = 1000
+DESCRIPTORS_A_READER = 16  # of the process's for each partition with open files: a reader takes four of them
+READERS_MIN = 8
 
 
 class Partition:
@@ -52,6 +55,8 @@ class Partitions:
         self._cold_reads = cold_reads
         self._by_id: dict[tuple[bytes, int], Partition] = {}
         self._by_row: dict[int, Partition] = {}
+        self._readers: dict[Partition, None] = {}  # that hold files open, the longest first
+        self._readers_max = max(READERS_MIN, getrlimit(RLIMIT_NOFILE)[0] // DESCRIPTORS_A_READER)
         self.waiting: set[Partition] = set()  # those with something held
         self.held_count = 0
 
@@ -106,11 +111,11 @@ class Partitions:
         if found is not None:
             self._forget_files(found)
 
-    @staticmethod
-    def _forget_files(partition: Partition) -> None:
+    def _forget_files(self, partition: Partition) -> None:
         if partition.reader is not None:
             partition.reader.close()
             partition.reader = None
+            del self._readers[partition]
         partition.hint = None
 
     def is_led(self, partition: Partition) -> bool:
@@ -142,6 +147,9 @@ class Partitions:
     def reader_of(self, partition: Partition) -> LogReader:
         """Reads its log by descriptors."""
         if partition.reader is None:
+            while len(self._readers) >= self._readers_max:
+                self._forget_files(next(iter(self._readers)))
+            self._readers[partition] = None
             partition.reader = LogReader(WarmDirectory(path_of(partition), self._cold_reads))
         return partition.reader
 
