@@ -37,5 +37,5 @@ class FailedDirs:
             self._log_dirs.table.set_told(index)
             say(
                 f"tailrace: log directory {log_dir.path} has failed ({reason}), "
-                f"{count} partitions are offline, the others are served: {mend}\n"
+                f"{count} of {len(self._assignments.by_key)} partitions are offline: {mend}\n"
             )

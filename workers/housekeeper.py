@@ -26,7 +26,7 @@ PREFAULT_BYTES_MAX = 64 * 1024 * 1024  # of one request: a worker asks for a few
 READ_AHEAD_BYTES = 4 * 1024 * 1024  # in smaller ones the kernel's read-ahead (8 MiB) costs more than it saves
 
 # The file was rolled, cut or deleted since it was asked for, or the kernel is older than the advice.
-_HARMLESS = frozenset((errno.EFAULT, errno.ENOENT, errno.EINVAL))
+_HARMLESS = frozenset((errno.EFAULT, errno.ENOENT, errno.ENOTDIR, errno.EINVAL))
 
 
 class Prefaulter:

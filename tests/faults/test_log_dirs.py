@@ -176,6 +176,24 @@ def test_without_the_metadata_log_the_broker_ends(make: Make) -> None:
     assert {broker.end_of(topic) for topic in TOPICS} == {0}
 
 
+def test_a_metadata_log_that_cannot_be_synced_ends_the_broker(make: Make) -> None:
+    """(R) Nobody was told of what may not be on the disk, and nobody will be."""
+    broker = make("a", "b")
+    disk = Failing("fdatasync")
+    disk.prepare(broker.dirs[0])
+    broker.start()
+    broker.create(*TOPICS)
+    disk.strike_at(broker.pids("controller")[0])
+    with pytest.raises(ConnectionError):
+        broker.create("late")
+    assert broker.wait() == 1
+    disk.mend(broker.dirs[0])
+    (line,) = broker.said().splitlines()
+    assert f"the metadata log in {broker.dirs[0]} has failed" in line
+    broker.start()
+    assert {broker.end_of(topic) for topic in TOPICS} == {0}
+
+
 def test_without_any_directory_for_partitions_the_broker_ends(make: Make, tmp_path: Path) -> None:
     broker = make("a", "b", metadata_log_dir=str(tmp_path / "metadata"))
     broker.start()

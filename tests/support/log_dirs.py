@@ -24,6 +24,7 @@ from tailrace.core.protocol.messages.describe_log_dirs import (
 )
 from tailrace.core.protocol.messages.metadata import MetadataResponsePartition
 from tailrace.workers.status import BrokerStatus, read_status
+from tests.support.waiting import wait_until
 
 BATCH = batch_of_size(4096, 1000).data
 RECORDS = struct.unpack_from(">i", BATCH, 57)[0]
@@ -262,9 +263,14 @@ class Failing(Loss):
 
     def strike(self, broker: Broker, topic: str, directory: Path) -> None:
         del directory
-        command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(broker.worker_of(topic))]
+        self.strike_at(broker.worker_of(topic))
+
+    def strike_at(self, pid: int) -> None:
+        """This process is struck from the moment on at which it is traced."""
+        command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid)]
         command += ["-e", f"trace={self._call}", "-e", f"inject={self._call}:error=EIO:when=1"]
         self._traces.append(subprocess.Popen(command))
+        wait_until(lambda: is_traced(pid), "the tracer")
 
     def mend(self, directory: Path) -> None:
         del directory
@@ -298,6 +304,12 @@ def require_mounts(directory: Path) -> None:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("nothing may be mounted here: root and CAP_SYS_ADMIN are needed")
     unmount(directory)
+
+
+def is_traced(pid: int) -> bool:
+    """Whether somebody looks at its system calls."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return "TracerPid:\t0\n" not in status
 
 
 def require_tracing() -> None:
