@@ -17,8 +17,10 @@ from tailrace.core.errors import (
     NONE,
     NOT_COORDINATOR,
     NOT_LEADER_OR_FOLLOWER,
+    KafkaError,
 )
 from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.flush import Flush
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     LOG_END_OFFSET,
@@ -241,6 +243,56 @@ def test_who_waits_on_a_deleted_topic_is_answered(run: InProcess, gate: Gate) ->
     assert errors(answers(run, client, 1)) == [NOT_LEADER_OR_FOLLOWER]
     gate.open.set()
     assert is_silent(run, client)
+
+
+def test_what_cannot_be_synced_for_want_of_room_is_synced_later(
+    run: InProcess, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits hears of it at once; the log goes on."""
+    replica, client = run.leader._replicas[1], run.dial()[0]
+
+    def refuse() -> Flush:
+        raise KafkaError(KAFKA_STORAGE_ERROR, "the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replica.log, "begin_flush", refuse)
+        client.sendall(produce_frame())
+        assert errors(answers(run, client, 1)) == [KAFKA_STORAGE_ERROR]
+    assert (word(run, LOG_END_OFFSET), word(run, HIGH_WATERMARK)) == (1, 0)
+    run.leader._tick()
+    while word(run, HIGH_WATERMARK) < 1:
+        turn(run)
+    assert gate.synced
+
+
+def test_appends_gather_as_long_as_they_are_told(tmp_path: Path, gate: Gate) -> None:
+    with in_process(tmp_path / "data", flush_policy="group", flush_group_ms="3600000") as run:
+        run.lead()
+        commit, client = run.leader._commit, run.dial()[0]
+        assert commit is not None
+        gate.synced.clear()
+        client.sendall(produce_frame())
+        assert is_silent(run, client)
+        assert not gate.synced
+        assert 0 < commit.timeout_s() <= 3600
+        commit._gather_ns = 0
+        assert commit.timeout_s() == 0
+        assert errors(answers(run, client, 1)) == [NONE]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_worker_that_stops_acknowledges_what_is_synced_and_no_more(
+    run: InProcess, gate: Gate, broken: bool
+) -> None:
+    """(R)"""
+    client, _ = run.dial()
+    gate.open.clear()
+    client.sendall(produce_frame())
+    turn(run)
+    gate.broken = broken
+    gate.open.set()
+    run.leader.close()
+    assert errors(run.answers(client, 1)) == [KAFKA_STORAGE_ERROR if broken else NONE]
 
 
 def succeed(run: InProcess, generation: int = 2) -> None:
