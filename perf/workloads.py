@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from perf import groups, measures
+from perf import groups, limits, measures
 from perf.batches import ONE_RECORD, batch_of_size
 from perf.measures import Figures
 from perf.peers.peer import Endpoint
@@ -96,6 +96,11 @@ MEMBERS = [
     for protocol in ("classic", "consumer")
 ]
 
+BESIDE = [
+    Workload(f"beside {name}", partial(limits.beside, name=name), limits.FIGURE, ("tcp",), warms=False)
+    for name in limits.NEIGHBOURS
+]
+
 WORKLOADS = [
     *ROUND_TRIP,
     *(_produce("1 record", acks, 5) for acks in (1, -1)),
@@ -109,6 +114,7 @@ WORKLOADS = [
     _fetch("1 MiB", 1 << 20),
     COMMIT,
     *MEMBERS,
+    *BESIDE,
 ]
 
 START_UP, REQUESTS, MEMORY, IDLE = "start to first produce", "requests in the 3 s after it", "memory", "idle"
@@ -143,4 +149,5 @@ TARGETS = [
     ),
     Target(COMMIT.name, "tcp", None, 1.0),
     Target(LOADED, "tcp", None, 1.0, "s"),
+    *(Target(row.name, "tcp", None, 2.0, "x") for row in BESIDE),
 ]
