@@ -1,6 +1,7 @@
 """What a worker owes the gateways: completions of entries, now or later, and notices of rows that moved."""
 
 from tailrace.shm.links import DESCRIPTOR
+from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorProducer
 from tailrace.workers.descriptors import ASKS_MAX, COMPLETIONS_MAX, REQUESTS_MAX, ROW_ADVANCED, pack
 from tailrace.workers.process import ProcessContext
@@ -42,7 +43,10 @@ class Completions:
     def send_waiting(self) -> None:
         """Send what can be sent now, to every gateway; nothing is owed to a dead one."""
         for slot in {*self._notices, *self._later}:
-            back = self._context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
+            try:
+                back = self._context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
+            except ShmError:  # no room for a ring now
+                continue
             if back is None:
                 self.forget(slot)
             else:

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 TICK_S = 1.0
 TELL_FULL_S = 60.0  # between two lines of the broker's log that say that a disk is full
+NO_RING_S = 0.005  # between two tries to make one, while the run directory is full
 RUN_BYTES = 16 * 1024  # appended, after which its clients are told while the run goes on
 
 
@@ -175,7 +176,11 @@ class Leader:
 
     def _on_entries(self, slot: int, incarnation: int, ring: DescriptorConsumer) -> None:
         context = self._context
-        back = context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
+        try:
+            back = context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
+        except ShmError:  # (R) no room for a ring to answer in: the entries wait in theirs
+            time.sleep(NO_RING_S)
+            return
         entries = ring.pop_all()
         if back is None or not context.slots.is_live(slot, incarnation):
             return  # (R) that gateway is dead, and its successor has other requests under the same tokens

@@ -12,6 +12,7 @@ from collections import deque
 
 from tailrace.shm.doorbell import Bells
 from tailrace.shm.links import BYTES, Links
+from tailrace.shm.region import ShmError
 from tailrace.shm.ring import ByteConsumer, ByteProducer
 from tailrace.shm.slots import SlotTable
 from tailrace.workers import control
@@ -20,6 +21,7 @@ RING_BYTES = 16 * 1024  # a worker has four of them, and there are many workers
 FRAGMENT_BYTES = 4 * 1024
 OUTBOX_BYTES_MAX = 32 * 1024 * 1024  # one answer to Hello with every row of the state table takes about 1 MiB
 FULL_RING_S = 0.001  # until a full ring is tried again
+NO_RING_S = 0.1  # while there is no room for one
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 LAST = b"\x00"
@@ -46,6 +48,7 @@ class Outbox:
         self._slots = slots
         self._queues: dict[int, _Queue] = {}
         self._waiting: set[int] = set()
+        self._is_short = False  # of room for a new ring, at the last flush
 
     def send(self, peer_slot: int, message: control.Message, *, only: int = 0) -> bool:
         """Queue a message, `only`: for that incarnation of the peer. False: the peer is dead or has let too
@@ -77,10 +80,12 @@ class Outbox:
         """
         if not self._waiting:
             return timeout_s
-        return FULL_RING_S if timeout_s is None else min(FULL_RING_S, timeout_s)
+        longest_s = NO_RING_S if self._is_short else FULL_RING_S
+        return longest_s if timeout_s is None else min(longest_s, timeout_s)
 
     def flush(self) -> bool:
         """Push what fits and ring those who got something. True when nothing is left waiting."""
+        self._is_short = False
         if not self._waiting:
             return True
         pushed = [slot for slot in self._waiting if self._push(slot, self._queues[slot])]
@@ -92,7 +97,11 @@ class Outbox:
     def _push(self, peer_slot: int, queue: _Queue) -> bool:
         ring: ByteProducer | None = None
         if self._slots.is_live(peer_slot, queue.incarnation):
-            ring = self._links.outgoing(peer_slot, BYTES, RING_BYTES)
+            try:
+                ring = self._links.outgoing(peer_slot, BYTES, RING_BYTES)
+            except ShmError:  # (R) the run directory has no room for a ring now: as if it were full
+                self._is_short = True
+                return False
         if ring is None:
             del self._queues[peer_slot]  # dead: its successor is told anew by whoever cares
             return False

@@ -31,6 +31,7 @@ import setproctitle
 from tailrace.core.config import BrokerConfig
 from tailrace.shm.doorbell import Bells, Doorbell
 from tailrace.shm.links import HeadTable, Links
+from tailrace.shm.region import ShmError
 from tailrace.shm.slots import READY, SlotTable, role_name
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
@@ -215,7 +216,7 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
         run(context)
         context.links.close()
         status = 0
-    except Refusal as refusal:
+    except (Refusal, ShmError) as refusal:
         say(f"tailrace: {refusal}\n")
         status = EXIT_REFUSED
     except DiskLost as lost:
