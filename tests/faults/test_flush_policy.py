@@ -5,6 +5,7 @@ group of appends; a disk that refuses one ends the partition, not the truth.
 import os
 import shutil
 import signal
+import struct
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -72,12 +73,12 @@ def traced(process: ProcessStatus | None, output: Path, *inject: str) -> Generat
 
 def produce(connection: wire.Connection, acks: int = -1) -> tuple[int, int]:
     """Error code and base offset of one batch."""
-    answer = connection.ask(wire.produce_frame(TOPIC, BATCH, acks, 0))
+    return _outcome(connection.ask(wire.produce_frame(TOPIC, BATCH, acks, 0)))
+
+
+def _outcome(answer: memoryview) -> tuple[int, int]:
     at = 4 + 1 + 1 + len(wire.compact(TOPIC)) + 1 + 4
-    error, offset = (
-        int.from_bytes(answer[at : at + 2], signed=True),
-        int.from_bytes(answer[at + 2 : at + 10], signed=True),
-    )
+    error, offset = struct.unpack_from(">hq", answer, at)
     return error, offset
 
 
@@ -133,6 +134,34 @@ def test_a_sync_that_fails_is_never_an_acknowledgement(broker: Tailrace, tmp_pat
         assert offset >= 1
 
 
+@needs_strace
+def test_what_no_sync_has_covered_is_neither_acknowledged_nor_read(tmp_path: Path) -> None:
+    """(R) The worker is killed while a sync is under way; its successor syncs, and then shows it."""
+    with broker_with(tmp_path, "group") as broker:
+        address = wire.address(broker.bootstrap)
+        with wire.Connection(address) as waiting, wire.Connection(address) as other:
+            assert produce(other) == (NONE, 0)
+            leader = worker(broker)
+            assert leader is not None
+            with traced(leader, tmp_path / "trace", "-e", "inject=fdatasync:delay_enter=600000000"):
+                waiting.socket.sendall(wire.produce_frame(TOPIC, BATCH, -1, 0))
+                assert produce(other, acks=1)[0] == NONE
+                fetched = wire.fetch_response(other.ask(wire.fetch_frame(TOPIC, 1, 1 << 20)))
+                assert (fetched.error_code, fetched.high_watermark, fetched.length) == (NONE, 1, 0)
+                os.kill(leader.pid, signal.SIGKILL)
+            answer = waiting.read_frame()
+            assert _outcome(answer)[0] == NOT_LEADER_OR_FOLLOWER
+            found = [0]
+
+            def is_led() -> bool:
+                fetched = wire.fetch_response(other.ask(wire.fetch_frame(TOPIC, 0, 1 << 20)))
+                found[0] = fetched.high_watermark
+                return fetched.error_code == NONE and worker(broker) is not None
+
+            wait_until(is_led, "a leader")
+            assert found == [3], "the page cache has kept all of it, and now it is synced"
+
+
 @pytest.mark.parametrize("policy", ["group", "each"])
 def test_what_was_acknowledged_survives_workers_that_are_killed(tmp_path: Path, policy: str) -> None:
     """A producer of librdkafka, its idempotence included: nothing lost, nothing twice."""
@@ -186,17 +215,23 @@ def _read(broker: Tailrace, count: int) -> list[str]:
 
 
 @needs_strace
-def test_an_offset_commit_is_answered_once_it_is_synced(broker: Tailrace, tmp_path: Path) -> None:
+def test_an_offset_commit_is_answered_once_it_is_synced(tmp_path: Path) -> None:
     """(R) As Kafka's coordinator, whose writes are acks=all."""
-    consumer = Consumer(
-        {"bootstrap.servers": broker.bootstrap, "group.id": "g", "enable.auto.commit": False, "log_level": 0}
-    )
-    try:
-        consumer.assign([TopicPartition(TOPIC, 0, 0)])
-        consumer.commit(offsets=[TopicPartition(TOPIC, 0, 0)], asynchronous=False)
-        wait_until(lambda: worker(broker, 2) is not None, "a worker of the group's partitions")
-        fail = ("-e", "inject=fdatasync:error=EIO")
-        with traced(worker(broker, 2), tmp_path / "trace", *fail), pytest.raises(KafkaException):
-            consumer.commit(offsets=[TopicPartition(TOPIC, 0, 5)], asynchronous=False)
-    finally:
-        consumer.close()
+    with broker_with(tmp_path, "group") as broker:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": broker.bootstrap,
+                "group.id": "g",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(TOPIC, 0, 0)])
+            consumer.commit(offsets=[TopicPartition(TOPIC, 0, 0)], asynchronous=False)
+            wait_until(lambda: worker(broker, 2) is not None, "a worker of the group's partitions")
+            fail = ("-e", "inject=fdatasync:error=EIO")
+            with traced(worker(broker, 2), tmp_path / "trace", *fail), pytest.raises(KafkaException):
+                consumer.commit(offsets=[TopicPartition(TOPIC, 0, 5)], asynchronous=False)
+        finally:
+            consumer.close()
