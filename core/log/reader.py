@@ -11,7 +11,7 @@ from msgspec import Struct
 from tailrace.core.log import offset_index
 from tailrace.core.log.directory import Directory, ReadFile
 from tailrace.core.log.segment import INDEX_SUFFIX, LOG_SUFFIX, file_name, offset_of
-from tailrace.core.records.batch import HEADER_SIZE, parse_header
+from tailrace.core.records.batch import HEADER_SIZE, MAGIC, BatchHeader, parse_header
 
 SCAN_BYTES = 16 * 1024
 WALK_BATCHES = 16  # headers read one by one from a hint before the index is asked
@@ -125,7 +125,7 @@ class LogReader:
             found = self._walk(file, hint.position, offset, end)
             if found is not None:
                 return found
-        return self._scan(file, self._look_up(base, offset), offset, end)
+        return self._scan(file, self._start(file, base, offset, end), offset, end)
 
     @staticmethod
     def _walk(file: ReadFile, position: int, offset: int, end: int) -> tuple[int, int, int] | None:
@@ -134,6 +134,8 @@ class LogReader:
             if end - position < HEADER_SIZE:
                 return None
             header = parse_header(file.read(position, HEADER_SIZE))
+            if not _may_be_batch(header, end - position):
+                return None
             if header.last_offset >= offset:
                 return position, header.size, header.base_offset
             position += header.size
@@ -147,7 +149,7 @@ class LogReader:
             at = 0
             while len(chunk) - at >= HEADER_SIZE:
                 header = parse_header(chunk, at)
-                if header.size < HEADER_SIZE:
+                if not _may_be_batch(header, end - position - at):
                     return None
                 if header.last_offset >= offset:
                     return position + at, header.size, header.base_offset
@@ -157,13 +159,20 @@ class LogReader:
             position += at
         return None
 
-    def _look_up(self, base: int, offset: int) -> int:
+    def _start(self, file: ReadFile, base: int, offset: int, end: int) -> int:
+        """Where to scan from: what the index says, if a batch of that offset is there."""
         try:
             index = self._directory.open_read(file_name(base, INDEX_SUFFIX))
         except FileNotFoundError:
             return 0
         try:
-            return offset_index.look_up(index.read, index.size(), max(offset - base - 1, 0))[1]
+            wanted = max(offset - base - 1, 0)
+            while True:
+                wanted, position = offset_index.look_up(index.read, index.size(), wanted)
+                if position == 0 or _is_entry_of(file, position, base + wanted, end):
+                    return position
+                # (R) a damaged entry leads nowhere: the one before it, or the start of the segment
+                wanted -= 1
         finally:
             index.release()
 
@@ -173,3 +182,15 @@ class LogReader:
             file.release()
         self._files.clear()
         self._bases = []
+
+
+def _may_be_batch(header: BatchHeader, room: int) -> bool:
+    """(R) Damaged sizes lead out of the file, or back: what is sent ends where it should."""
+    return header.magic == MAGIC and HEADER_SIZE <= header.size <= room
+
+
+def _is_entry_of(file: ReadFile, position: int, last_offset: int, end: int) -> bool:
+    if not 0 < position <= end - HEADER_SIZE:
+        return False
+    header = parse_header(file.read(position, HEADER_SIZE))
+    return _may_be_batch(header, end - position) and header.last_offset == last_offset
