@@ -6,10 +6,11 @@ and no descriptor outlives the file that the controller may replace.
 """
 
 import os
+from errno import EIO
 
 from tailrace.core.metadata.batches import records_of
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.records.batch import HEADER_SIZE, parse_header
+from tailrace.core.records.batch import HEADER_SIZE, check_stored, parse_header
 from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, ROLE_NONE, StateTable
 from tailrace.workers.data_dir import METADATA_LOG
 
@@ -27,7 +28,7 @@ class MetadataReader:
 
     def advance(self, image: MetadataImage, end_offset: int) -> None:
         """Replay every batch below `end_offset` that the image lacks; FileNotFoundError when a segment is
-        missing.
+        missing, OSError when a batch is damaged.
         """
         while image.metadata_offset < end_offset:
             if not self._advance_in_segment(image, end_offset):
@@ -46,7 +47,8 @@ class MetadataReader:
                 if wanted == 0:  # the end of the segment, or the zeros after it
                     break
                 if wanted > len(data):
-                    data = os.pread(descriptor, wanted, self._position)
+                    room = os.fstat(descriptor).st_size - self._position
+                    data = os.pread(descriptor, min(wanted, room), self._position)
                 self._position += _replay(image, data, end_offset)
         finally:
             os.close(descriptor)
@@ -87,15 +89,20 @@ def _size_of_batch(data: bytes) -> int:
 
 
 def _replay(image: MetadataImage, data: bytes, end_offset: int) -> int:
-    """Replay the whole batches of a chunk, up to `end_offset`; returns the bytes they take."""
+    """Replay the whole batches of a chunk, up to `end_offset`; returns the bytes they take. OSError if one
+    is damaged (R): after a clean stop nobody else has looked at them.
+    """
     view = memoryview(data)
     position = 0
     while image.metadata_offset < end_offset:
         size = _size_of_batch(data[position : position + HEADER_SIZE])
-        if size == 0 or position + size > len(data):
+        if position and (size == 0 or position + size > len(data)):
             break
         header = parse_header(data, position)
-        assert header.base_offset == image.metadata_offset, "the metadata log has no gaps"
+        fault = check_stored(view[position : position + size], header)
+        if fault or header.base_offset != image.metadata_offset:
+            where = f"the metadata log at offset {image.metadata_offset}"
+            raise OSError(EIO, f"{where}: {fault or f'a batch of offset {header.base_offset}'}")
         image.replay(records_of(view[position : position + size]), header.last_offset + 1)
         position += size
     return position
