@@ -179,7 +179,7 @@ class Leader:
         try:
             back = context.links.outgoing(slot, DESCRIPTOR, COMPLETIONS_MAX)
         except ShmError:  # (R) no room for a ring to answer in: the entries wait in theirs
-            time.sleep(NO_RING_S)
+            context.pause(NO_RING_S)
             return
         entries = ring.pop_all()
         if back is None or not context.slots.is_live(slot, incarnation):
