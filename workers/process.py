@@ -170,7 +170,7 @@ class ProcessContext:
         self.doorbell.park(self._wait_eventfd, self.has_work, self.outbox.wait_s(timeout_s))
 
     def pause(self, timeout_s: float) -> None:
-        """Sleep although there is work, which cannot be done yet: until the bell rings or the time is over."""
+        """Sleep although there is work, that cannot be done yet, until the bell rings or the time is over."""
         self.doorbell.park(self._wait_eventfd, lambda: self.stopping, timeout_s)
 
     def _wait_eventfd(self, timeout_s: float) -> object:
