@@ -6,6 +6,7 @@ There are no loggers whose levels could be told, and no client metrics: those re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tailrace.core import config_keys, errors
@@ -16,6 +17,7 @@ from tailrace.core.metadata.records import RESOURCE_BROKER, RESOURCE_GROUP, RESO
 from tailrace.core.metadata.topics import check_topic_name
 from tailrace.core.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
+    DescribeConfigsRequestResource,
     DescribeConfigsResponse,
     DescribeConfigsResponseConfig,
     DescribeConfigsResponseResult,
@@ -26,6 +28,9 @@ from tailrace.workers.gateway.broker_configs import broker_configs
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
     from tailrace.workers.gateway.request import Request
+
+RESOURCES_A_STEP = 64  # of 0.2 ms each; then others have their turn
+STEP_MS = 1
 
 # Kafka's DescribeConfigsResponse.ConfigType; 0 is unknown.
 _KINDS = {
@@ -42,22 +47,36 @@ _KINDS = {
 
 
 def handle(gateway: Gateway, request: Request) -> None:
-    """Answer from the gateway's image."""
+    """Answer from the gateway's image, some resources at a time; one that is named twice is answered once."""
     asked: DescribeConfigsRequest = request.decode()
+    resources = {(each.resource_type, each.resource_name): each for each in asked.resources}
+    left = iter(resources.values())
     results: list[DescribeConfigsResponseResult] = []
-    for resource in asked.resources:
-        kind, name = resource.resource_type, resource.resource_name
-        try:
-            entries = _entries(gateway, kind, name)
-        except KafkaError as error:
-            results.append(DescribeConfigsResponseResult(error.code, error.message, kind, name))
-            continue
-        wanted = resource.configuration_keys
-        if wanted:
-            entries = [entry for entry in entries if entry.name in wanted]
-        configs = [_config(entry, asked.include_synonyms, asked.include_documentation) for entry in entries]
-        results.append(DescribeConfigsResponseResult(errors.NONE, "", kind, name, configs))
-    request.respond(DescribeConfigsResponse(results=results))
+
+    def step() -> None:
+        chunk = list(islice(left, RESOURCES_A_STEP))
+        results.extend(_result(gateway, asked, resource) for resource in chunk)
+        if len(chunk) == RESOURCES_A_STEP:
+            gateway.timers.schedule(gateway.now_ms() + STEP_MS, step)
+            return
+        request.respond(DescribeConfigsResponse(results=results))
+
+    step()
+
+
+def _result(
+    gateway: Gateway, asked: DescribeConfigsRequest, resource: DescribeConfigsRequestResource
+) -> DescribeConfigsResponseResult:
+    kind, name = resource.resource_type, resource.resource_name
+    try:
+        entries = _entries(gateway, kind, name)
+    except KafkaError as error:
+        return DescribeConfigsResponseResult(error.code, error.message, kind, name)
+    wanted = resource.configuration_keys
+    if wanted:
+        entries = [entry for entry in entries if entry.name in wanted]
+    configs = [_config(entry, asked.include_synonyms, asked.include_documentation) for entry in entries]
+    return DescribeConfigsResponseResult(errors.NONE, "", kind, name, configs)
 
 
 def _entries(gateway: Gateway, kind: int, name: str) -> Sequence[ConfigEntry]:

@@ -77,17 +77,19 @@ def handle(gateway: "Gateway", request: Request) -> None:
     """Answer each partition."""
     message: ListOffsetsRequest = request.decode()
     pending = _Pending(request)
+    times_asked = Counter(
+        (topic.name, asked.partition_index) for topic in message.topics for asked in topic.partitions
+    )
     for topic in message.topics:
         if not topic.partitions:
             continue
         answers: list[ListOffsetsResponsePartition] = []
         pending.response.topics.append(ListOffsetsResponseTopic(topic.name, answers))
         image = gateway.image.topics_by_name.get(topic.name)
-        times_asked = Counter(asked.partition_index for asked in topic.partitions)
         for asked in {asked.partition_index: asked for asked in topic.partitions}.values():
             answer = ListOffsetsResponsePartition(asked.partition_index)
             answers.append(answer)
-            if times_asked[asked.partition_index] > 1:
+            if times_asked[topic.name, asked.partition_index] > 1:
                 answer.error_code = INVALID_REQUEST
                 continue
             if image is None or not 0 <= asked.partition_index < len(image.partitions):
