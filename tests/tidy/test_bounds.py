@@ -19,6 +19,7 @@ BOUNDED_BY = {
     "doorkeeper.py _overrides": "entries of one config value",
     "gateway.py connections": "max.connections",
     "gateway.py starved": "connections",
+    "gateway.py unfinished": "connections",
     "gateway.py unflushed": "connections",
     "listener.py _sockets": "listeners",
     "long_polls.py _all": "connections",

@@ -27,6 +27,7 @@ GROWTH = 4  # an unfinished frame gets as much memory as it says only once this 
 GROWN_BYTES = 1024 * 1024  # or so many bytes
 ASIDE_BYTES_MAX = 16 * 1024  # received bytes that are kept apart when memory is short, to give a block back
 PIPELINE_MAX = 128  # requests of one connection under way
+FRAMES_A_TURN = 16  # then others have theirs: a hundred take more than a millisecond
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024  # unsent bytes (files apart) above which no more requests are taken
 OUTPUT_PIECES_MAX = 256  # unsent pieces, each of which may hold a file open
 HEADER_BYTES_MIN = 10  # key, version, correlation id, length of the client id
@@ -47,6 +48,7 @@ class Connection:
         "expected",
         "fd",
         "gateway",
+        "has_more",
         "last_active_ms",
         "out",
         "peer",
@@ -76,6 +78,7 @@ class Connection:
         self.out: deque[Any] = deque()
         self.events = EPOLLIN
         self.stalled = False  # a whole frame waits for answers to those before it
+        self.has_more = False  # whole frames may be there, to be taken in the next turn
         self.starved = False  # no memory to receive into
         self.ended = False  # nothing more is read, and answers are owed
         self.reading = False  # what is to be sent next is being read from the disk
@@ -96,6 +99,8 @@ class Connection:
 
     def on_readable(self) -> None:
         """Receive what is there and take the requests that are whole."""
+        if self.has_more:
+            return
         if self.stalled or self.starved or self.ended:
             if self.events & EPOLLIN:
                 self._watch(self.events & ~EPOLLIN | EPOLLRDHUP)
@@ -164,13 +169,14 @@ class Connection:
     def put_aside(self) -> None:
         """Memory is short: keep a few bytes elsewhere, until more come or they can be taken."""
         block = self.block
-        if block is not None and self.end - self.start <= ASIDE_BYTES_MAX:
+        if block is not None and self.end - self.start <= ASIDE_BYTES_MAX and not self.has_more:
             self.aside = bytes(block.view[self.start : self.end])
             self._give_block_back()
 
     def take_requests(self) -> None:
         """Hand over every whole frame; make room for the one that is not."""
-        self.stalled = False
+        self.stalled = self.has_more = False
+        taken = 0
         while not self.closed:
             block = self.block
             available = self.end - self.start
@@ -187,6 +193,11 @@ class Connection:
                 return
             if RECEIVE_BYTES < size < BLOCK_MAX:
                 self.expected = 4 + size  # it sends another like it: no byte of which need then be moved
+            if taken == FRAMES_A_TURN:
+                self.has_more = True
+                self.gateway.unfinished.add(self)
+                return
+            taken += 1
             start = self.start + 4
             self.start = start + size
             self.gateway.on_frame(self, start, start + size)

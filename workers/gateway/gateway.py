@@ -71,6 +71,7 @@ class Gateway:
         self.request_bytes_max = context.config.socket_request_max_bytes
         self.unflushed: set[Connection] = set()
         self.starved: set[Connection] = set()
+        self.unfinished: set[Connection] = set()  # have had their share of this turn
         self.connections: dict[int, Connection] = {}
         self.tcp_address = ("127.0.0.1", 0)
         self._doorkeeper = Doorkeeper(self, self.epoll)
@@ -138,6 +139,9 @@ class Gateway:
     def _turn(self) -> None:
         if self._listeners.is_short:
             self._listeners.look_again()
+        if self.unfinished:
+            self._handle(self.epoll.poll(0))
+            return
         events = self.context.linger(self.epoll.poll)
         if events is not None:
             self._handle(events)
@@ -155,6 +159,7 @@ class Gateway:
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         """One turn, with what epoll saw."""
+        unfinished, self.unfinished = self.unfinished, set()
         connections = self.connections
         for fd, event in events:
             connection = connections.get(fd)
@@ -162,6 +167,8 @@ class Gateway:
                 connection.on_event(event)
             elif fd in self._listeners:
                 self._listeners.on_event(fd)
+        for connection in unfinished:
+            connection.take_requests()
         self._publish()
         if self.context.links.has_work():
             self._take_messages()
@@ -266,6 +273,7 @@ class Gateway:
         self.epoll.unregister(connection.fd)
         self.unflushed.discard(connection)
         self.starved.discard(connection)
+        self.unfinished.discard(connection)
         self.long_polls.forget(connection)
 
     def on_frame(self, connection: Connection, position: int, end: int) -> None:
