@@ -172,6 +172,8 @@ class Log(FlushedLog):
     def _use(self, active: ActiveSegment) -> None:
         """Appends go here now. The mark comes last: it says that the segments before are cut."""
         self._active = active
+        # (R) after a truncation: or it counts as synced since a roll that is still to come
+        self._unsynced = [name for name in self._unsynced if name != active.file.name]
         self._name_changes += 1
         self.segment_generation += 1
         self._set_limits()

@@ -98,3 +98,19 @@ def test_a_log_that_starts_over_is_empty_at_the_offset(tmp_path: Path) -> None:
     fill(log, 2)
     log.close()
     assert [path.name for path in tmp_path.glob("*.log")] == [f"{4000:020d}.log"]
+
+
+def test_a_segment_that_is_appended_to_again_is_not_one_that_was_rolled(tmp_path: Path) -> None:
+    """(R) Or a sync before its next roll counts as one after it, and nobody syncs how long it is."""
+    log = open_log(tmp_path)
+    fill(log, 10)
+    log.roll(NOW)
+    fill(log, 1, start=10)
+    log.truncate_to(5, NOW)
+    flush = log.begin_flush()
+    assert flush.rolled == []
+    log.roll(NOW)
+    flush.run()
+    log.flushed(flush)
+    assert log.begin_flush().rolled == [f"{0:020d}.log"]
+    log.close()
