@@ -202,8 +202,7 @@ class Log(FlushedLog):
         file.store(start + ATTRIBUTES_AT, data[ATTRIBUTES_AT:])
         header = CHECKED.unpack_from(view, start + ATTRIBUTES_AT)
         attributes, delta, _, timestamp, producer_id, epoch, sequence, count = header
-        base_offset = self.log_end_offset
-        last_offset = base_offset + delta
+        base_offset, last_offset = self.log_end_offset, self.log_end_offset + delta
         try:
             if length != size - LENGTH_PREFIX or crc32c(view[start + ATTRIBUTES_AT : end]) != crc:
                 raise unsound(length, size)

@@ -274,7 +274,7 @@ def store_indexes(
         (TIME_INDEX_SUFFIX, time_index.ENTRY_SIZE, rebuilt.times),
     ):
         name = file_name(base, suffix)
-        if in_place and data and _entries(directory, name, entry_size) == data:
+        if in_place and data and _entries(directory, name, entry_size) == bytes(data):
             directory.cut(name, len(data))
             continue
         if inactive and directory.read(name) == bytes(data):
@@ -335,18 +335,8 @@ def recover_segments(
         # all of it is on the disk: only whether it is cut has to be seen. (R) But its indexes are not, if it
         # was rolled after its last sync: such may still be longer, or zero at their end
         ends_there = not last and bases[number + 1] == recovery_point and _are_indexes_cut(directory, base)
-        rebuilt, end_offset, read = scan_segment(
-            directory, base, config, tail_only=clean or trust_cache or ends_there, check=not clean
-        )
-        result.scanned_bytes += read
-        file = directory.open_read(file_name(base, LOG_SUFFIX))
-        whole = file.size()
-        file.release()
-        if clean and whole != rebuilt.segment.size:
-            # it does not agree with itself after all: believe nothing unread
-            result.is_trusted = False
-            rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
-            result.scanned_bytes += read
+        tail_only = clean or trust_cache or ends_there
+        rebuilt, end_offset, whole = _read(directory, base, config, result, tail_only=tail_only, clean=clean)
         result.end_offset = end_offset
         # at the end of a segment that is not the last, the next one must follow: a hole means that bytes were
         # lost
@@ -372,6 +362,23 @@ def recover_segments(
     # (R) as Kafka: what was deleted does not come back, and no offset is given twice
     lost_all = result.end_offset < log_start_offset
     return _start_behind(directory, result, log_start_offset) if lost_all else result
+
+
+def _read(
+    directory: Directory, base: int, config: LogConfig, result: Recovered, *, tail_only: bool, clean: bool
+) -> tuple[Rebuilt, int, int]:
+    """What a segment holds, its next offset, and how long its file is."""
+    rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=tail_only, check=not clean)
+    result.scanned_bytes += read
+    file = directory.open_read(file_name(base, LOG_SUFFIX))
+    whole = file.size()
+    file.release()
+    if clean and whole != rebuilt.segment.size:
+        # it does not agree with itself after all: believe nothing unread
+        result.is_trusted = False
+        rebuilt, end_offset, read = scan_segment(directory, base, config, tail_only=False, check=True)
+        result.scanned_bytes += read
+    return rebuilt, end_offset, whole
 
 
 def _is_zero_tail_only(end_offset: int, next_base: int) -> bool:
