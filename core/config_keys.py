@@ -310,7 +310,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("supervisor.restart.backoff.ms", INT, 50, 1, 60_000, "first pause before a process is restarted"),
     Key("unix.socket.mode", STRING, "0600", None, None, "permissions of the Unix socket, octal"),
     Key("unix.socket.path", STRING, None, None, None, "Unix socket; empty: none; default: in run.dir"),
-    Key("workers.max", INT, 64, 1, 4096, "most leader worker processes"),
+    Key("workers.max", INT, 32, 1, 4096, "most leader worker processes"),
     *(Key(*row) for row in GROUP_KEYS),
 )
 
