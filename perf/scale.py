@@ -6,10 +6,9 @@ is done with them. The peers take turns.
 
 import os
 import selectors
-import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,28 +34,35 @@ SPREAD, DROP = "16 KiB over {:,} partitions", "16 KiB, 1,000 partitions over 8"
 CROWD = f"{CONNECTIONS} connections"
 RESTART = "kill -9, {:g} GB"
 
-Name = Callable[[str], str]
-
 
 def name(what: str) -> str:
     """As it stands in the table, and as --only finds it."""
     return f"scale: {what}"
 
 
+NAMES = {
+    *(name(f"{what}, {when}") for what in (TOPICS, PARTS) for when in ("answered", "writable")),
+    *(name(what) for what in (MEMORY, IDLE, DROP)),
+    *(name(RESTART.format(size / GB)) for size in MEASURED["full"]),
+}  # that have targets
+
+
 @contextmanager
 def running(peer: Peer) -> Iterator[Peer]:
-    """The peer on empty storage, once it answers; stopped and its storage removed at the end."""
+    """The peer on empty storage, once it answers, until it is stopped. Its storage stays: ext4 is slow to
+    make files where many were removed in the last minutes.
+    """
     peer.start()
     try:
         lifecycle.wait_until_served(peer)
         yield peer
     finally:
         peer.stop()
-        shutil.rmtree(peer.directory, ignore_errors=True)
 
 
-def rounds(peers: dict[str, Callable[[Path], Peer]], names: list[str], folder: Path, form: str,
-           report: Report) -> None:  # fmt: skip
+def rounds(
+    peers: dict[str, Callable[[Path], Peer]], names: list[str], folder: Path, form: str, report: Report
+) -> None:
     """All of it for each peer; `form`: quick or full."""
     for peer_name in names:
         with running(peers[peer_name](folder / f"topics-{peer_name}")) as peer:
@@ -116,11 +122,13 @@ def many_more(peer: Peer, report: Report) -> None:
     time.sleep(SETTLE_S)
     text = f"{MANY_MORE:,} partitions"
     report.add(name(f"memory, {text}"), "PSS MB", peer.name, "tcp", lifecycle.memory(peer))
-    report.add(name(f"idle, {text}"), "idle CPU %", peer.name, "tcp", lifecycle.idle([peer], IDLE_S)[peer.name])
+    report.add(
+        name(f"idle, {text}"), "idle CPU %", peer.name, "tcp", lifecycle.idle([peer], IDLE_S)[peer.name]
+    )
     report.add(name(f"kill -9, {text}"), "s", peer.name, "tcp", restart(peer, parts))
 
 
-def made(peer: Peer, topics: list[tuple[str, int]], parts: list[many.Part]) -> Figures:
+def made(peer: Peer, topics: Sequence[tuple[str, int]], parts: Sequence[many.Part]) -> Figures:
     """Seconds until the creation is answered, and until a batch is acknowledged for each partition."""
     with wire.Connection(peer.endpoints()["tcp"]) as connection:
         begin = time.perf_counter()
@@ -135,7 +143,7 @@ def _add_made(what: str, figures: Figures, peer: Peer, report: Report) -> None:
         report.add(name(f"{what}, {figure[:-2]}"), figure, peer.name, "tcp", figures)
 
 
-def restart(peer: Peer, parts: list[many.Part]) -> Figures:
+def restart(peer: Peer, parts: Sequence[many.Part]) -> Figures:
     """kill -9 of all that it is, then seconds from the start: until one partition is written to and read,
     and until all are written to.
     """

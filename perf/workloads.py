@@ -150,4 +150,20 @@ TARGETS = [
     Target(COMMIT.name, "tcp", None, 1.0),
     Target(LOADED, "tcp", None, 1.0, "s"),
     *(Target(row.name, "tcp", None, 2.0, "x") for row in BESIDE),
+    *(
+        Target(f"scale: {name}", "tcp", at_least, at_most, unit)
+        for name, at_least, at_most, unit in (
+            ("1,000 topics, answered", None, 2.0, ""),
+            ("1,000 topics, writable", None, 0.3, ""),
+            ("1 topic of 1,000, answered", None, 2.0, ""),
+            ("1 topic of 1,000, writable", None, 0.3, ""),
+            ("memory, 1,000 partitions", None, 0.5, ""),
+            ("idle, 1,000 partitions", None, 1.0, ""),
+            ("16 KiB, 1,000 partitions over 8", 1.0, None, ""),
+            ("kill -9, 0.1 GB", None, 1.0, "s"),
+            ("kill -9, 1 GB", None, 1.0, "s"),
+            ("kill -9, 5 GB", None, 0.1, ""),
+            ("kill -9, 10 GB", None, 1.0, "s"),
+        )
+    ),
 ]
