@@ -240,9 +240,8 @@ class Log(FlushedLog):
         if not start:
             self._begin_segment(timestamp)
         if producer_id >= 0:
-            self.producers.update(
-                producer_id, epoch, sequence, base_offset, last_offset, timestamp, attributes
-            )
+            stored = (base_offset, last_offset, timestamp, attributes)
+            self.producers.update(producer_id, epoch, sequence, *stored)
         self._snapshot_due -= size
         return Appended(
             base_offset=base_offset, last_offset=last_offset, end_position=end,
