@@ -8,7 +8,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ NAMES = {
 
 
 @contextmanager
-def running(peer: Peer) -> Iterator[Peer]:
+def running(peer: Peer) -> Generator[Peer, None, None]:
     """The peer on empty storage, once it answers, until it is stopped. Its storage stays: ext4 is slow to
     make files where many were removed in the last minutes.
     """
