@@ -24,7 +24,7 @@ from tailrace.core.records.batch import (
     check_batch,
 )
 from tailrace.core.records.compression import GZIP, LZ4, NONE, SNAPPY, ZSTD, compress, decompress
-from tailrace.core.records.record import NewRecord, assemble, decode_records, encode_record
+from tailrace.core.records.record import INT64_MAX, NewRecord, assemble, decode_records, encode_record
 
 TARGETS = {"uncompressed": NONE, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
 
@@ -71,7 +71,7 @@ def _records(
     if not header.attributes & LOG_APPEND_TIME:
         earliest, latest = timestamp_deltas(plain, header.record_count)
         first, last = header.base_timestamp + earliest, header.base_timestamp + latest
-        if earliest <= latest and first >= 0:
+        if earliest <= latest and first >= 0 and last <= INT64_MAX:  # (R) a sum that no header can hold
             if now_ms is not None:
                 check_time(first, now_ms, config)
                 check_time(last, now_ms, config)
@@ -81,7 +81,7 @@ def _records(
     for number, record in enumerate(decode_records(plain, header)):
         if now_ms is not None:
             check_time(record.timestamp, now_ms, config)
-        if record.timestamp < NO_TIMESTAMP:
+        if not NO_TIMESTAMP <= record.timestamp < INT64_MAX:  # or its distance from -1 is in no 64 bits
             raise KafkaError(INVALID_RECORD, f"a record with timestamp {record.timestamp}")
         if not number:
             base = record.timestamp

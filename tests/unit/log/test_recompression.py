@@ -155,6 +155,27 @@ def test_every_record_s_time_counts() -> None:
         recompressed(build_batch([NewRecord(timestamp=-2)]), config("gzip"), NOW, from_client=True)
 
 
+@pytest.mark.parametrize("offsets", [(0, 1), (1, 0)])  # in their plainest form or not
+@pytest.mark.parametrize(("base", "delta"), [(2**63 - 1, 1), (1000, 2**63 - 1), (-1, 2**63)])
+@pytest.mark.parametrize(
+    "more", [{"message_timestamp_type": "LogAppendTime"}, {"message_timestamp_after_max_ms": 2**63 - 1}]
+)
+def test_times_that_no_header_can_hold_are_refused(
+    offsets: tuple[int, int], base: int, delta: int, more: dict[str, int | str]
+) -> None:
+    """(R) Such a batch ended the worker."""
+    body = bytearray()
+    for offset, time in zip(offsets, (0, delta), strict=True):
+        encode_record(body, offset, time, NewRecord(value=b"v"))
+    batch = assemble(
+        bytes(body), base_offset=0, leader_epoch=0, attributes=0, last_offset_delta=1, base_timestamp=base,
+        max_timestamp=base,
+    )  # fmt: skip
+    with pytest.raises(KafkaError) as caught:
+        recompressed(batch, config("gzip", **more), NOW, from_client=True)
+    assert caught.value.code in (INVALID_RECORD, INVALID_TIMESTAMP)
+
+
 def test_the_broker_s_time_replaces_that_of_records(tmp_path: Path) -> None:
     log = open_log(tmp_path, config("lz4", message_timestamp_type="LogAppendTime"))
     sent = bytes(build_batch(RECORDS))
