@@ -48,12 +48,16 @@ class Flush(Struct, kw_only=True):
 
         One call to the disk, if nothing but the active file has changed since the last one.
         """
+        has_names = self.name_changes is not None
         try:
             for name in self.names:
-                # deleted by retention meanwhile, or no epoch yet: nothing of it has to last
-                with suppress(FileNotFoundError):
+                try:
                     self.directory.sync_file(name)
-            if self.name_changes is not None:
+                except FileNotFoundError:
+                    # deleted by retention meanwhile, or no epoch yet: nothing of it has to last. (R) Unless
+                    # all of the log has vanished: then there is no directory to sync
+                    has_names = True
+            if has_names:
                 self.directory.sync()
         except OSError as error:
             # EIO whatever it says (R): also one for want of room may have lost pages, see `is_full`

@@ -180,6 +180,20 @@ def test_a_sync_that_fails_is_told_and_moves_nothing(tmp_path: Path) -> None:
     log.close(clean=False)
 
 
+def test_a_log_whose_directory_vanished_is_not_on_the_disk(tmp_path: Path) -> None:
+    """(R) Moved away, or its file system unmounted while it is mapped: no file is found, and none was synced.
+    Acknowledgements waited for that.
+    """
+    log = open_log(tmp_path / "t-0")
+    fill(log, 3)
+    log.flush()
+    fill(log, 2, start=3)
+    (tmp_path / "t-0").rename(tmp_path / "away")
+    with pytest.raises(SyncFailedError):
+        log.begin_flush().run()
+    log.close(clean=False)
+
+
 def test_a_sync_that_fails_for_want_of_room_is_a_failed_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
