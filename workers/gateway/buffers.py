@@ -14,25 +14,34 @@ LARGE_BYTES_MAX = 256 << 20  # all large requests together, unless queued.max.re
 ARENA_BYTES_MIN = 2 * CHUNK  # whatever it says: room for large blocks beside small ones
 SMALL_BYTES_MAX = 64 * 1024
 BULK_SHARE = 0.75  # of the arena at most for larger ones: who sends little finds room beside who sends a lot
+SMALL_SHARE = 0.75  # of the arena at most for small ones
+GUESS_SHARE = 0.25  # of the arena at most for larger ones that may prove too small
 
 
 class Block:
     """Memory to receive into: `view[start:limit]` of one mapping; large file serial 0: the arena."""
 
-    __slots__ = ("large", "limit", "map", "pins", "serial", "start", "view")
+    __slots__ = ("is_guess", "large", "limit", "map", "pins", "serial", "start", "view")
 
-    def __init__(self, source: Arena | LargeFile, start: int, size: int, serial: int) -> None:
+    def __init__(
+        self, source: Arena | LargeFile, start: int, size: int, serial: int, *, is_guess: bool = False
+    ) -> None:
         self.map = source.map
         self.view = source.view
         self.large = source if isinstance(source, LargeFile) else None
         self.start = start
         self.limit = start + size
         self.serial = serial
+        self.is_guess = is_guess
         self.pins = 1
 
 
 class Buffers:
-    """Allocates blocks, within one budget."""
+    """Allocates blocks, within one budget.
+
+    (R) Who holds a block that is too small for its frame waits for a larger one. So that not all wait for
+    each other, small blocks leave room for larger ones, and so do larger ones that are a guess.
+    """
 
     def __init__(self, context: ProcessContext) -> None:
         self._run_dir, self._slot, self._incarnation = context.run_dir, context.slot, context.incarnation
@@ -43,24 +52,44 @@ class Buffers:
         if budget > 0:
             self.arena_bytes = min(ARENA_BYTES, max(ARENA_BYTES_MIN, budget - budget % CHUNK))
             self._large_left = max(1, budget - self.arena_bytes)
-        self._bulk_left = int(BULK_SHARE * self.arena_bytes)
+        chunks = self.arena_bytes // CHUNK
+        self._bulk_left, self._small_left, self._guess_left = (
+            int(share * chunks) * CHUNK for share in (BULK_SHARE, SMALL_SHARE, GUESS_SHARE)
+        )
         self._arena = Arena.create(path, self.arena_bytes, owner=context.incarnation)
         self._serial = 0
 
-    def allocate(self, size: int) -> Block | None:
-        """A block of at least `size` bytes, None when memory is short for now."""
+    def allocate(self, size: int, *, is_guess: bool = False) -> Block | None:
+        """A block of at least `size` bytes, None when memory is short for now. `is_guess`: what it is for may
+        need more; `settle` once it does not.
+        """
         if size > BLOCK_MAX:
             return self._allocate_large(size)
         is_bulk = size > SMALL_BYTES_MAX
-        if is_bulk and size > self._bulk_left:
+        is_guess = is_guess and is_bulk
+        left = self._bulk_left if is_bulk else self._small_left
+        if size > (min(left, self._guess_left) if is_guess else left):
             return None
         position = self._arena.allocate(size)
         if position is None:
             return None
-        block = Block(self._arena, position, self._arena.class_size(position), 0)
-        if is_bulk:
-            self._bulk_left -= block.limit - block.start
+        block = Block(self._arena, position, self._arena.class_size(position), 0, is_guess=is_guess)
+        self._account(block, -1)
         return block
+
+    def _account(self, block: Block, sign: int) -> None:
+        size = sign * (block.limit - block.start)
+        if abs(size) > SMALL_BYTES_MAX:
+            self._bulk_left += size
+        else:
+            self._small_left += size
+        if block.is_guess:
+            self._guess_left += size
+
+    def settle(self, block: Block) -> None:
+        """A block that was a guess is large enough."""
+        block.is_guess = False
+        self._guess_left += block.limit - block.start
 
     def _allocate_large(self, size: int) -> Block | None:
         if self._large_left <= 0:  # as Kafka: the last one may be larger than what is left
@@ -80,8 +109,7 @@ class Buffers:
             return
         if block.large is None:
             self._arena.free(block.start)
-            if block.limit - block.start > SMALL_BYTES_MAX:
-                self._bulk_left += block.limit - block.start
+            self._account(block, 1)
             return
         self._large_left += block.limit - block.start
         block.view = memoryview(b"")

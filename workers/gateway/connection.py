@@ -148,7 +148,7 @@ class Connection:
 
     def _first_block(self) -> Block | None:
         expected = self.expected
-        block = self.gateway.buffers.allocate(expected)
+        block = self.gateway.buffers.allocate(expected, is_guess=True)
         if block is None and expected > RECEIVE_BYTES:
             expected = RECEIVE_BYTES
             block = self.gateway.buffers.allocate(expected)
@@ -202,6 +202,8 @@ class Connection:
             self.start = start + size
             self.gateway.on_frame(self, start, start + size)
         if not self.closed:
+            if taken:
+                self.since_ms = self.last_active_ms  # what is not whole yet has just begun
             self._settle()
 
     def _must_wait(self, block: Block) -> bool:
@@ -224,24 +226,34 @@ class Connection:
         block = self.block
         if block is None:
             return
+        buffers = self.gateway.buffers
         if self.start == self.end:
             self.block = None
-            self.gateway.buffers.unpin(block)
+            if block.is_guess:
+                buffers.settle(block)
+            buffers.unpin(block)
             return
         available = self.end - self.start
-        need = 4 + _read_size(block.map, self.start)[0] if available >= 4 else 4
+        need = whole = 4 + _read_size(block.map, self.start)[0] if available >= 4 else 4
         if self.start + need > block.limit:
             if available < GROWN_BYTES:  # (R) who only says how much it will send gets no memory for it
                 need = min(need, max(RECEIVE_BYTES, GROWTH * available))
             if block.pins > 1 or block.start + need > block.limit:
-                self._move(block, need, available)
+                self._move(block, need, whole, available)
                 return
             block.view[block.start : block.start + available] = block.view[self.start : self.end]
             self.start, self.end = block.start, block.start + available
+        if block.is_guess and available >= 4 and self.start + whole <= block.limit:
+            buffers.settle(block)
         self.stop = self.start + need if need > RECEIVE_BYTES else block.limit
 
-    def _move(self, block: Block, need: int, available: int) -> None:
-        new = self.gateway.buffers.allocate(max(need, RECEIVE_BYTES))
+    def _move(self, block: Block, need: int, whole: int, available: int) -> None:
+        buffers = self.gateway.buffers
+        new = buffers.allocate(max(need, RECEIVE_BYTES), is_guess=need < whole)
+        if new is None and need < whole and (block.is_guess or whole <= BLOCK_MAX):
+            # (R) or it would wait for those that wait for as much as this
+            need = whole
+            new = buffers.allocate(whole)
         if new is None:
             self._starve()
             return
@@ -249,13 +261,13 @@ class Connection:
         self.block = new
         self.start, self.end = new.start, new.start + available
         self.stop = new.start + need if need > RECEIVE_BYTES else new.limit
-        self.gateway.buffers.unpin(block)
+        buffers.unpin(block)
 
     def _starve(self) -> None:
         """No memory: stop reading until some is given back."""
         self.starved = True
         self._watch(self.events & ~EPOLLIN)
-        self.gateway.starved.add(self)
+        self.gateway.starved[self] = None
 
     def on_memory(self) -> None:
         """Some memory was given back: go on where it was short."""
@@ -267,6 +279,7 @@ class Connection:
         elif self.start < self.end:
             self._settle()
         if not self.starved:
+            self.last_active_ms = self.since_ms = self.gateway.now_ms()  # it could not be heard meanwhile
             self._watch(self.events & ~EPOLLRDHUP | EPOLLIN)
 
     def on_answered(self, request: Request) -> None:

@@ -140,10 +140,12 @@ class Doorkeeper:
         for connection in list(gateway.connections.values()):
             if connection.block is None:
                 continue
-            is_idle = connection.last_active_ms < now_ms - SHORT_MS or connection.since_ms < now_ms - HOLD_MS
-            if is_idle and not connection.requests:
+            is_starved = connection in gateway.starved
+            # (R) who is not read from, because it is starved, is silent by no fault of its own
+            is_idle = not is_starved and connection.last_active_ms < now_ms - SHORT_MS
+            if (is_idle or connection.since_ms < now_ms - HOLD_MS) and not connection.requests:
                 connection.close()
-            elif connection not in gateway.starved:
+            elif not is_starved:
                 connection.put_aside()
         gateway.feed_starved()
         gateway.timers.schedule(now_ms + SHORT_CHECK_MS, self._relieve)

@@ -70,7 +70,7 @@ class Gateway:
         )
         self.request_bytes_max = context.config.socket_request_max_bytes
         self.unflushed: set[Connection] = set()
-        self.starved: set[Connection] = set()
+        self.starved: dict[Connection, None] = {}  # in the order in which they came to be
         self.unfinished: set[Connection] = set()  # have had their share of this turn
         self.connections: dict[int, Connection] = {}
         self.tcp_address = ("127.0.0.1", 0)
@@ -207,7 +207,7 @@ class Gateway:
 
     def feed_starved(self) -> None:
         """Let those go on that found no memory to receive into."""
-        starved, self.starved = self.starved, set()
+        starved, self.starved = self.starved, {}
         for connection in starved:
             connection.on_memory()
 
@@ -272,7 +272,7 @@ class Gateway:
         self._doorkeeper.on_gone(connection)
         self.epoll.unregister(connection.fd)
         self.unflushed.discard(connection)
-        self.starved.discard(connection)
+        self.starved.pop(connection, None)
         self.unfinished.discard(connection)
         self.long_polls.forget(connection)
 

@@ -314,7 +314,7 @@ def test_memory_held_by_requests_that_do_not_go_on_is_taken_back(
     send_all(run, client, produce_frame(4, batch=batch_of_size(900_000, 1000).data))
     assert correlation_ids(run.answers(client, 1)) == [4]
     assert connection.fd in run.gateway.connections
-    assert len(run.gateway.connections) <= 2, "all but who was short itself"
+    assert len(run.gateway.connections) <= 3, "all but those that were read from since"
 
 
 def test_a_starved_connection_is_not_looked_at_in_vain_and_goes_on_once_there_is_memory(

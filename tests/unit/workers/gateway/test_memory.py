@@ -77,6 +77,64 @@ def test_who_sends_a_lot_leaves_memory_to_who_sends_little(run: InProcess) -> No
     assert buffers.allocate(1 << 20) is not None
 
 
+def test_many_that_send_large_frames_at_once_do_not_wait_for_each_other(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorkeeper, "SHORT_MS", 3_600_000)
+    monkeypatch.setattr(doorkeeper, "HOLD_MS", 3_600_000)
+    clients = [run.dial()[0] for _ in range(80)]
+    for start in range(0, len(LARGE), 60_000):
+        for client in clients:
+            client.setblocking(True)  # its socket takes all of it, read or not
+            client.sendall(LARGE[start : start + 60_000])
+            run.turn()
+    while run.gateway.starved:
+        answered = len(run.gateway.starved)
+        run.turn(20)
+        assert len(run.gateway.starved) < answered, (
+            "each waits for memory that another holds, who waits as well"
+        )
+    for client in clients:
+        assert correlation_ids(run.answers(client, 1)) == [7]
+
+
+def test_who_is_starved_is_not_closed_for_its_silence(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorkeeper, "SHORT_CHECK_MS", 1)
+    buffers = run.gateway.buffers
+    taken: list[Block] = []
+    while (block := buffers.allocate(1 << 20)) is not None:
+        taken.append(block)
+    client, connection = run.dial()
+    client.setblocking(False)
+    sent = 0
+    while not connection.starved:
+        with contextlib.suppress(BlockingIOError):
+            sent += client.send(LARGE[sent : sent + 60_000])
+        run.turn()
+    connection.last_active_ms -= doorkeeper.SHORT_MS + 1
+    for _ in range(50):
+        run.turn()
+    assert not connection.closed
+    for block in taken:
+        buffers.unpin(block)
+    send_all(run, client, LARGE[sent:])
+    assert correlation_ids(run.answers(client, 1)) == [7]
+
+
+def test_a_frame_begins_when_the_one_before_it_is_taken(run: InProcess) -> None:
+    client, connection = run.dial()
+    frame = produce_frame(1)
+    client.sendall(frame + frame[:20])
+    correlation_ids(run.answers(client, 1))
+    for _ in range(5):
+        connection.since_ms -= doorkeeper.HOLD_MS + 1
+        client.sendall(frame[20:] + frame[:20])
+        correlation_ids(run.answers(client, 1))
+        assert connection.since_ms >= connection.last_active_ms - doorkeeper.HOLD_MS
+
+
 def test_a_frame_that_only_drips_is_given_up_while_memory_is_short(
     run: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
