@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
@@ -23,6 +24,7 @@ DERIVED_RESERVE = -1  # a share of the file system, so that the smallest can be 
 RESERVE_SHARE = 32
 RESERVE_BYTES_MAX = 64 * 1024 * 1024
 ZEROS = bytes(1 << 20)
+READ_BYTES = 64 * 1024  # at once
 
 
 class ReadFile(Protocol):
@@ -308,6 +310,12 @@ def _sync_names(path: str) -> None:
         os.close(fd)
 
 
+@cache
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 class RealDirectory:
     """See Directory; made (0700) if it is missing, unless who opens it only reads. `kept_free`: the reserve,
     in bytes or DERIVED_RESERVE.
@@ -345,10 +353,16 @@ class RealDirectory:
     def read(self, name: str) -> bytes | None:
         """See Directory."""
         try:
-            with open(self._full(name), "rb") as file:
-                return file.read()
+            fd = os.open(self._full(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        try:  # by hand: a third of the system calls that open() makes, for each of a thousand logs
+            found = os.read(fd, READ_BYTES)
+            while len(found) >= READ_BYTES and (more := os.read(fd, READ_BYTES)):
+                found += more
+            return found
+        finally:
+            os.close(fd)
 
     def replace(self, name: str, data: Buffer, *, durable: bool = True) -> None:
         """See Directory."""
@@ -401,8 +415,7 @@ class RealDirectory:
 
     def boot_id(self) -> str:
         """See Directory."""
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        return _boot_id()
 
     def destroy(self) -> None:
         """See Directory."""

@@ -95,9 +95,11 @@ class Log(FlushedLog):
         if topic_id is not None and checkpoints.read_partition_metadata(directory) != topic_id:
             checkpoints.write_partition_metadata(directory, topic_id)
         try:
-            if recovery.segment_bases(directory):
+            bases = recovery.segment_bases(directory)
+            if bases:
                 sent_below = high_watermark if has_readers else 0
-                log._recover(clean_shutdown, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
+                clean = log._is_clean(bases[-1]) if clean_shutdown is None else clean_shutdown
+                log._recover(clean, recovery_point, same_boot, sent_below, log_start_offset, now_ms)
             else:
                 directory.check_room(NEW_LOG_BYTES)
                 remove_snapshots(directory)  # (R) of segments that a crash took
@@ -113,9 +115,14 @@ class Log(FlushedLog):
         log.high_watermark = max(min(high_watermark, log.log_end_offset), log.log_start_offset)
         return log
 
+    def _is_clean(self, base: int) -> bool:
+        """Whether it was closed, and the last segment has not changed since."""
+        mark = checkpoints.read_clean_mark(self.directory)
+        return mark is not None and mark == (base, recovery.describe_segment(self.directory, base).size)
+
     def _recover(
         self,
-        clean: bool | None,
+        clean: bool,
         recovery_point: int,
         same_boot: bool,
         sent_below: int,
@@ -123,10 +130,6 @@ class Log(FlushedLog):
         now_ms: int,
     ) -> None:
         directory = self.directory
-        if clean is None:
-            base = recovery.segment_bases(directory)[-1]
-            mark = checkpoints.read_clean_mark(directory)
-            clean = mark is not None and mark == (base, recovery.describe_segment(directory, base).size)
         checkpoints.void_clean_mark(directory)
         found = recovery.recover_segments(
             directory,

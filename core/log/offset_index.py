@@ -16,22 +16,38 @@ from tailrace.core.log.directory import Directory, DiskFullError, MappedFile
 ENTRY = Struct(">ii")
 ENTRY_SIZE = 8
 FIRST_RESERVE = 4096
+BLOCK_ENTRIES = 256  # read at once
 
 Read = Callable[[int, int], bytes]
 
 
 def count_entries(read: Read, size: int, entry_size: int, key_at: int) -> int:
-    """Entries before the zero tail, by bisection; `key_at` is where in an entry a number stands that is never
-    0.
+    """Entries before the zero tail; `key_at` is where in an entry a number stands that is never 0.
+
+    Few files are full, and each read is a system call: the end is looked for at places ever further away,
+    then by bisection, then in one block.
     """
     low, high = 0, size // entry_size
-    while low < high:
+
+    def is_entry(number: int) -> bool:
+        entry = read(number * entry_size, entry_size)
+        return len(entry) == entry_size and any(entry[key_at:])
+
+    probe = BLOCK_ENTRIES
+    while probe < high and is_entry(probe):
+        low, probe = probe + 1, 2 * probe
+    high = min(high, probe)
+    while high - low > BLOCK_ENTRIES:
         middle = (low + high) // 2
-        entry = read(middle * entry_size, entry_size)
-        if len(entry) == entry_size and any(entry[key_at:]):
+        if is_entry(middle):
             low = middle + 1
         else:
             high = middle
+    block = read(low * entry_size, (high - low) * entry_size)
+    for at in range(0, len(block) - entry_size + 1, entry_size):
+        if not any(block[at + key_at : at + entry_size]):
+            break
+        low += 1
     return low
 
 
@@ -89,7 +105,11 @@ class IndexWriter:
         assert self._count < self.capacity, "the segment rolls before its index is full"
         if end > self._file.reserved:
             self.reserve_next()
-        self._file.store(end - self._entry_size, entry)
+        start = end - self._entry_size
+        if len(entry) > ENTRY_SIZE:
+            # (R) the offset of a time entry first: half a store must not name an older batch with a new time
+            self._file.store(start + ENTRY_SIZE, entry[ENTRY_SIZE:])
+        self._file.store(start, entry[:ENTRY_SIZE])
         self._count += 1
 
     def entry(self, number: int) -> bytes:

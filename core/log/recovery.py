@@ -194,7 +194,9 @@ def trusted_entries(directory: Directory, base: int, size: int) -> tuple[bytes, 
     if entries and (entries[0][1] <= 0 or entries[-1][1] >= size):
         return b"", b""
     stamps = list(time_index.ENTRY.iter_unpack(times))
-    if any(b[0] <= a[0] or b[1] < a[1] for a, b in pairwise(stamps)):
+    if any(b[0] <= a[0] or b[1] <= a[1] for a, b in pairwise(stamps)):
+        return b"", b""
+    if stamps and stamps[0][0] <= 0:  # (R) may be half an entry
         return b"", b""
     return offsets, times
 

@@ -4,7 +4,7 @@
       0     timestamp         i64   the largest in the segment so far
       8     relative offset   i32   last offset of the batch that holds it, minus the segment's base offset
 Timestamps strictly ascend, so offsets do too. Zero entries follow the last one while the file is
-preallocated.
+preallocated. Of an entry the offset is stored first: half of one is not taken for another.
 """
 
 from struct import Struct
