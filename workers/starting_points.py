@@ -12,7 +12,7 @@ from msgspec import Struct
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log import checkpoints
 from tailrace.core.log.directory import Directory, RealDirectory, storage_error
-from tailrace.core.log.recovery import segment_bases
+from tailrace.core.log.recovery import describe_segment, segment_bases
 from tailrace.shm.state_table import HIGH_WATERMARK, LOG_START_OFFSET, RECOVERY_POINT, SYNC_FAILED
 
 Stamp = tuple[int, int, int]
@@ -50,8 +50,15 @@ class StartingPoints:
             self._directory.sync()  # (R) what a dead predecessor was writing lasts before it is believed
         key = (topic, partition)
         point, mark, start = (self._read(name).get(key, 0) for name in checkpoints.OFFSET_FILES)
-        owner = checkpoints.read_partition_metadata(directory)
-        if owner not in (None, topic_id) or not segment_bases(directory):
+        owner, bases = checkpoints.read_partition_metadata(directory), segment_bases(directory)
+        is_foreign = owner not in (None, topic_id)
+        if is_foreign and any(describe_segment(directory, base).size for base in bases):
+            # (R) a deletion has failed, or is still to come: the records are not this topic's
+            raise KafkaError(
+                KAFKA_STORAGE_ERROR,
+                f"{directory.path} holds records of a deleted topic: move it away, or restart the broker",
+            )
+        if is_foreign or not bases:
             # (R) what the files say is of a log that is gone; but for where this one starts, if it is its own
             is_own = owner == topic_id
             if point or mark or start:
