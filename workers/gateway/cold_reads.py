@@ -49,10 +49,11 @@ def read_warm(fd: int, buffer: memoryview, position: int) -> int:
 
 def is_warm(fd: int, position: int, length: int) -> bool:
     """Whether a range is in the page cache, as far as looking at it here and there tells."""
-    places = [*range(position, position + length, PROBE_BYTES), position + length - 1]
+    last = position + length - 1
     try:
-        for place in places:
+        for place in range(position, last, PROBE_BYTES):
             read_warm(fd, _one_byte, place)
+        read_warm(fd, _one_byte, last)
     except BlockingIOError:
         return False
     return True
@@ -83,9 +84,11 @@ class WarmFile(RealReadFile):
         view = _scratch[:length] if length <= SCRATCH_BYTES else memoryview(bytearray(length))
         try:
             got = read_warm(self.fd, view, position)
+            if got == length:
+                return bytes(view)
         except BlockingIOError:
             got = -1
-        if got == length or (got >= 0 and position + got >= self.size()):
+        if got >= 0 and position + got >= self.size():
             return bytes(view[:got])
         self._reads.must_be_warm(self, position, length)
         return os.pread(self.fd, length, position)
@@ -119,8 +122,11 @@ class ColdReads:
         return self._background.under_way
 
     def check(self, file: ReadFile, position: int, length: int) -> None:
-        """ColdRead when a range is on the disk; the OSError with which reading it in failed."""
-        if not is_warm(file.fd, position, length):
+        """ColdRead when a range is on the disk, whose beginning was just read; the OSError with which reading
+        it in failed.
+        """
+        known = min(PROBE_BYTES, length - 1)
+        if not is_warm(file.fd, position + known, length - known):
             self.must_be_warm(file, position, length)
 
     def must_be_warm(self, file: ReadFile, position: int, length: int) -> None:
