@@ -245,10 +245,7 @@ class Assignments:
     ) -> Replica | None:
         """The worker could not open the replica, or lost its directory. Returns it, offline from now on."""
         replica = self._answered(slot, incarnation, row, row_generation)
-        if replica is None:
-            return None
-        if replica.deleting:  # it has no files that could be opened, so none to delete
-            self._free(replica)
+        if replica is None or replica.deleting:  # (R) its files are there still: `on_stopped` frees its name
             return None
         self.take_offline(replica, error_code)
         return replica

@@ -175,6 +175,21 @@ def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
     assert order.topic_id == B
 
 
+def test_a_replica_that_fails_while_it_is_being_deleted_keeps_its_name() -> None:
+    """(R) Its files are removed later, by path, and would be those of a topic made again meanwhile."""
+    world = World(workers_max=1)
+    old = world.serving()
+    world.assignments.delete_topic(A, 1)
+    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
+    world.take()
+    failed = (4, 7, old.row, old.row_generation, errors.KAFKA_STORAGE_ERROR)
+    assert world.assignments.on_failed(*failed) is None
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+    world.assignments.on_stopped(4, 7, old.row, old.row_generation)
+    assert world.assignments.rows_free == 8
+
+
 def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
     world = World(workers_max=1)
     world.serving()
