@@ -68,6 +68,7 @@ class ActiveSegment:
         "_directory",
         "_interval",
         "_offsets",
+        "_opened_at",
         "_size",
         "_times",
         "_times_last",
@@ -94,7 +95,8 @@ class ActiveSegment:
         now_ms: int,
     ) -> None:
         self._directory = directory
-        self.base_offset, self.end = segment.base_offset, segment.size
+        self.base_offset = segment.base_offset
+        self.end = self._opened_at = segment.size
         self.first_timestamp = segment.first_timestamp
         self.max_timestamp, self.max_timestamp_offset = segment.max_timestamp, segment.max_timestamp_offset
         self.created_ms = now_ms
@@ -136,24 +138,23 @@ class ActiveSegment:
         return self._offsets.is_full or self._times.is_full
 
     def reserve(self, end: int) -> None:
-        """Has the disk hold the bytes below `end` and a chunk more, which doubles up to 16 MiB: idle
-        partitions stay small.
+        """Has the disk hold the bytes below `end` and a chunk more, as large as what was written since the
+        segment was opened, up to 16 MiB: idle partitions stay small, and cheap to come back to.
 
         `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it
         is needed. DiskFullError if there is no room below `end`.
         """
         reserved = self.file.reserved
         if reserved < self._size:
-            chunk = min(max(reserved, CHUNK_FIRST), CHUNK_MAX)
+            chunk = min(max(reserved - self._opened_at, CHUNK_FIRST), CHUNK_MAX)
             try:
                 self.file.reserve(min(max(end, reserved) + chunk, self._size))
             except KafkaError:
                 if end > reserved:
                     self.file.reserve(end)
         reserved = self.file.reserved
-        self.limit = (
-            reserved if reserved == self._size else max(end, reserved - min(reserved // 4, CHUNK_MAX // 2))
-        )
+        ahead = 0 if reserved == self._size else min((reserved - self._opened_at) // 4, CHUNK_MAX // 2)
+        self.limit = max(end, reserved - ahead)
 
     def reserve_index(self) -> None:
         """Room for the next entries, before the batch is published: a full disk must not fail after that."""

@@ -9,6 +9,7 @@ from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import MappedFile, RealDirectory
 from tailrace.core.log.log import EXPIRY_CHECK_MS, Log
+from tailrace.core.log.log_config import LogConfig
 from tailrace.core.records.record import assemble
 from tests.support.batches import changed
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
@@ -255,4 +256,18 @@ def test_a_client_does_not_choose_offsets_and_a_leader_does(tmp_path: Path, offs
         log.append_as_leader(sent, 0, NOW)
     assert refused.value.code == errors.INVALID_RECORD
     assert log.append_as_leader(sent, 0, NOW, from_client=False).base_offset == 0
+    log.close()
+
+
+def test_a_log_that_is_opened_again_reserves_little_ahead(tmp_path: Path) -> None:
+    config = LogConfig(segment_bytes=64 << 20)
+    log = open_log(tmp_path, config)
+    fill(log, 4000, size=1000)
+    assert log.active_position > 4 << 20
+    log.close(clean=False)
+    log = open_log(tmp_path, config)
+    asked: list[int] = []
+    log.on_prefault = lambda _name, _position, length: asked.append(length)
+    fill(log, 100, size=1000, start=4000)
+    assert 0 < sum(asked) <= 256 * 1024
     log.close()
