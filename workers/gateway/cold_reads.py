@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tailrace.core.log.directory import ReadFile, RealDirectory, RealReadFile
+from tailrace.core.records.batch import HEADER_SIZE
 from tailrace.workers.background import Background
 
 PIECE_BYTES = 1 << 20  # that one reader reads before it is another's turn
@@ -20,8 +21,12 @@ AROUND_BYTES = 64 * 1024  # read with a header or an index entry: its neighbours
 SCRATCH_BYTES = 32 * 1024
 
 _scratch = memoryview(bytearray(SCRATCH_BYTES))
+_header = memoryview(bytearray(HEADER_SIZE))
+_headers = (_header,)  # where a batch header is read to: a fetch reads some, and they take a third less time
 _one_byte = memoryview(bytearray(1))
 _thread_scratch = memoryview(bytearray(256 * 1024))
+
+_preadv, _NOWAIT = os.preadv, os.RWF_NOWAIT
 
 Key = tuple[int, int, int, int]  # device, inode, position, length
 Warmed = dict[Key, OSError | None]
@@ -81,6 +86,12 @@ class WarmFile(RealReadFile):
 
     def read(self, position: int, length: int) -> bytes:
         """See ReadFile; ColdRead when some of it is on the disk."""
+        if length == HEADER_SIZE:
+            try:
+                if _preadv(self.fd, _headers, position, _NOWAIT) == HEADER_SIZE:
+                    return bytes(_header)
+            except OSError:
+                pass  # met again below
         view = _scratch[:length] if length <= SCRATCH_BYTES else memoryview(bytearray(length))
         try:
             got = read_warm(self.fd, view, position)
