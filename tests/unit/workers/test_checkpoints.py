@@ -7,7 +7,7 @@ the files and the metadata are real, on real shared memory.
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from errno import EIO, ENOSPC, EPERM
+from errno import EIO, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -328,24 +328,6 @@ def test_a_new_log_does_not_inherit_what_was_written_of_its_namesake(
     log = run.lead().log
     assert (log.recovery_point, log.log_start_offset, log.log_end_offset) == (0, 0, 0)
     assert run.files() == [{("other", 0): 7}] * 3
-
-
-def test_records_of_a_deleted_topic_do_not_come_back_in_its_namesake(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """(R) Its files could not be removed; the log opens once they are."""
-    store(run.leader._replicas[1], 3)
-
-    def refuse(_: RealDirectory) -> None:
-        raise OSError(EPERM, "not permitted")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(RealDirectory, "destroy", refuse)
-        run.remove()
-    run.create(2)
-    assert not run.try_to_lead(2, generation=2)
-    RealDirectory(f"{run.path}/{TOPIC}-0").destroy()
-    assert run.lead(2, generation=2).log.log_end_offset == 0
 
 
 def test_a_recovery_point_beyond_the_end_is_lowered_before_anything_is_appended(
