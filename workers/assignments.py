@@ -121,9 +121,11 @@ class Assignments:
         )  # the dead controller's wish may have been lost with it
 
     def adopt_deleted(self, held: HeldReplica, slot: int) -> None:
-        """A worker holds a replica of a topic that is gone: it is told to delete it."""
+        """A worker holds a replica of a topic that is gone: it is told to delete it. (R) Until it has, the
+        name is not free: its files would be taken for those of a topic made again, or go together with them.
+        """
         replica = Replica(
-            topic="",
+            topic=held.topic,
             topic_id=held.topic_id,
             partition=held.partition,
             row=held.row,
@@ -136,6 +138,7 @@ class Assignments:
         )
         self.by_row[replica.row] = replica
         self._by_slot.setdefault(slot, set()).add(replica.row)
+        self._deleting_names[replica.topic, replica.partition] = replica.row
 
     def finish_adopting(self) -> None:
         """After the last adoption: the rows that are left are free."""

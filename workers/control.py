@@ -111,6 +111,7 @@ class ReplicaStopped(msgspec.Struct, kw_only=True, frozen=True, array_like=True,
 class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
     """One replica that a worker holds, whether it serves yet (`started`) or still recovers."""
 
+    topic: str
     topic_id: bytes
     partition: int
     row: int

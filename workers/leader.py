@@ -478,6 +478,7 @@ class Leader:
 
 def _held(order: control.BecomeLeader) -> control.HeldReplica:
     return control.HeldReplica(
+        topic=order.topic,
         topic_id=order.topic_id,
         partition=order.partition,
         row=order.row,

@@ -105,6 +105,7 @@ class TakeOver:
             assignments.adopt(held, topic.name, configs, slot, incarnation)
         else:  # the new epoch was committed, but nobody could tell the worker: incarnation 0 has it told
             moved = HeldReplica(
+                topic=held.topic,
                 topic_id=held.topic_id,
                 partition=held.partition,
                 row=held.row,
@@ -125,7 +126,7 @@ class TakeOver:
 
 def _stop(held: HeldReplica) -> StopReplica:
     return StopReplica(
-        topic="",
+        topic=held.topic,
         topic_id=held.topic_id,
         partition=held.partition,
         row=held.row,

@@ -107,6 +107,7 @@ def started(order: BecomeLeader) -> ReplicaStarted:
 def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
     """What a worker says that does as it was told."""
     return HeldReplica(
+        topic=order.topic,
         topic_id=order.topic_id,
         partition=order.partition,
         row=order.row,

@@ -190,6 +190,38 @@ def test_a_replica_that_fails_while_it_is_being_deleted_keeps_its_name() -> None
     assert world.assignments.rows_free == 8
 
 
+def test_a_topic_made_again_after_a_new_controller_waits_as_well() -> None:
+    """(R) Another worker would open the files that the first one is removing."""
+    world = World()
+    gone = HeldReplica(
+        topic="t",
+        topic_id=A,
+        partition=0,
+        row=2,
+        row_generation=5,
+        leader_epoch=3,
+        log_dir="/data",
+        started=True,
+    )
+    world.assignments.adopt_deleted(gone, 5)
+    world.assignments.finish_adopting()
+    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
+    slot = world.assignments.by_key[B, 0].slot
+    world.take()
+    if slot != 5:
+        world.assignments.serve_slot(slot, 7)
+        assert not world.take()
+    world.assignments.serve_slot(5, 7)
+    ((_, order),) = world.take()
+    assert isinstance(order, StopReplica)
+    assert (order.topic, order.topic_id) == ("t", A)
+    world.assignments.on_stopped(5, 7, 2, 5)
+    world.take()
+    world.assignments.serve_slot(slot, 7)
+    ((_, order),) = world.take()
+    assert isinstance(order, BecomeLeader)
+
+
 def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
     world = World(workers_max=1)
     world.serving()
@@ -229,10 +261,24 @@ def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> No
 def test_a_successor_adopts_what_live_workers_hold() -> None:
     world = World(row_count=4)
     held = HeldReplica(
-        topic_id=A, partition=0, row=2, row_generation=5, leader_epoch=3, log_dir="/data", started=True
+        topic="t",
+        topic_id=A,
+        partition=0,
+        row=2,
+        row_generation=5,
+        leader_epoch=3,
+        log_dir="/data",
+        started=True,
     )
     gone = HeldReplica(
-        topic_id=B, partition=0, row=3, row_generation=1, leader_epoch=0, log_dir="/data", started=True
+        topic="gone",
+        topic_id=B,
+        partition=0,
+        row=3,
+        row_generation=1,
+        leader_epoch=0,
+        log_dir="/data",
+        started=True,
     )
     world.assignments.adopt(held, "t", {}, 4, 7)
     world.assignments.adopt_deleted(gone, 5)
