@@ -280,7 +280,7 @@ class Log(FlushedLog):
         ):  # segment.bytes was raised since this empty segment was made
             self._replace_active(now_ms)
         self._take_due_snapshot()
-        self._reserve(self._active.end + size)
+        self._reserve(self._active.end + size, now_ms)
         try:
             done = self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
         finally:
@@ -289,14 +289,14 @@ class Log(FlushedLog):
         self.flush_by_count()
         return done
 
-    def _reserve(self, end: int) -> None:
+    def _reserve(self, end: int, now_ms: int) -> None:
         """More of the active file on disk; the housekeeper hears what will be stored to next."""
         file = self._active.file
         before = file.reserved
         if self._goes_the_long_way and end <= before:
             self._active.limit = before
             return
-        self._active.reserve(end)
+        self._active.reserve(end, now_ms)
         self._active.limit = min(self._active.limit, self._config.segment_bytes)
         if self.on_prefault is not None and file.reserved > before:
             self.on_prefault(file.name, before, file.reserved - before)

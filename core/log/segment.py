@@ -29,6 +29,7 @@ RELATIVE_OFFSET_MAX = 0x7FFFFFFF
 
 CHUNK_FIRST = 64 * 1024
 CHUNK_MAX = 16 * 1024 * 1024
+CHUNK_MS = 250  # a chunk that lasts no longer is too small
 NEW_LOG_BYTES = CHUNK_FIRST + 2 * offset_index.FIRST_RESERVE
 
 
@@ -65,10 +66,11 @@ class ActiveSegment:
     """
 
     __slots__ = (
+        "_chunk",
         "_directory",
         "_interval",
         "_offsets",
-        "_opened_at",
+        "_reserved_ms",
         "_size",
         "_times",
         "_times_last",
@@ -96,7 +98,8 @@ class ActiveSegment:
     ) -> None:
         self._directory = directory
         self.base_offset = segment.base_offset
-        self.end = self._opened_at = segment.size
+        self.end = segment.size
+        self._chunk, self._reserved_ms = CHUNK_FIRST, 0
         self.first_timestamp = segment.first_timestamp
         self.max_timestamp, self.max_timestamp_offset = segment.max_timestamp, segment.max_timestamp_offset
         self.created_ms = now_ms
@@ -117,7 +120,7 @@ class ActiveSegment:
             self._offsets, self._times = indexes
             with suppress(DiskFullError):  # it is read all the same, and the first append hears of it
                 self.reserve_index()
-                self.reserve(self._size if config.preallocate else self.end)
+                self.reserve(self._size if config.preallocate else self.end, now_ms)
         except (OSError, KafkaError):
             for index in indexes:  # opens are tried again: none may leave descriptors behind
                 index.close(cut=False)
@@ -137,23 +140,26 @@ class ActiveSegment:
         """Time to roll."""
         return self._offsets.is_full or self._times.is_full
 
-    def reserve(self, end: int) -> None:
-        """Has the disk hold the bytes below `end` and a chunk more, as large as what was written since the
-        segment was opened, up to 16 MiB: idle partitions stay small, and cheap to come back to.
+    def reserve(self, end: int, now_ms: int) -> None:
+        """Has the disk hold the bytes below `end` and a chunk more, of 64 KiB to 16 MiB: twice the last one
+        if that was used up at once, else half of it. What is reserved is soon touched, and a thousand slow
+        partitions must not hold as much memory as a fast one.
 
         `limit` ends before the reserved bytes do, so that the next chunk is reserved (and warmed) before it
         is needed. DiskFullError if there is no room below `end`.
         """
         reserved = self.file.reserved
         if reserved < self._size:
-            chunk = min(max(reserved - self._opened_at, CHUNK_FIRST), CHUNK_MAX)
+            is_fast = now_ms - self._reserved_ms < CHUNK_MS
+            self._chunk = min(2 * self._chunk, CHUNK_MAX) if is_fast else max(self._chunk // 2, CHUNK_FIRST)
+            self._reserved_ms = now_ms
             try:
-                self.file.reserve(min(max(end, reserved) + chunk, self._size))
+                self.file.reserve(min(max(end, reserved) + self._chunk, self._size))
             except KafkaError:
                 if end > reserved:
                     self.file.reserve(end)
         reserved = self.file.reserved
-        ahead = 0 if reserved == self._size else min((reserved - self._opened_at) // 4, CHUNK_MAX // 2)
+        ahead = 0 if reserved == self._size else self._chunk // 2
         self.limit = max(end, reserved - ahead)
 
     def reserve_index(self) -> None:

@@ -259,15 +259,23 @@ def test_a_client_does_not_choose_offsets_and_a_leader_does(tmp_path: Path, offs
     log.close()
 
 
-def test_a_log_that_is_opened_again_reserves_little_ahead(tmp_path: Path) -> None:
-    config = LogConfig(segment_bytes=64 << 20)
-    log = open_log(tmp_path, config)
-    fill(log, 4000, size=1000)
-    assert log.active_position > 4 << 20
-    log.close(clean=False)
-    log = open_log(tmp_path, config)
+def test_what_is_reserved_ahead_follows_the_pace_of_writing(tmp_path: Path) -> None:
+    log = open_log(tmp_path, LogConfig(segment_bytes=1 << 30))
     asked: list[int] = []
     log.on_prefault = lambda _name, _position, length: asked.append(length)
-    fill(log, 100, size=1000, start=4000)
-    assert 0 < sum(asked) <= 256 * 1024
+    large = batch("x" * 100_000)
+    for number in range(100):
+        log.append_as_leader(large, 0, NOW + 1000 * number)  # 100 kB a second
+    assert sum(asked) < 1.2 * log.active_position
+    assert max(asked) < 200_000
+    for _ in range(900):
+        log.append_as_leader(large, 0, NOW + 200_000)
+    assert max(asked) == 16 << 20
+    log.close(clean=False)
+    log = open_log(tmp_path, log.config)
+    asked.clear()
+    log.on_prefault = lambda _name, _position, length: asked.append(length)
+    for number in range(10):
+        log.append_as_leader(large, 0, NOW + 300_000 + 1000 * number)
+    assert max(asked) < 200_000
     log.close()
