@@ -213,6 +213,29 @@ def _are_indexes_cut(directory: Directory, base: int) -> bool:
     return True
 
 
+def _are_times_whole(directory: Directory, base: int) -> bool:
+    """Whether the last entry of the time index names a batch, and no later batch is younger: a file of
+    the length that it had earlier ends with sound entries too.
+    """
+    file = directory.open_read(file_name(base, LOG_SUFFIX))
+    try:
+        size = file.size()
+        offsets, times = trusted_entries(directory, base, size)
+        if not offsets or not times:
+            return False
+        newest, relative = time_index.ENTRY.unpack(times[-time_index.ENTRY_SIZE :])
+        before = (at for last, at in offset_index.ENTRY.iter_unpack(offsets) if last <= relative)
+        found = False
+        for _, header in scan(file, max(before, default=0), size, check=False):
+            if header.last_offset == base + relative:
+                found = header.max_timestamp == newest
+            elif header.last_offset > base + relative and header.max_timestamp > newest:
+                return False
+        return found
+    finally:
+        file.release()
+
+
 def _without_last(offsets: bytes, times: bytes) -> tuple[bytes, bytes]:
     """(R) The entries but the last of offsets, and those of times that belong to it or come later: their
     writer may have died between the two stores, or in one.
@@ -335,8 +358,9 @@ def recover_segments(
     for number in range(first, len(bases)):
         base, last = bases[number], number == len(bases) - 1
         # all of it is on the disk: only whether it is cut has to be seen. (R) But its indexes are not, if it
-        # was rolled after its last sync: such may still be longer, or zero at their end
-        ends_there = not last and bases[number + 1] == recovery_point and _are_indexes_cut(directory, base)
+        # was rolled after its last sync: such may still be longer, zero at their end, or as short as once
+        ends_there = not last and bases[number + 1] == recovery_point
+        ends_there = ends_there and _are_indexes_cut(directory, base) and _are_times_whole(directory, base)
         tail_only = clean or trust_cache or ends_there
         rebuilt, end_offset, whole = _read(directory, base, config, result, tail_only=tail_only, clean=clean)
         result.end_offset = end_offset

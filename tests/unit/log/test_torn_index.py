@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tailrace.core.log.checkpoints import TrustMark, write_trust_mark
 from tailrace.core.log.directory import RealDirectory, RealMappedFile
 from tailrace.core.log.log import Log
 from tailrace.core.log.offset_index import count_entries
@@ -72,3 +73,22 @@ def test_entries_are_counted_in_few_reads(count: int) -> None:
     assert len(reads) <= 7
     assert sum(reads) < 4096
     assert count_entries(read, 8 * count, 8, 0) == count
+
+
+def test_a_time_index_as_short_as_it_once_was_is_not_believed_after_a_loss_of_power(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    for time in (10, 20, 30, 40, 5, 5, 5):
+        log.append_as_leader(batch("x" * 300, timestamp=NOW + time), 0, NOW)
+    log.flush()  # up to the end: its indexes are not synced
+    log.roll(NOW)
+    log.close(clean=False)
+    write_trust_mark(
+        log.directory,
+        TrustMark(boot_id="another-boot", device=0, inode=0, base_offset=log.active_base_offset),
+    )
+    assert (tmp_path / TIMES).stat().st_size == 36
+    (tmp_path / TIMES).write_bytes((tmp_path / TIMES).read_bytes()[:12])
+    log = open_log(tmp_path, recovery_point=7)
+    assert log.max_timestamp() == (3, NOW + 40, 0)
+    assert (tmp_path / TIMES).stat().st_size == 36
+    log.close()
