@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+from tailrace.core.log.directory import is_full
 from tailrace.core.log.flush import Flush
 from tailrace.workers.background import Background
 from tailrace.workers.completions import Completions
@@ -110,9 +111,9 @@ class Commit:
             if self._syncs_each:
                 try:
                     self.appended(replica)
-                except KafkaError:  # the disk is full still
-                    continue
-                except OSError as error:
+                except (OSError, KafkaError) as error:
+                    if is_full(error):
+                        continue
                     self._failed(replica, error)
                     return  # others may have gone with it
             else:
@@ -137,8 +138,11 @@ class Commit:
     def _begin(self, replica: Replica) -> None:
         try:
             flush = replica.log.begin_flush()
-        except KafkaError:  # no room for a small file: nothing is lost, the next tick asks again
-            self.forget(replica, KAFKA_STORAGE_ERROR)
+        except KafkaError as error:
+            if is_full(error):  # no room for a small file: nothing is lost, the next tick asks again
+                self.forget(replica, KAFKA_STORAGE_ERROR)
+            else:
+                self._failed(replica, error)
             return
         self._syncing, self._syncing_to = replica, flush.end_offset
         self._background.submit((replica, flush), flush.run)

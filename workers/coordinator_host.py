@@ -26,6 +26,7 @@ from tailrace.core.errors import (
 )
 from tailrace.core.groups.coordinator import GroupCoordinator
 from tailrace.core.groups.runtime import GroupRequest, Record
+from tailrace.core.log.directory import is_full
 from tailrace.core.log.reader import LogReader
 from tailrace.core.log.scan import scan
 from tailrace.core.protocol.apis import APIS
@@ -183,11 +184,10 @@ class CoordinatorHost:
             return NOT_COORDINATOR
         try:
             self._appended(self._replica)
-        except KafkaError:  # it is in the log, but not on the disk yet: answers wait until it is
-            pass
-        except OSError as error:
-            self._failed(self._replica, error)
-            return NOT_COORDINATOR
+        except (OSError, KafkaError) as error:
+            if not is_full(error):  # else it is in the log, not synced yet, and answers wait until it is
+                self._failed(self._replica, error)
+                return NOT_COORDINATOR
         for key, value in records:
             self._coordinator.replay(key, value)
         return NONE

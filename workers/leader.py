@@ -152,8 +152,10 @@ class Leader:
         """What comes with time: rolls by age, expired producers, flushes."""
         self._take_flushed()
         now_ms = time.time_ns() // 1_000_000
-        for replica in list(self._replicas.values()):
-            self._context.slots.set_current_row(self._context.slot, replica.row.row)
+        for row, replica in list(self._replicas.items()):
+            if row not in self._replicas:  # it went out of service with one before
+                continue
+            self._context.slots.set_current_row(self._context.slot, row)
             try:
                 replica.log.tick(now_ms)
                 if self._commit is None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -215,7 +216,7 @@ def test_doctor_fails_where_no_broker_could_run(
     assert "name another one with --data" in out
     monkeypatch.setattr(doctor_checks, "FILES_FAIL", 1 << 62)
     monkeypatch.setattr(doctor_checks, "SHM_FAIL_BYTES", 1 << 62)
-    monkeypatch.setattr(doctor_checks, "debris", lambda _: ["tailrace-0-1-x"])
+    monkeypatch.setattr(doctor_checks, "debris", Mock(return_value=["tailrace-0-1-x"]))
     found = doctor(run, "--data", str(tmp_path / "data"), "--port", "0")
     assert [found[check]["status"] for check in ("open files", "shared memory", "leftovers")] == [
         "fail", "fail", "warn",

@@ -17,9 +17,8 @@ from tailrace.core.errors import (
     NONE,
     NOT_COORDINATOR,
     NOT_LEADER_OR_FOLLOWER,
-    KafkaError,
 )
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import DiskFullError, RealDirectory
 from tailrace.core.log.flush import Flush
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
@@ -252,7 +251,7 @@ def test_what_cannot_be_synced_for_want_of_room_is_synced_later(
     replica, client = run.leader._replicas[1], run.dial()[0]
 
     def refuse() -> Flush:
-        raise KafkaError(KAFKA_STORAGE_ERROR, "the disk is full")
+        raise DiskFullError(KAFKA_STORAGE_ERROR, "the disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(replica.log, "begin_flush", refuse)
