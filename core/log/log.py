@@ -5,7 +5,7 @@ descriptor.
 
 Rules (R), each kept where it is marked and held by a test:
 - a batch is copied first, the copy is checked, and what publishes it, its first 21 bytes (up to the CRC, what
-  the CRC does not cover), is stored last and at once;
+  the CRC does not cover), is stored last and at once; where a sector ends in it, its epoch before its length;
 - the bytes of a refused copy are zeroed before anything else is appended;
 - what a truncation leaves beyond the end is zero;
 - bytes below the high watermark never change in their inode: a truncation below it writes a new one;
@@ -31,11 +31,7 @@ from tailrace.core.log.flush import FlushedLog
 from tailrace.core.log.log_config import PRODUCER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.recompression import recompressed
-from tailrace.core.log.segment import (
-    NEW_LOG_BYTES,
-    ActiveSegment,
-    Segment,
-)
+from tailrace.core.log.segment import NEW_LOG_BYTES, ActiveSegment, Segment
 from tailrace.core.log.snapshots import remove_snapshots, write_snapshot
 from tailrace.core.records.batch import (
     ATTRIBUTES_AT,
@@ -50,6 +46,7 @@ from tailrace.core.records.batch import (
 from tailrace.core.records.crc32c import crc32c
 
 SNAPSHOT_RETRY_BYTES = 1024 * 1024  # appended until it is tried again, when a disk was too full for it
+SECTOR = 512  # what a disk writes whole
 EXPIRY_CHECK_MS = 600_000  # Kafka's producer.id.expiration.check.interval.ms
 
 
@@ -233,7 +230,10 @@ class Log(FlushedLog):
             self.roll(now_ms)
             return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
         # (R) last, with its CRC: now the batch is there, and of none but an accepted one all ever was
-        file.store(start, UNCHECKED.pack(base_offset, length, leader_epoch, magic, crc))
+        first = UNCHECKED.pack(base_offset, length, leader_epoch, magic, crc)
+        if start % SECTOR > SECTOR - ATTRIBUTES_AT:
+            file.store(start + LENGTH_PREFIX, first[LENGTH_PREFIX:])  # (R) or half of the epoch may be lost
+        file.store(start, first)
         active.end, self.log_end_offset = end, last_offset + 1
         if timestamp > active.max_timestamp:
             active.max_timestamp, active.max_timestamp_offset = timestamp, last_offset

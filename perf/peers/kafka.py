@@ -98,7 +98,7 @@ class Kafka:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "num.partitions": "1",
-            "log.retention.ms": "-1",  # the records are of 2023: it would remove them soon
+            "log.retention.hours": "-1",  # the records are of 2023: it would remove them soon
             # A deleted topic gives its space back at once: its pages must not slow the next workload.
             "log.segment.delete.delay.ms": "500",
             **settings,

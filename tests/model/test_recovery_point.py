@@ -168,7 +168,8 @@ def test_a_segment_that_ends_at_the_recovery_point_is_not_read_again() -> None:
     disk = SimulatedDirectory()
     log = Log.open(disk, "t-0", LogConfig(segment_bytes=1 << 20, index_interval_bytes=4096), now_ms=NOW)
     for number in range(600):
-        log.append_as_leader(batch(f"{number}".ljust(1000, ".")), 0, NOW + number)
+        sent = batch(f"{number}".ljust(1000, "."), timestamp=NOW + number)
+        log.append_as_leader(sent, 0, NOW + number)
     log.roll(NOW)
     flush = log.begin_due_flush(NOW)
     assert flush is not None

@@ -74,9 +74,9 @@ def check(state: State, random: Random, *, deep: int) -> int:
     while that was done. Returns how many states were looked at.
     """
     again = state.disk.killed() if deep else None
-    if state.power:  # what was published went with its reader
-        for topic, one in state.histories.items():
-            state.histories[topic] = replace(one, end=min(one.end, one.synced))
+    for topic, one in state.histories.items():
+        end = min(one.end, one.synced) if state.power else one.end  # what was published went with its reader
+        state.histories[topic] = replace(one, end=end, row=one.row if state.rows else ())
     _set_strays_aside(state)
     for topic, history in list(state.histories.items()):
         opened = _open(state, topic, history)

@@ -163,7 +163,7 @@ def listen_unix(path: str, mode: int, backlog: int) -> socket.socket:
         sock.listen(backlog)
     except OSError as error:
         sock.close()
-        raise Refusal(f"cannot listen on {path}: {error.strerror}; see unix.socket.path") from error
+        raise Refusal(f"cannot listen on {path}: {error.strerror or error}; see unix.socket.path") from error
     finally:
         os.umask(before)
     return sock

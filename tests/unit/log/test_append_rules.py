@@ -11,7 +11,7 @@ import pytest
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import Buffer, MappedFile, RealDirectory, RealMappedFile
-from tailrace.core.log.log import Log
+from tailrace.core.log.log import SECTOR, Log
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.records.batch import ATTRIBUTES_AT, LENGTH_PREFIX, PREFIX, UNCHECKED
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
@@ -205,20 +205,29 @@ def test_what_is_read_before_the_copy_is_read_once(tmp_path: Path, place: int) -
     assert offsets_on_disk(tmp_path) == [0, 1, 2, 3]
 
 
-def test_the_first_21_bytes_are_stored_last(tmp_path: Path) -> None:
+def test_the_length_is_stored_last(tmp_path: Path) -> None:
     """(R) Before the last store of an append no reader of the file finds a batch there, and a crash leaves
-    none, wherever the edge of a sector is.
+    none, wherever the edge of a sector is; where that is within the first 21 bytes, all behind the length is
+    there before it.
     """
     log, file = watched_log(tmp_path)
-    end = log.active_position
-    seen: list[tuple[int, bytes]] = []
-    file.after = lambda position: seen.append((position, log_bytes(tmp_path)[end : end + ATTRIBUTES_AT]))
-    log.append_as_leader(batch("whole"), 0, NOW)
-    assert len(seen) > 1
-    assert [prefix for _, prefix in seen[:-1]] == [bytes(ATTRIBUTES_AT)] * (len(seen) - 1)
-    assert seen[-1][0] == end
-    assert UNCHECKED.unpack(seen[-1][1])[0] == 3
+    edges = set[bool]()
+    for number in range(60):
+        end = log.active_position
+        seen: list[tuple[int, bytes]] = []
+        file.after = lambda position, seen=seen, end=end: seen.append(
+            (position, log_bytes(tmp_path)[end : end + ATTRIBUTES_AT])
+        )
+        log.append_as_leader(batch(f"whole {number}"), 7, NOW)
+        assert len(seen) > 1
+        assert not any(prefix[:LENGTH_PREFIX].strip(b"\0") for _, prefix in seen[:-1])
+        assert (seen[-1][0], UNCHECKED.unpack(seen[-1][1])[0]) == (end, log.log_end_offset - 1)
+        edge = end // SECTOR != (end + ATTRIBUTES_AT - 1) // SECTOR
+        assert (seen[-2][1][LENGTH_PREFIX:] == seen[-1][1][LENGTH_PREFIX:]) == edge
+        edges.add(edge)
+    assert edges == {False, True}
     log.close()
+
 
 
 def test_a_smaller_segment_size_does_not_cut_what_is_there(tmp_path: Path) -> None:
