@@ -229,7 +229,6 @@ def test_the_length_is_stored_last(tmp_path: Path) -> None:
     log.close()
 
 
-
 def test_a_smaller_segment_size_does_not_cut_what_is_there(tmp_path: Path) -> None:
     """(R) An inode is shrunk only to its end."""
     log = open_log(tmp_path)
