@@ -5,7 +5,7 @@ descriptor.
 
 Rules (R), each kept where it is marked and held by a test:
 - a batch is copied first, the copy is checked, and what publishes it, its first 21 bytes (up to the CRC, what
-  the CRC does not cover), is stored last and at once; where a sector ends in it, its epoch before its length;
+  the CRC does not cover), is stored last and at once, but see ActiveSegment.publish;
 - the bytes of a refused copy are zeroed before anything else is appended;
 - what a truncation leaves beyond the end is zero;
 - bytes below the high watermark never change in their inode: a truncation below it writes a new one;
@@ -46,7 +46,6 @@ from tailrace.core.records.batch import (
 from tailrace.core.records.crc32c import crc32c
 
 SNAPSHOT_RETRY_BYTES = 1024 * 1024  # appended until it is tried again, when a disk was too full for it
-SECTOR = 512  # what a disk writes whole
 EXPIRY_CHECK_MS = 600_000  # Kafka's producer.id.expiration.check.interval.ms
 
 
@@ -230,10 +229,7 @@ class Log(FlushedLog):
             self.roll(now_ms)
             return self.append_as_leader(source, leader_epoch, now_ms, from_client=from_client)
         # (R) last, with its CRC: now the batch is there, and of none but an accepted one all ever was
-        first = UNCHECKED.pack(base_offset, length, leader_epoch, magic, crc)
-        if start % SECTOR > SECTOR - ATTRIBUTES_AT:
-            file.store(start + LENGTH_PREFIX, first[LENGTH_PREFIX:])  # (R) or half of the epoch may be lost
-        file.store(start, first)
+        active.publish(start, UNCHECKED.pack(base_offset, length, leader_epoch, magic, crc))
         active.end, self.log_end_offset = end, last_offset + 1
         if timestamp > active.max_timestamp:
             active.max_timestamp, active.max_timestamp_offset = timestamp, last_offset

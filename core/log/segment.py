@@ -18,13 +18,14 @@ from tailrace.core.log import offset_index, time_index
 from tailrace.core.log.directory import Directory, DiskFullError, MappedFile
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.log.offset_index import IndexWriter
-from tailrace.core.records.batch import NO_TIMESTAMP
+from tailrace.core.records.batch import ATTRIBUTES_AT, LENGTH_PREFIX, NO_TIMESTAMP
 
 LOG_SUFFIX = ".log"
 INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
 SNAPSHOT_SUFFIX = ".snapshot"
 SEGMENT_SUFFIXES = (LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX, ".txnindex")
+SECTOR = 512  # what a disk writes whole
 RELATIVE_OFFSET_MAX = 0x7FFFFFFF
 
 CHUNK_FIRST = 64 * 1024
@@ -129,6 +130,14 @@ class ActiveSegment:
         self._times_last = NO_TIMESTAMP
         if time_entries:
             self._times_last = time_index.ENTRY.unpack(self._times.entry(time_entries - 1))[0]
+
+    def publish(self, start: int, first: bytes) -> None:
+        """The batch at `start` is there with its first 21 bytes. (R) Where a sector ends in them, what is
+        behind the length comes before it: of the epoch, in no CRC, a loss of power might take a half.
+        """
+        if start % SECTOR > SECTOR - ATTRIBUTES_AT:
+            self.file.store(start + LENGTH_PREFIX, first[LENGTH_PREFIX:])
+        self.file.store(start, first)
 
     @property
     def size_max(self) -> int:

@@ -11,8 +11,9 @@ import pytest
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import Buffer, MappedFile, RealDirectory, RealMappedFile
-from tailrace.core.log.log import SECTOR, Log
+from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.segment import SECTOR
 from tailrace.core.records.batch import ATTRIBUTES_AT, LENGTH_PREFIX, PREFIX, UNCHECKED
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log
 
@@ -215,9 +216,11 @@ def test_the_length_is_stored_last(tmp_path: Path) -> None:
     for number in range(60):
         end = log.active_position
         seen: list[tuple[int, bytes]] = []
-        file.after = lambda position, seen=seen, end=end: seen.append(
-            (position, log_bytes(tmp_path)[end : end + ATTRIBUTES_AT])
-        )
+
+        def look(position: int, end: int = end, seen: list[tuple[int, bytes]] = seen) -> None:
+            seen.append((position, log_bytes(tmp_path)[end : end + ATTRIBUTES_AT]))
+
+        file.after = look
         log.append_as_leader(batch(f"whole {number}"), 7, NOW)
         assert len(seen) > 1
         assert not any(prefix[:LENGTH_PREFIX].strip(b"\0") for _, prefix in seen[:-1])
