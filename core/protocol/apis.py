@@ -1,5 +1,8 @@
 """The requests this broker knows: keys, versions, headers, classes; and what ApiVersions answers.
 
+DECLARED are those whose messages we can write and read. APIS are those of them that the broker serves: it
+advertises no other, and takes the others' keys for unknown ones. To serve one is to drop its `served=False`.
+
 Message modules are imported by key on first use.
 """
 
@@ -37,16 +40,24 @@ INIT_PRODUCER_ID = 22
 OFFSET_FOR_LEADER_EPOCH = 23
 DESCRIBE_CONFIGS = 32
 ALTER_CONFIGS = 33
+ALTER_REPLICA_LOG_DIRS = 34
 DESCRIBE_LOG_DIRS = 35
 CREATE_PARTITIONS = 37
 DELETE_GROUPS = 42
+ELECT_LEADERS = 43
 INCREMENTAL_ALTER_CONFIGS = 44
+ALTER_PARTITION_REASSIGNMENTS = 45
+LIST_PARTITION_REASSIGNMENTS = 46
 OFFSET_DELETE = 47
+DESCRIBE_QUORUM = 55
 DESCRIBE_CLUSTER = 60
 DESCRIBE_PRODUCERS = 61
+UNREGISTER_BROKER = 64
 CONSUMER_GROUP_HEARTBEAT = 68
 CONSUMER_GROUP_DESCRIBE = 69
 DESCRIBE_TOPIC_PARTITIONS = 75
+ADD_RAFT_VOTER = 80
+REMOVE_RAFT_VOTER = 81
 
 
 class Api(Struct, frozen=True):
@@ -59,6 +70,7 @@ class Api(Struct, frozen=True):
     max_version: int
     flexible_since: int
     min_decodable: int  # smaller advertised versions are refused
+    served: bool  # has a handler
 
     @property
     def request(self) -> type[Struct]:
@@ -91,13 +103,21 @@ class Api(Struct, frozen=True):
 
 
 def _api(
-    key: int, name: str, module: str, versions: tuple[int, int], flexible: int, min_decodable: int = -1
+    key: int,
+    name: str,
+    module: str,
+    versions: tuple[int, int],
+    flexible: int,
+    *,
+    min_decodable: int = -1,
+    served: bool = True,
 ) -> Api:
     first, last = versions
-    return Api(key, name, module, first, last, flexible, first if min_decodable < 0 else min_decodable)
+    smallest = first if min_decodable < 0 else min_decodable
+    return Api(key, name, module, first, last, flexible, smallest, served)
 
 
-APIS: dict[int, Api] = {
+DECLARED: dict[int, Api] = {
     api.key: api
     for api in (
         # librdkafka takes a broker for a modern one only if Produce 0-2 are in its range (KAFKA-18659)
@@ -122,18 +142,43 @@ APIS: dict[int, Api] = {
         _api(OFFSET_FOR_LEADER_EPOCH, "OffsetForLeaderEpoch", "offset_for_leader_epoch", (2, 4), 4),
         _api(DESCRIBE_CONFIGS, "DescribeConfigs", "describe_configs", (1, 4), 4),
         _api(ALTER_CONFIGS, "AlterConfigs", "alter_configs", (0, 2), 2),
+        _api(
+            ALTER_REPLICA_LOG_DIRS, "AlterReplicaLogDirs", "alter_replica_log_dirs", (1, 2), 2, served=False
+        ),
         _api(DESCRIBE_LOG_DIRS, "DescribeLogDirs", "describe_log_dirs", (1, 5), 2),
         _api(CREATE_PARTITIONS, "CreatePartitions", "create_partitions", (0, 3), 2),
         _api(DELETE_GROUPS, "DeleteGroups", "delete_groups", (0, 2), 2),
+        _api(ELECT_LEADERS, "ElectLeaders", "elect_leaders", (0, 2), 2, served=False),
         _api(INCREMENTAL_ALTER_CONFIGS, "IncrementalAlterConfigs", "incremental_alter_configs", (0, 1), 1),
+        _api(
+            ALTER_PARTITION_REASSIGNMENTS,
+            "AlterPartitionReassignments",
+            "alter_partition_reassignments",
+            (0, 1),
+            0,
+            served=False,
+        ),
+        _api(
+            LIST_PARTITION_REASSIGNMENTS,
+            "ListPartitionReassignments",
+            "list_partition_reassignments",
+            (0, 0),
+            0,
+            served=False,
+        ),
         _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
+        _api(DESCRIBE_QUORUM, "DescribeQuorum", "describe_quorum", (0, 2), 0, served=False),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
         _api(DESCRIBE_PRODUCERS, "DescribeProducers", "describe_producers", (0, 0), 0),
+        _api(UNREGISTER_BROKER, "UnregisterBroker", "unregister_broker", (0, 0), 0, served=False),
         _api(CONSUMER_GROUP_HEARTBEAT, "ConsumerGroupHeartbeat", "consumer_group_heartbeat", (0, 1), 0),
         _api(CONSUMER_GROUP_DESCRIBE, "ConsumerGroupDescribe", "consumer_group_describe", (0, 1), 0),
         _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
+        _api(ADD_RAFT_VOTER, "AddRaftVoter", "add_raft_voter", (0, 1), 0, served=False),
+        _api(REMOVE_RAFT_VOTER, "RemoveRaftVoter", "remove_raft_voter", (0, 0), 0, served=False),
     )
 }
+APIS = {key: api for key, api in DECLARED.items() if api.served}
 
 
 def api_versions_response(

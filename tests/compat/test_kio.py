@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from tailrace.core import errors
-from tailrace.core.protocol.apis import APIS
+from tailrace.core.protocol.apis import DECLARED
 from tailrace.core.protocol.compile import decode, encode
 from tailrace.core.protocol.frames import parse_response_header, request_frame, response_frame
 from tailrace.core.protocol.schema import Field, fields_of
@@ -85,9 +85,9 @@ class _Sink:
         self.write = out.extend
 
 
-@pytest.mark.parametrize("key", APIS)
+@pytest.mark.parametrize("key", DECLARED)
 def test_headers_agree_with_kio(key: int) -> None:
-    api = APIS[key]
+    api = DECLARED[key]
     for version in range(api.min_decodable, api.max_version + 1):
         header = kio_class(api.request, version).__header_schema__
         frame = b"".join(request_frame(api, version, 77, "tester", [bytearray(b"body")]))

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Struct
 
 from tailrace.core.groups.records import TYPES
-from tailrace.core.protocol.apis import APIS, PRODUCE
+from tailrace.core.protocol.apis import DECLARED, PRODUCE
 from tailrace.core.protocol.schema import FACTS, NEWEST, Field, fields_of
 from tests.support.messages import (
     consumer_messages,
@@ -210,9 +210,9 @@ def test_the_types_of_group_records_are_kafkas(jars: Path) -> None:
         assert compare_fields(cls.__name__, cls, legacy["fields"], {}, 0) == []
 
 
-@pytest.mark.parametrize("key", APIS)
+@pytest.mark.parametrize("key", DECLARED)
 def test_the_table_advertises_what_the_messages_have(jars: Path, key: int) -> None:
-    api = APIS[key]
+    api = DECLARED[key]
     facts = FACTS[api.request]
     theirs = definition(jars, api.name + "Request")
     assert (theirs["apiKey"], definition(jars, api.name + "Response")["apiKey"]) == (key, key)

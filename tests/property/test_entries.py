@@ -7,7 +7,7 @@ import pytest
 from msgspec import Struct
 
 from tailrace.core.errors import ProtocolError
-from tailrace.core.protocol.apis import APIS, Api
+from tailrace.core.protocol.apis import DECLARED, Api
 from tailrace.core.protocol.compile import decode, encode
 from tailrace.core.protocol.messages.metadata import MetadataResponse, MetadataResponseTopic
 from tailrace.core.protocol.messages.produce import (
@@ -58,7 +58,7 @@ def _smallest(item: Field) -> Any:
 
 ARRAYS = [
     pytest.param(api, way, id=f"{api.name}-{'.'.join(field.name for field in way)}")
-    for api in APIS.values()
+    for api in DECLARED.values()
     for way in arrays_of(api.request, api.max_version)
 ]
 

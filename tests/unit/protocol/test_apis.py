@@ -5,15 +5,17 @@ import sys
 
 import pytest
 
-from tailrace.core.errors import NONE, UNSUPPORTED_VERSION
-from tailrace.core.protocol.apis import API_VERSIONS, APIS, FETCH, PRODUCE, api_versions_response
+from tailrace.core.errors import NONE, UNSUPPORTED_VERSION, ProtocolError
+from tailrace.core.protocol.apis import API_VERSIONS, APIS, DECLARED, FETCH, PRODUCE, api_versions_response
 from tailrace.core.protocol.compile import decode, encode
+from tailrace.core.protocol.frames import parse_request_header, request_frame
 from tailrace.core.protocol.messages.api_versions import (
     ApiVersionsRequest,
     ApiVersionsResponse,
     ApiVersionsResponseFinalizedFeature,
     names_software,
 )
+from tailrace.workers.gateway.router import HANDLERS
 
 
 @pytest.mark.parametrize("version", range(5))
@@ -56,6 +58,20 @@ def test_old_produce_versions_are_advertised_but_not_served() -> None:
     ]
 
 
+def test_a_request_that_is_declared_but_not_served_is_unknown_to_the_broker() -> None:
+    """Neither advertised nor taken: there is no handler for it."""
+    _, response = api_versions_response(4)
+    advertised = {api.api_key for api in response.api_keys}
+    for api in DECLARED.values():
+        frame = b"".join(request_frame(api, api.max_version, 7, "tester", [bytearray()]))
+        assert (api.key in advertised) is (api.key in APIS) is api.served
+        if api.served:
+            assert parse_request_header(frame, 4, len(frame))[:3] == (api.key, api.max_version, 7)
+        else:
+            with pytest.raises(ProtocolError, match="not served"):
+                parse_request_header(frame, 4, len(frame))
+
+
 def test_header_versions_follow_flexibility() -> None:
     fetch = APIS[FETCH]
     assert [fetch.request_header_version(version) for version in (11, 12)] == [1, 2]
@@ -63,7 +79,8 @@ def test_header_versions_follow_flexibility() -> None:
 
 
 def test_the_table_knows_the_classes_of_each_request() -> None:
-    for api in APIS.values():
+    for key, api in DECLARED.items():
+        assert api.key == key
         assert api.request.__name__ == f"{api.name}Request"
         assert api.response.__name__ == f"{api.name}Response"
 
@@ -87,3 +104,7 @@ def test_a_client_names_its_software_as_kafka_wants_it(name: str, accepted: bool
     assert names_software(ApiVersionsRequest(name, "1.0"), 3) is accepted
     assert names_software(ApiVersionsRequest("a", name), 4) is accepted
     assert names_software(ApiVersionsRequest(name, name), 2)
+
+
+def test_every_request_that_is_served_has_a_handler_and_no_other() -> None:
+    assert HANDLERS.keys() == APIS.keys()
