@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PORT   ?= 9092
 JOBS   ?= 2
+SEEDS  ?= 1000
 TESTS  ?= tests
 
 VENV   := .venv
@@ -15,7 +16,7 @@ KAFKA  := 4.3.1
 ADDRESS = $(if $(filter 0,$(PORT)),BOOTSTRAP,127.0.0.1:$(PORT))# of a free port, the line `ready bootstrap=...` tells
 
 .DEFAULT_GOAL := help
-.PHONY: help install run fmt lint type test check peers perf compat chaos wheel clean distclean
+.PHONY: help install run fmt lint type test check peers perf compat sim chaos wheel clean distclean
 
 help:  ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 18
@@ -64,6 +65,9 @@ check: lint type test  ## what has to be green before a change goes in
 
 compat: $(VENV)/installed-dev $(PEERS)/frameworks/installed  ## a million records through every client we know (needs make peers; minutes)
 	$(BIN)/python -m pytest -q -m full -rs tests/compat
+
+sim: $(VENV)/installed-dev  ## whole clusters in virtual time; SEEDS=20000, or SEED=k [SCENARIO=raft] for one run and its story
+	$(BIN)/python -m tests.sim --jobs $(JOBS) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(addprefix --only ,$(SCENARIO))
 
 chaos: $(VENV)/installed-dev  ## kill -9 in a loop under producers that must not lose anything (minutes)
 	$(BIN)/python -m pytest -q -m full -rs tests/chaos
