@@ -24,7 +24,7 @@ from tailrace.core.config_keys import (
     parse_value,
     value_text,
 )
-from tailrace.core.config_sources import ENVIRONMENT, Given, gather
+from tailrace.core.config_sources import ENVIRONMENT, Given, gather, take_own
 from tailrace.core.connection_quotas import check_none_locked_out, parse_overrides
 from tailrace.core.listeners import Listener, advertised_listeners, parse_listeners, without_controllers
 from tailrace.core.log.log_config import LogConfig
@@ -54,9 +54,16 @@ _UNIX_PATH_MAX = 107  # sockaddr_un holds 108 bytes, the last a NUL
 class BrokerConfig:
     """Typed values of every obeyed key: `get(name)` for any, attributes for what is read often."""
 
-    def __init__(self, values: dict[str, Value], given: Mapping[str, Given]) -> None:
+    def __init__(
+        self,
+        values: dict[str, Value],
+        given: Mapping[str, Given],
+        own: Mapping[int, Mapping[str, Given]] | None = None,
+    ) -> None:
         self._values = values
         self.given = given  # every key that has a source, obeyed or not
+        self.own = own or {}  # by node id: `broker.<id>.<key>`, see core/config_brokers.py
+        self.brokers = self.integer("brokers")
         self.node_id = self.integer("node.id")
         self.cluster_id = self.optional_text("cluster.id") or None
         self.rack = self.optional_text("broker.rack")
@@ -67,6 +74,7 @@ class BrokerConfig:
         self.run_dir = self.optional_text("run.dir")
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")
+        self.supervisor_stall_timeout_ms = self.integer("supervisor.stall.timeout.ms")
         self.shm_ring_bytes = self.integer("shm.ring.bytes")
         self.flush_policy = self.text("flush.policy")
         self.flush_group_ms = self.integer("flush.group.ms")
@@ -130,7 +138,11 @@ class BrokerConfig:
     def with_dynamic(self, texts: Mapping[str, str]) -> "BrokerConfig":
         """The same with the keys that were altered since the start."""
         altered = {name: parse_value(BROKER_KEYS[name], text) for name, text in texts.items()}
-        return BrokerConfig(self._values | altered, self.given)
+        return BrokerConfig(self._values | altered, self.given, self.own)
+
+    def with_own(self, values: Mapping[str, Value], given: Mapping[str, Given]) -> "BrokerConfig":
+        """The same with what one of several brokers has for itself."""
+        return BrokerConfig({**self._values, **values}, {**self.given, **given})
 
     def get(self, name: str) -> Value:
         """The typed value of any obeyed key; KeyError for another name."""
@@ -181,6 +193,7 @@ def load(
     nothing says.
     """
     given = gather(file_properties, environ or {}, overrides or {})
+    own = take_own(given)
     advertised = given.get("advertised.listeners")
     if "listeners" not in given and advertised is not None and advertised.source == ENVIRONMENT:
         given["listeners"] = advertised._replace(text=_listeners_behind(advertised.text))
@@ -188,7 +201,7 @@ def load(
     others: dict[str, Given] = {}
     for name, setting in given.items():
         if name in BROKER_KEYS:
-            values[name] = _read(BROKER_KEYS[name], setting)
+            values[name] = read_value(BROKER_KEYS[name], setting)
         else:
             others[name] = setting
     idle = {name for name in NOT_YET_OBEYED & given.keys() if values[name] != BROKER_KEYS[name].default}
@@ -203,12 +216,17 @@ def load(
     _check_relations(values, given)
     if values["log.dirs"] is None and default_log_dir is not None:
         values["log.dirs"] = (default_log_dir(),)
-    config = BrokerConfig(values, given)
+    config = BrokerConfig(values, given, own)
+    if config.brokers > 1 or own:
+        from tailrace.core.config_brokers import split
+
+        split(config)  # or say now what cannot be
     check_none_locked_out(config.max_connections_per_ip, config.max_connections_per_ip_overrides)
     return config, warnings
 
 
-def _read(key: Key, setting: Given) -> Value:
+def read_value(key: Key, setting: Given) -> Value:
+    """The typed value of a setting; ConfigError, which names its place, when it is none."""
     try:
         value = parse_value(key, setting.text)
         for text in value if isinstance(value, tuple) else (value,):
@@ -234,7 +252,7 @@ def _check_relations(values: dict[str, Value], given: dict[str, Given]) -> None:
                 f"{values['node.id']} and {values['broker.id']}"
             )
         given["node.id"] = given["broker.id"]
-        values["node.id"] = _read(BROKER_KEYS["node.id"], given["node.id"])
+        values["node.id"] = read_value(BROKER_KEYS["node.id"], given["node.id"])
     if values["log.dirs"] is None and values["log.dir"]:
         given["log.dirs"] = given["log.dir"]
         values["log.dirs"] = values["log.dir"]

@@ -16,6 +16,7 @@ BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD"
 
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
+BROKERS_MAX = 3
 _RANGES = {SHORT: 2**15, INT: 2**31, LONG: 2**63}
 
 
@@ -238,6 +239,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("auto.create.topics.enable", BOOLEAN, True, None, None, "make a topic when it is first asked for"),
     Key("broker.id", INT, -1, None, None, "older name of node.id"),
     Key("broker.rack", STRING, None, None, None, "rack told to clients"),
+    Key("brokers", INT, 1, 1, BROKERS_MAX, "virtual brokers on this host; see also broker.<id>.<key>"),
     Key("cluster.id", STRING, None, None, None, "id of a cluster that is formed by this start"),
     Key("connections.max.idle.ms", LONG, 600_000, None, None, "idle connections are closed after this"),
     Key(
@@ -308,6 +310,9 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("socket.request.max.bytes", INT, 104_857_600, 1, None, "largest request"),
     Key("socket.send.buffer.bytes", INT, 102_400, None, None, "SO_SNDBUF; -1: the system's"),
     Key("supervisor.restart.backoff.ms", INT, 50, 1, 60_000, "first pause before a process is restarted"),
+    Key(
+        "supervisor.stall.timeout.ms", INT, 10_000, 0, None, "a process that stands still is killed; 0: never"
+    ),
     Key("unix.socket.mode", STRING, "0600", None, None, "permissions of the Unix socket, octal"),
     Key("unix.socket.path", STRING, None, None, None, "Unix socket; empty: none; default: in run.dir"),
     Key("workers.max", INT, 32, 1, 4096, "most leader worker processes"),
@@ -326,6 +331,7 @@ OWN_DEFAULTS = {
 OWN_KEYS = frozenset(
     [
         "advertised.mode",
+        "brokers",
         "cluster.id",
         "disk.reserve.bytes",
         "flush.group.ms",
@@ -334,6 +340,7 @@ OWN_KEYS = frozenset(
         "run.dir",
         "shm.ring.bytes",
         "supervisor.restart.backoff.ms",
+        "supervisor.stall.timeout.ms",
         "unix.socket.mode",
         "unix.socket.path",
         "workers.max",

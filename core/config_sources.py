@@ -155,3 +155,13 @@ def gather(
     for name, text in overrides.items():
         given[name] = Given(text, COMMAND_LINE, "on the command line")
     return given
+
+
+def take_own(given: dict[str, Given]) -> dict[int, dict[str, Given]]:
+    """Take `broker.<id>.<key>` out of what is given: the keys that one of several brokers has for itself."""
+    own: dict[int, dict[str, Given]] = {}
+    for name in [name for name in given if name.startswith("broker.")]:
+        number, dot, key = name.removeprefix("broker.").partition(".")
+        if dot and key and number.isascii() and number.isdigit() and len(number) < 10:
+            own.setdefault(int(number), {})[key] = given.pop(name)
+    return own

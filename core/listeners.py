@@ -107,3 +107,13 @@ def advertised_listeners(
                 f"advertised.listeners has {name}, listeners does not: it has {', '.join(sorted(names))}"
             )
     return told
+
+
+def shifted(entries: tuple[str, ...], by: int) -> tuple[str, ...]:
+    """The same listeners with ports that are higher by so many; port 0 stays any free one."""
+    moved: list[str] = []
+    for entry in entries:
+        address, colon, port = entry.rpartition(":")
+        is_fixed = port.isascii() and port.isdigit() and int(port) != 0
+        moved.append(f"{address}{colon}{int(port) + by}" if is_fixed else entry)
+    return tuple(moved)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from tailrace.shm.slots import MISSED_WAKEUPS, PARKED, SlotTable, row_start
+from tailrace.shm.slots import MISSED_WAKEUPS, PARKED, PROGRESS, SlotTable, row_start
 from tailrace.shm.words import fence
 
 NET_S: Final = 0.5  # limit of one parked wait
@@ -49,7 +49,7 @@ class Doorbell:
     a new edge.
     """
 
-    __slots__ = ("_drains", "_eager", "_eventfd", "_missed", "_net_s", "_parked", "_words")
+    __slots__ = ("_drains", "_eager", "_eventfd", "_missed", "_net_s", "_parked", "_progress", "_words")
 
     def __init__(
         self, slots: SlotTable, slot: int, eventfd: int, *, edge_triggered: bool = False, net_s: float = NET_S
@@ -57,6 +57,7 @@ class Doorbell:
         self._words = slots.words
         self._parked = row_start(slot) + PARKED
         self._missed = row_start(slot) + MISSED_WAKEUPS
+        self._progress = row_start(slot) + PROGRESS
         self._eventfd = eventfd
         self._drains = not edge_triggered
         self._eager = False  # the last wait was short
@@ -88,6 +89,7 @@ class Doorbell:
         Returns what `poll` returned last; the caller then looks for work, whatever it was.
         """
         words, parked = self._words, self._parked
+        words[self._progress] += 1  # twice a second at least, also of one that has nothing to do
         words[parked] = 1
         fence()  # pairs with the fence in Bells.ring
         if has_work():

@@ -30,7 +30,7 @@ from tailrace.shm.ring import (
     create_ring,
     ring_tag,
 )
-from tailrace.shm.slots import DEAD_INCARNATION, DEATH_COUNT, INCARNATION, SlotTable, row_start
+from tailrace.shm.slots import DEAD_INCARNATION, DEATH_COUNT, INCARNATION, PROGRESS, SlotTable, row_start
 from tailrace.shm.words import map_words
 
 KIND: Final = "heads"
@@ -115,6 +115,7 @@ class Links:
         self._outgoing: list[Producer | None] = [None] * heads.columns
         self._peer_incarnation = [0] * heads.columns  # of the ring in _outgoing
         self._slot_words = slots.words
+        self._progress = row_start(slot) + PROGRESS
         self._deaths = slots.words[DEATH_COUNT]
         self._dead: list[tuple[int, int]] = []
         unlink_dead_rings(run_dir, slots, slot)
@@ -178,6 +179,7 @@ class Links:
                     found.append(link)
             if found:
                 self._polls -= 1
+                self._slot_words[self._progress] += 1
                 return found
         self._polls = _POLLS_BETWEEN_SCANS
         row = self._map[self._start : self._end]

@@ -1,4 +1,4 @@
-"""The log directories of a run: which of them are out of service.
+"""The log directories of a broker: which of them are out of service.
 
     word   field       stored by    meaning
        0   dir_count   creator
@@ -22,6 +22,11 @@ _HEADER_WORDS: Final = 8
 _DIR_WORDS: Final = 8
 _FAILURE: Final = 0
 _TOLD: Final = 1
+
+
+def log_dirs_name(broker: int) -> str:
+    """File name of a broker's table; brokers are counted from 0."""
+    return f"log-dirs-{broker}"
 
 
 class LogDirTable:

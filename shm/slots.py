@@ -17,17 +17,19 @@
       17   progress           process      grows with each run of work
       18   long_operation     process      not 0: inside a declared long operation
       19   missed_wakeups     process      see doorbell.py
+      20   active_epoch       process      of a controller: the epoch in which it decides, 0: it does not
 
 Rule: an incarnation is never given out twice in a run, and only the supervisor, which reaped it, says that
 one is dead (R).
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from tailrace.shm.region import Region, ShmError
 
 KIND: Final = "slots"
-VERSION: Final = 1
+VERSION: Final = 2
 INCARNATIONS_MAX: Final = 32767  # 15 bits in the words of the heads table
 
 SUPERVISOR: Final = 0
@@ -61,6 +63,62 @@ CURRENT_ROW: Final = 16
 PROGRESS: Final = 17
 LONG_OPERATION: Final = 18
 MISSED_WAKEUPS: Final = 19
+ACTIVE_EPOCH: Final = 20
+
+SUPERVISOR_SLOT: Final = 0
+
+
+class Layout(NamedTuple):
+    """Whose slot is which: the supervisor's, three of each broker, then the workers, each of one broker.
+
+    Brokers are counted from 0 here.
+    """
+
+    brokers: int = 1
+    workers_each: int = 1  # slots of worker processes that a broker has
+
+    @property
+    def slot_count(self) -> int:
+        """How many slots there are."""
+        return 1 + self.brokers * (3 + self.workers_each)
+
+    @staticmethod
+    def controller(broker: int) -> int:
+        """The slot of a broker's controller."""
+        return 1 + 3 * broker
+
+    @staticmethod
+    def gateway(broker: int) -> int:
+        """The slot of a broker's gateway."""
+        return 2 + 3 * broker
+
+    @staticmethod
+    def housekeeper(broker: int) -> int:
+        """The slot of a broker's housekeeper."""
+        return 3 + 3 * broker
+
+    def workers(self, broker: int) -> range:
+        """The slots of a broker's workers."""
+        first = 1 + 3 * self.brokers + broker * self.workers_each
+        return range(first, first + self.workers_each)
+
+    def all_workers(self) -> range:
+        """The slots of all workers."""
+        return range(1 + 3 * self.brokers, self.slot_count)
+
+    def controllers(self) -> list[int]:
+        """The controllers' slots."""
+        return [self.controller(broker) for broker in range(self.brokers)]
+
+    def gateways(self) -> list[int]:
+        """The gateways' slots."""
+        return [self.gateway(broker) for broker in range(self.brokers)]
+
+    def broker_of(self, slot: int) -> int:
+        """Whose slot it is; the supervisor's is nobody's: 0."""
+        if slot <= 3 * self.brokers:
+            return max(0, slot - 1) // 3
+        return (slot - 1 - 3 * self.brokers) // self.workers_each
 
 
 def role_name(role: int) -> str:
@@ -125,6 +183,7 @@ class SlotTable:
         words[row + PROGRESS] = 0
         words[row + LONG_OPERATION] = 0
         words[row + MISSED_WAKEUPS] = 0
+        words[row + ACTIVE_EPOCH] = 0
         words[row + INCARNATION] = incarnation  # (R) last: publishes the row; pairs with live_incarnation
         return incarnation
 
@@ -222,3 +281,20 @@ class SlotTable:
     def missed_wakeups(self, slot: int) -> int:
         """Wake-ups that the slot's process missed, as doorbell.py counts them."""
         return self.words[row_start(slot) + MISSED_WAKEUPS]
+
+    def set_active_epoch(self, slot: int, epoch: int) -> None:
+        """Stored by a controller that begins to decide, then it rings all; 0: by one that no longer does."""
+        self.words[row_start(slot) + ACTIVE_EPOCH] = epoch
+
+    def active_controller(self, controllers: Iterable[int]) -> tuple[int, int]:
+        """The slot of the controller that decides, and its epoch: of those that live the latest; 0, 0: none.
+
+        A controller that lost its epoch and has yet to notice is passed over: what it says reaches nobody.
+        """
+        found = latest = 0
+        for slot in controllers:
+            row = row_start(slot)
+            epoch = self.words[row + ACTIVE_EPOCH]
+            if epoch > latest and self.words[row + INCARNATION] != self.words[row + DEAD_INCARNATION]:
+                found, latest = slot, epoch
+        return found, latest

@@ -10,7 +10,7 @@ from tailrace.core.config import BrokerConfig
 
 def run_broker(config: BrokerConfig) -> int:
     """Be a broker until a signal comes."""
-    from tailrace.workers.supervisor import run
+    from tailrace.workers.run import run
 
     return run(config)
 
@@ -30,7 +30,14 @@ def read_status(data_dir: str) -> dict[str, Any] | None:
     return None if status is None else as_json(status)
 
 
-HOOKS = Hooks(run_broker, read_pid, read_status)
+def ask_supervisor(data_dir: str, what: str, broker: int, timeout_s: float) -> list[dict[str, Any]] | None:
+    """Have the supervisor do something about one of its brokers; all of them, as JSON has them."""
+    from tailrace.workers.status import ask_supervisor as ask
+
+    return ask(data_dir, what, broker, timeout_s)
+
+
+HOOKS = Hooks(run_broker, read_pid, read_status, ask_supervisor)
 
 
 def main() -> None:

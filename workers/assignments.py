@@ -1,5 +1,5 @@
-"""Which worker serves which partition, on which row: the controller's decisions about the processes of its
-host.
+"""Which worker of which broker serves which partition, on which row: the decisions of the controller that is
+active about the processes of all brokers of the host.
 
 Sans-IO: deaths, answers and topics come in; control messages go out through `send`. Rules:
 
@@ -19,6 +19,7 @@ import msgspec
 from tailrace.core import errors
 from tailrace.core.metadata.placement import pick_worker
 from tailrace.core.metadata.topics import INTERNAL_TOPICS
+from tailrace.shm.slots import SUPERVISOR_SLOT, Layout
 from tailrace.workers.control import (
     Assigned,
     BecomeLeader,
@@ -32,10 +33,12 @@ from tailrace.workers.control import (
     Unassigned,
     WantWorker,
 )
-from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT
 
 Send = Callable[[int, Message], bool]
-Key = tuple[bytes, int]
+Key = tuple[bytes, int, int]
+"""Topic id, partition, id of the broker that has this replica of it."""
+Name = tuple[str, int, int]
+"""The same with the topic's name: whose directory."""
 
 
 class Replica(msgspec.Struct, kw_only=True):
@@ -44,6 +47,7 @@ class Replica(msgspec.Struct, kw_only=True):
     topic: str
     topic_id: bytes
     partition: int
+    broker: int  # its id
     row: int
     row_generation: int
     leader_epoch: int
@@ -59,27 +63,40 @@ class Replica(msgspec.Struct, kw_only=True):
 
     @property
     def key(self) -> Key:
-        """Topic id and partition."""
-        return self.topic_id, self.partition
+        """Topic id, partition and broker."""
+        return self.topic_id, self.partition, self.broker
+
+    @property
+    def name(self) -> Name:
+        """Topic, partition and broker."""
+        return self.topic, self.partition, self.broker
 
 
 class Assignments:
-    """The rows of the state table from 1 on, and the worker slots."""
+    """The rows of the state table but for the first ones, and the worker slots."""
 
     def __init__(
-        self, *, row_count: int, workers_max: int, generation: Callable[[int], int], send: Send
+        self,
+        *,
+        row_count: int,
+        layout: Layout,
+        first_id: int,
+        generation: Callable[[int], int],
+        send: Send,
     ) -> None:
+        """`first_id`: of the first of the host's brokers, whose ids are consecutive."""
         self.by_key: dict[Key, Replica] = {}
         self.by_row: dict[int, Replica] = {}
         self._by_slot: dict[int, set[int]] = {}
-        self._deleting_names: dict[tuple[str, int], int] = {}
-        self._held_back: dict[tuple[str, int], Replica] = {}
+        self._deleting_names: dict[Name, int] = {}
+        self._held_back: dict[Name, Replica] = {}
         self._retiring: set[int] = set()
-        self._free_rows = list(range(1, row_count))  # row 0 is the metadata log's
-        self._workers_max = workers_max
+        self._free_rows = list(range(layout.brokers, row_count))  # those before are the metadata logs'
+        self._layout = layout
+        self._brokers = range(first_id, first_id + layout.brokers)
         self._generation = generation
         self._send = send
-        self.gateways: list[int] = []
+        self.gateways = layout.gateways()
 
     @property
     def rows_free(self) -> int:
@@ -105,6 +122,7 @@ class Assignments:
                 topic=topic,
                 topic_id=held.topic_id,
                 partition=held.partition,
+                broker=self._owner_of(slot),
                 row=held.row,
                 row_generation=held.row_generation,
                 leader_epoch=held.leader_epoch,
@@ -128,6 +146,7 @@ class Assignments:
             topic=held.topic,
             topic_id=held.topic_id,
             partition=held.partition,
+            broker=self._owner_of(slot),
             row=held.row,
             row_generation=held.row_generation,
             leader_epoch=held.leader_epoch,
@@ -138,7 +157,7 @@ class Assignments:
         )
         self.by_row[replica.row] = replica
         self._by_slot.setdefault(slot, set()).add(replica.row)
-        self._deleting_names[replica.topic, replica.partition] = replica.row
+        self._deleting_names[replica.name] = replica.row
 
     def finish_adopting(self) -> None:
         """After the last adoption: the rows that are left are free."""
@@ -152,18 +171,22 @@ class Assignments:
         leader_epoch: int,
         configs: dict[str, str],
         *,
+        broker: int,
         log_dir: str,
         is_new: bool = False,
         offline_code: int = 0,
         former_row: int = 0,
     ) -> None:
-        """Choose a worker and a row, the one it had before if free, for a replica that nobody serves."""
+        """Choose a worker of that broker and a row, the one it had before if free, for a replica that nobody
+        serves.
+        """
         row = self._take_row(former_row)
-        slot = self._pick_slot(topic)
+        slot = self._pick_slot(topic, broker)
         replica = Replica(
             topic=topic,
             topic_id=topic_id,
             partition=partition,
+            broker=broker,
             row=row,
             row_generation=self._generation(row) + 1,
             leader_epoch=leader_epoch,
@@ -174,19 +197,24 @@ class Assignments:
             offline_code=offline_code,
         )
         self._enter(replica)
-        if (topic, partition) in self._deleting_names:
-            self._held_back[topic, partition] = replica  # its directory still belongs to the deleted topic
+        if replica.name in self._deleting_names:
+            self._held_back[replica.name] = replica  # its directory still belongs to the deleted topic
         if not offline_code:
             self._want(slot)
 
-    def _pick_slot(self, topic: str) -> int:
+    def _owner_of(self, slot: int) -> int:
+        return self._brokers[self._layout.broker_of(slot)]
+
+    def _pick_slot(self, topic: str, broker: int) -> int:
         """A worker of its own while there is one to have; partitions of internal topics share one."""
         if topic in INTERNAL_TOPICS:
             for replica in self.by_row.values():
-                if replica.topic in INTERNAL_TOPICS and replica.slot not in self._retiring:
+                is_like = replica.topic in INTERNAL_TOPICS and replica.broker == broker
+                if is_like and replica.slot not in self._retiring:
                     return replica.slot
-        loads = {slot: len(rows) for slot, rows in self._by_slot.items()}
-        return pick_worker(loads, FIRST_WORKER_SLOT, self._workers_max, frozenset(self._retiring))
+        slots = self._layout.workers(self._brokers.index(broker))
+        loads = {slot: len(self._by_slot.get(slot, ())) for slot in slots}
+        return pick_worker(loads, slots[0], len(slots), frozenset(self._retiring))
 
     def _take_row(self, former_row: int) -> int:
         if former_row and former_row not in self.by_row:
@@ -210,7 +238,7 @@ class Assignments:
             replica = self.by_row[row]
             if replica.offline_code and not replica.deleting:
                 continue
-            if self._held_back.get((replica.topic, replica.partition)) is replica:
+            if self._held_back.get(replica.name) is replica:
                 continue
             if not replica.incarnation and self._send(slot, self._order(replica)):
                 replica.incarnation = incarnation
@@ -316,22 +344,27 @@ class Assignments:
         replica.row_generation = self._generation(replica.row) + 1
         replica.incarnation = 0
 
-    def configure(self, topic_id: bytes, partition_count: int, configs: dict[str, str]) -> None:
-        """Other configs of the topic are committed: `serve_slot` says it to the workers."""
-        for partition in range(partition_count):
-            replica = self.by_key[topic_id, partition]
-            replica.configs = configs
+    def replicas_of_topic(self, topic_id: bytes, partition_count: int) -> list[Replica]:
+        """Those of all brokers, in the order of their partitions."""
+        keys = ((topic_id, index, broker) for index in range(partition_count) for broker in self._brokers)
+        return [self.by_key[key] for key in keys if key in self.by_key]
+
+    def configure(
+        self, topic_id: bytes, partition_count: int, configs_on: Callable[[int], dict[str, str]]
+    ) -> None:
+        """Other configs of the topic are committed, on each broker: `serve_slot` says it to the workers."""
+        configs = {broker: configs_on(broker) for broker in self._brokers}
+        for replica in self.replicas_of_topic(topic_id, partition_count):
+            replica.configs = configs[replica.broker]
             replica.configs_due = True
 
     def delete_topic(self, topic_id: bytes, partition_count: int) -> None:
         """The removal of the topic is committed: gateways forget it, workers delete its files."""
-        for partition in range(partition_count):
-            replica = self.by_key.pop((topic_id, partition), None)
-            if replica is None:
-                continue
+        for replica in self.replicas_of_topic(topic_id, partition_count):
+            del self.by_key[replica.key]
             for gateway in self.gateways:
                 self._send(gateway, _unassigned(replica, errors.UNKNOWN_TOPIC_OR_PARTITION))
-            name = (replica.topic, replica.partition)
+            name = replica.name
             if self._held_back.get(name) is replica:  # never existed but in the log
                 del self._held_back[name]
                 self._free(replica)
@@ -349,7 +382,7 @@ class Assignments:
         rows = self._by_slot[replica.slot]
         rows.discard(replica.row)
         heapq.heappush(self._free_rows, replica.row)
-        name = (replica.topic, replica.partition)
+        name = replica.name
         if self._deleting_names.get(name) == replica.row:
             del self._deleting_names[name]
             self._held_back.pop(name, None)
@@ -375,6 +408,7 @@ def _assigned(replica: Replica) -> Assigned:
         topic=replica.topic,
         topic_id=replica.topic_id,
         partition=replica.partition,
+        broker=replica.broker,
         row=replica.row,
         row_generation=replica.row_generation,
         worker_slot=replica.slot,

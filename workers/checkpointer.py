@@ -16,6 +16,7 @@ from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     LEADER_EPOCH,
     LOG_START_OFFSET,
+    OWNER,
     PARTITION,
     RECOVERY_POINT,
     ROLE,
@@ -24,12 +25,12 @@ from tailrace.shm.state_table import (
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     Row,
-    StateTable,
     topic_id_bytes,
 )
 from tailrace.workers.background import Background
-from tailrace.workers.log_dirs import LogDir, LogDirs
-from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
+from tailrace.workers.log_dirs import LogDir
+from tailrace.workers.metadata_follower import MetadataFollower
+from tailrace.workers.process import ProcessContext
 
 WORD_OF = {RECOVERY_POINTS: RECOVERY_POINT, HIGH_WATERMARKS: HIGH_WATERMARK, LOG_STARTS: LOG_START_OFFSET}
 INTERVAL_MS_MIN = 10  # Kafka allows 0
@@ -44,11 +45,13 @@ Blame = Callable[[str, OSError], bool]
 class CheckpointWriter:
     """Rows in, files out. Called by one thread at a time."""
 
-    def __init__(self, log_dirs: LogDirs, table: StateTable, blame: Blame) -> None:
-        self._log_dirs = log_dirs
-        self._table = table
-        self._blame = blame
-        self._metadata = MetadataFollower(log_dirs.metadata_dir, table)
+    def __init__(self, context: ProcessContext) -> None:
+        self._log_dirs = context.log_dirs
+        self._table = context.state_table
+        self._blame: Blame = context.blame_disk
+        self._metadata = MetadataFollower.of(context)
+        self._layout = context.layout
+        self._broker = context.broker
         self._sequences: list[int] = []
         self._rows: dict[int, Row] = {}
         self._version = 0  # grows with each change of a row or of the metadata
@@ -95,7 +98,9 @@ class CheckpointWriter:
         sequences = self._table.sequences()
         old = self._sequences or [0] * len(sequences)
         moved = [
-            row for row, sequence in enumerate(sequences) if sequence != old[row] and row != METADATA_ROW
+            row
+            for row, sequence in enumerate(sequences)
+            if sequence != old[row] and row >= self._layout.brokers  # the first are the metadata logs'
         ]
         for row in moved:
             self._rows[row] = self._table.read(row)  # after its sequence: a later store is seen next time
@@ -109,6 +114,8 @@ class CheckpointWriter:
         image = self._metadata.image
         for row in self._rows.values():
             if row[ROLE] not in (ROLE_LEADER, ROLE_FOLLOWER):
+                continue
+            if self._layout.broker_of(row[OWNER] >> 32) != self._broker:
                 continue
             topic = image.topics_by_id.get(topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_LO]))
             if topic is None or topic.partitions[row[PARTITION]].directory != directory_id:

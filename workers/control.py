@@ -8,8 +8,11 @@ tree), so there are no versions. Who says what:
     gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
     controller -> gateway      TopicResults ProducerIds Assigned Unassigned
     controller -> supervisor   WantWorker RetireWorker
-    supervisor -> controller   WorkerDied
+    supervisor -> controllers  WorkerDied
     worker     -> housekeeper  Prefault
+
+The controller is the one that is active, of whichever broker; supervisor, workers and gateways tell no other,
+but for deaths, which all are told. It speaks to the workers and gateways of every broker.
 
 A message is lost only with the death of its sender or receiver (`workers/outbox.py`). Whoever waits for an
 answer keeps the incarnation it asked and asks the next one again.
@@ -212,7 +215,8 @@ class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, ta
 
 
 class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=22):
-    """The leader of this partition has published `row`: requests may go to that incarnation of that worker.
+    """The leader of this partition has published `row`: the gateway of its broker may send requests to that
+    incarnation of that worker, the others know who leads.
 
     It says nothing about later deaths: the gateway compares with the slot table. A newer Assigned replaces
     this one; one with a lower leader epoch than the gateway knows is dropped.
@@ -221,6 +225,7 @@ class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2
     topic: str
     topic_id: bytes
     partition: int
+    broker: int  # the leader's id
     row: int
     row_generation: int
     worker_slot: int

@@ -1,4 +1,5 @@
-"""The controller: decides, writes the decision to the metadata log, and only then tells anybody.
+"""The controller: decides for all brokers of the host, writes the decision to the metadata log, and only then
+tells anybody.
 
 One turn of its loop takes all that has come in, stages records, syncs them once, publishes the commit, and
 flushes the messages that depend on them. A controller that dies has therefore told nobody what is not on
@@ -14,10 +15,11 @@ from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import DiskFullError, is_full
 from tailrace.core.metadata.configs import told_configs
+from tailrace.core.metadata.image import PartitionImage, TopicImage
 from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
-from tailrace.shm.slots import STOPPING
+from tailrace.shm.slots import STOPPING, SUPERVISOR_SLOT
 from tailrace.shm.state_table import RowWriter, topic_id_words
 from tailrace.workers.assignments import Assignments, Key, Replica
 from tailrace.workers.blame import Blame
@@ -35,19 +37,12 @@ from tailrace.workers.control import (
     ReplicaStopped,
     WorkerDied,
 )
-from tailrace.workers.failed_dirs import FailedDirs
+from tailrace.workers.failed_dirs import FailedDirs, check_own
 from tailrace.workers.gateway_requests import GatewayRequests
 from tailrace.workers.log_dirs import is_broken
-from tailrace.workers.metadata_follower import METADATA_ROW
+from tailrace.workers.metadata_follower import metadata_row
 from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
-from tailrace.workers.process import (
-    FIRST_WORKER_SLOT,
-    GATEWAY_SLOT,
-    SUPERVISOR_SLOT,
-    DiskLost,
-    ProcessContext,
-    Refusal,
-)
+from tailrace.workers.process import DiskLost, ProcessContext, Refusal
 from tailrace.workers.retries import Retries
 from tailrace.workers.survey import Place, Survey
 from tailrace.workers.takeover import TakeOver
@@ -65,17 +60,17 @@ class Controller:
         self._died: list[WorkerDied] = []
         self._retries = Retries()
         self._lagging: set[int] = set()
-        table, config = context.state_table, context.config
+        table = context.state_table
         self.assignments = Assignments(
             row_count=table.rows,
-            workers_max=config.workers_max,
+            layout=context.layout,
+            first_id=context.brokers[0].node_id,
             generation=lambda row: table.read_word(row, rows.ROW_GENERATION),
             send=self._send,
         )
-        self.assignments.gateways.append(GATEWAY_SLOT)
         self._requests = GatewayRequests(context, log, self.assignments)
         self._failed_dirs = FailedDirs(context, self.assignments)
-        self._worker_slots = range(FIRST_WORKER_SLOT, FIRST_WORKER_SLOT + config.workers_max)
+        self._worker_slots = context.layout.all_workers()
         self._known = dict.fromkeys(self._worker_slots, 0)
 
     def take_over(self, take_over: TakeOver) -> None:
@@ -83,26 +78,33 @@ class Controller:
         context, image, assignments = self._context, self._log.image, self.assignments
         self._known.update(take_over.incarnations)
         held = take_over.adopt_into(assignments, image)
-        survey = Survey(context.log_dirs, image, take_over.held_topics(), first_of_run=take_over.first_of_run)
+        surveys = {
+            broker.node_id: Survey(
+                broker.log_dirs, image, take_over.held_topics(), first_of_run=take_over.first_of_run
+            )
+            for broker in context.brokers
+        }
         places: dict[Key, Place] = {}
         records: list[Record] = []
         if take_over.first_of_run:
             epoch = image.metadata_offset
-            records.append(
-                BrokerRegistered(broker_id=context.node_id, broker_epoch=epoch, rack=context.config.rack)
-            )
+            records += [
+                BrokerRegistered(broker_id=broker.node_id, broker_epoch=epoch, rack=broker.config.rack)
+                for broker in context.brokers
+            ]
         for topic in image.topics_by_name.values():
             for partition in topic.partitions:
-                key = (topic.topic_id, partition.partition)
+                key = _key_of(topic, partition)
                 if key not in held:
-                    place = places[key] = survey.place(topic, partition)
+                    place = places[key] = surveys[key[2]].place(topic, partition)
                     moved = place.directory_id if place.directory_id != partition.directory else None
-                    records.append(_new_epoch(*key, partition.leader_epoch + 1, moved))
+                    records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved))
         if records and not self._stage_at_last(records, first_of_run=take_over.first_of_run):
             return
         self._assign_unheld(take_over, held, places)
         take_over.retire_idle(assignments)
-        assignments.tell_gateway(GATEWAY_SLOT)
+        for gateway in assignments.gateways:
+            assignments.tell_gateway(gateway)
         for slot, incarnation, message in take_over.early:
             self._take(slot, incarnation, message)
 
@@ -127,19 +129,20 @@ class Controller:
             (topic, partition)
             for topic in image.topics_by_name.values()
             for partition in topic.partitions
-            if (topic.topic_id, partition.partition) not in held
+            if _key_of(topic, partition) not in held
         ]
         # Those that had a row come first, before it is given to another.
-        unheld.sort(key=lambda pair: (pair[0].topic_id, pair[1].partition) not in take_over.rows)
+        unheld.sort(key=lambda pair: _key_of(*pair) not in take_over.rows)
         for topic, partition in unheld:
-            key = (topic.topic_id, partition.partition)
+            key = _key_of(topic, partition)
             log_dir = places[key].path
             is_offline = not log_dir or key in take_over.quarantined
             self.assignments.assign(
                 topic.name,
-                *key,
+                *key[:2],
                 partition.leader_epoch,
-                told_configs(image, topic.name, self._context.node_id),
+                told_configs(image, topic.name, key[2]),
+                broker=key[2],
                 log_dir=log_dir,
                 offline_code=errors.KAFKA_STORAGE_ERROR if is_offline else 0,
                 former_row=take_over.rows.get(key, 0),
@@ -158,9 +161,16 @@ class Controller:
             if self._known[slot]:
                 self.assignments.serve_slot(slot, self._known[slot])
         self._catch_up_lagging()
-        self._log.commit()
+        self._commit()
         self._context.outbox.flush()  # after the commit: nobody is told what is not on disk (R)
         self._context.links.drop_dead()
+
+    def _commit(self) -> None:
+        """A disk may take its time over a sync."""
+        slots, slot = self._context.slots, self._context.slot
+        slots.set_long_operation(slot, 1)
+        self._log.commit()
+        slots.set_long_operation(slot, 0)
 
     def next_retry_s(self) -> float:
         """Seconds until there is something to do without being told."""
@@ -173,7 +183,7 @@ class Controller:
 
     def _send(self, slot: int, message: Message) -> bool:
         sent = self._context.outbox.send(slot, message)
-        if not sent and slot == GATEWAY_SLOT and self._context.slots.live_incarnation(slot):
+        if not sent and slot in self.assignments.gateways and self._context.slots.live_incarnation(slot):
             self._lagging.add(slot)
         return sent
 
@@ -218,8 +228,9 @@ class Controller:
         if death.signal == signal.SIGKILL:
             return  # somebody's hand or the kernel's out-of-memory killer: not the partition's fault
         disk_fault = death.signal == signal.SIGBUS
-        if disk_fault and self._context.log_dirs.can_be_spared(replica.log_dir):
-            self._context.log_dirs.fail(replica.log_dir, errno.EIO)
+        log_dirs = self._context.log_dirs_of(replica.broker)
+        if disk_fault and log_dirs.can_be_spared(replica.log_dir):
+            log_dirs.fail(replica.log_dir, errno.EIO)
         if self._blame.on_death(death.row, time.monotonic(), disk_fault=disk_fault):
             self._publish_offline(replica)
             self.assignments.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
@@ -234,6 +245,7 @@ class Controller:
         values[rows.PARTITION] = replica.partition
         values[rows.ROW_GENERATION] = replica.row_generation
         values[rows.ROLE] = rows.ROLE_OFFLINE
+        values[rows.OWNER] = replica.slot << 32
         writer.publish()
 
     def _renew(self, replicas: list[Replica]) -> None:
@@ -260,7 +272,7 @@ class Controller:
         to_revive: list[Replica] = []
         for row, same_epoch in self._retries.take_due(time.monotonic()):
             replica = self.assignments.by_row.get(row)
-            is_gone = replica is None or not self._context.log_dirs.is_online(replica.log_dir)
+            is_gone = replica is None or not self._is_dir_online(replica)
             if replica is None or is_gone or not replica.offline_code or replica.deleting:
                 self._retries.forget(row)
             elif same_epoch:
@@ -307,16 +319,25 @@ class Controller:
         replica = self.assignments.on_failed(
             slot, incarnation, message.row, message.row_generation, message.error_code
         )
-        if replica is not None and self._context.log_dirs.is_online(replica.log_dir):
+        if replica is not None and self._is_dir_online(replica):
             full = message.is_full
             self._retries.note(message.row, time.monotonic(), is_full=full, same_epoch=full)
+
+    def _is_dir_online(self, replica: Replica) -> bool:
+        return self._context.log_dirs_of(replica.broker).is_online(replica.log_dir)
 
 
 def run(context: ProcessContext) -> None:
     """Take over what is there, then decide until told to stop. DiskLost if the metadata log's disk fails,
     Refusal if it has no room for a broker to start.
+
+    Only the first broker's controller decides so far, the others stand by.
     """
-    first_of_run = context.state_table.read_word(METADATA_ROW, rows.ROLE) == rows.ROLE_NONE
+    if context.broker != 0:
+        _stand_by(context)
+        return
+    row = metadata_row(context.broker)
+    first_of_run = context.state_table.read_word(row, rows.ROLE) == rows.ROLE_NONE
     try:
         _run(context, first_of_run=first_of_run)
     except (OSError, KafkaError) as error:
@@ -331,8 +352,25 @@ def run(context: ProcessContext) -> None:
         ) from error
 
 
+def _stand_by(context: ProcessContext) -> None:
+    """Until told to stop: hear of deaths, and do nothing about them; DiskLost if its broker cannot go on."""
+    context.ready()
+    while not context.stopping:
+        for peer_slot, peer_incarnation, ring in context.links.poll():
+            assert isinstance(ring, ByteConsumer)
+            context.inbox.read(peer_slot, peer_incarnation, ring)
+        context.links.drop_dead()
+        check_own(context)
+        context.wait(3600.0)
+
+
 def _run(context: ProcessContext, *, first_of_run: bool) -> None:
+    context.slots.set_long_operation(context.slot, 1)  # a log of any size is read
     log = open_metadata_log(context)
+    context.slots.set_long_operation(context.slot, 0)
+    # From now on the others speak to this one: nothing is lost between its questions and their answers.
+    context.slots.set_active_epoch(context.slot, log.epoch + 1)
+    context.bells.ring_all()
     take_over = TakeOver(context, first_of_run=first_of_run)
     take_over.ask_workers()
     if context.stopping:
@@ -346,6 +384,11 @@ def _run(context: ProcessContext, *, first_of_run: bool) -> None:
         context.wait(controller.next_retry_s())
         controller.turn()
     controller.close()
+
+
+def _key_of(topic: TopicImage, partition: PartitionImage) -> Key:
+    """The only replica of a partition."""
+    return topic.topic_id, partition.partition, partition.replicas[0]
 
 
 def _new_epoch(

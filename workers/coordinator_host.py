@@ -73,7 +73,7 @@ class CoordinatorHost:
         self._asks = asks
         self._appended = appended
         self._failed = failed
-        self._follower = MetadataFollower(context.log_dirs.metadata_dir, context.state_table)
+        self._follower = MetadataFollower.of(context)
         self._writes: deque[tuple[Sequence[Record], Then]] = deque()
         self._waiting: set[Ask] = set()
         self._held: deque[tuple[int, Ask, bytes]] = deque()  # answers, until what they rest on is committed

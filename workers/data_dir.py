@@ -1,9 +1,14 @@
 """The data directories: whose they are, and that nobody else writes to them.
 
     .lock             flock'd while any process of a broker lives; JSON for `stop` and `status`:
-                      {"pid", "run_dir", "bootstrap", "unix"}, empty while it is starting or stopped
+                      {"pid", "run_dir", "bootstrap", "unix", ...}, empty while it is starting or stopped
     meta.properties   as Kafka's, with a line that says it is ours
     topic-0/ ...      one directory a partition
+
+Of several brokers each has such a directory in one that is given for all, which has a lock and a
+meta.properties of its own, without node.id but with the number of brokers:
+
+    .lock  meta.properties  broker-0/  broker-1/  broker-2/
 
 The lock is `flock` on one open file that every forked process inherits and nobody unlocks (R): it is free
 exactly when the last of them is gone, so whoever gets it knows that no old writer lives. `fcntl.lockf` would
@@ -26,6 +31,7 @@ LOCK = ".lock"
 META = "meta.properties"
 METADATA_LOG = "__cluster_metadata-0"
 FORMAT_LINE = "tailrace.format=1"
+BROKERS = "tailrace.brokers"  # only of a directory that holds those of several
 LOCK_WAIT_S = 10.0  # for the processes of a killed supervisor to be gone
 LOCK_RETRY_S = 0.02
 
@@ -43,27 +49,34 @@ class DirUnusableError(DataDirError):
         self.number = number  # errno
 
 
+class BrokerInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """One broker of a run."""
+
+    node_id: int
+    bootstrap: str
+    unix: str
+    log_dirs: tuple[str, ...] = ()  # in the order of its LogDirTable
+
+
 class RunInfo(msgspec.Struct, kw_only=True, frozen=True):
-    """Where the broker that holds the lock can be found."""
+    """Where the brokers whose processes hold the lock can be found."""
 
     pid: int
     run_dir: str
-    bootstrap: str
+    bootstrap: str  # of all, with commas between
     unix: str
-    log_dirs: tuple[str, ...] = ()  # in the order of the run's LogDirTable
+    brokers: tuple[BrokerInfo, ...] = ()
     flush_policy: str = "page"
     disk_reserve_bytes: int = DERIVED_RESERVE
 
 
-class DataDir:
-    """A locked data directory."""
+class Root:
+    """A locked directory: of a broker, or one that holds those of several."""
 
-    def __init__(self, path: str, lock_fd: int, cluster_id: str, node_id: int, directory_id: str) -> None:
+    def __init__(self, path: str, lock_fd: int, cluster_id: str) -> None:
         self.path = path
         self.lock_fd = lock_fd
         self.cluster_id = cluster_id
-        self.node_id = node_id
-        self.directory_id = directory_id
 
     def write_info(self, info: RunInfo) -> None:
         """Tell `stop` and `status` where we are; they can be told by another directory if this one fails."""
@@ -76,6 +89,15 @@ class DataDir:
         """Nobody serves any more."""
         with suppress(OSError):  # its disk has failed: the next start clears it
             os.ftruncate(self.lock_fd, 0)
+
+
+class DataDir(Root):
+    """A locked data directory of a broker."""
+
+    def __init__(self, path: str, lock_fd: int, cluster_id: str, node_id: int, directory_id: str) -> None:
+        super().__init__(path, lock_fd, cluster_id)
+        self.node_id = node_id
+        self.directory_id = directory_id
 
 
 class _Locked(msgspec.Struct):
@@ -134,7 +156,42 @@ def open_data_dirs(
     return [opened[path] for path in paths if path in opened], unusable
 
 
-def _lock_dir(path: str, wait_s: float) -> _Locked:
+def open_root(path: str, brokers: int, cluster_id: str | None, wait_s: float = LOCK_WAIT_S) -> Root:
+    """Make and lock the directory that holds those of so many brokers. Raises DataDirError, also when it was
+    made for one broker, or for another number of them.
+    """
+    found = _lock_dir(path, wait_s, is_root=True)
+    try:
+        meta = found.meta
+        if meta is None:
+            meta = {"cluster.id": cluster_id or random_uuid(), BROKERS: str(brokers)}
+            _write_meta(path, meta)
+        elif BROKERS not in meta:
+            raise DataDirError(
+                f"{path} is the data directory of one broker: start it without --brokers, "
+                "or name another directory"
+            )
+        elif meta[BROKERS] != str(brokers):
+            raise DataDirError(
+                f"{path} is the data directory of {meta[BROKERS]} brokers: start it with "
+                f"--brokers {meta[BROKERS]}, or name another directory"
+            )
+        if cluster_id not in (None, meta["cluster.id"]):
+            raise DataDirError(f"{path} belongs to cluster {meta['cluster.id']}, not {cluster_id}")
+    except BaseException as error:
+        os.close(found.lock_fd)
+        if isinstance(error, OSError):
+            raise _unusable(path, error) from error
+        raise
+    return Root(path, found.lock_fd, meta["cluster.id"])
+
+
+def was_used(path: str) -> bool:
+    """Whether a broker has had this directory before."""
+    return os.path.exists(os.path.join(path, META))
+
+
+def _lock_dir(path: str, wait_s: float, *, is_root: bool = False) -> _Locked:
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         lock_fd = _lock(path, wait_s)
@@ -143,6 +200,8 @@ def _lock_dir(path: str, wait_s: float) -> _Locked:
             meta = _read_meta(path)
             if meta is None:
                 _refuse_foreign(path)
+            elif not is_root:
+                _check_own(path, meta)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -281,11 +340,18 @@ def _read_meta(path: str) -> dict[str, str] | None:
             f"{path} is a data directory of Apache Kafka or of a newer tailrace: name another one"
         )
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    meta = {key: value for key, _, value in pairs}
+    return {key: value for key, _, value in pairs}
+
+
+def _check_own(path: str, meta: dict[str, str]) -> None:
+    if BROKERS in meta:
+        raise DataDirError(
+            f"{path} is the data directory of {meta[BROKERS]} brokers: start it with "
+            f"--brokers {meta[BROKERS]}, or name another directory"
+        )
     missing = {"cluster.id", "node.id", "directory.id"} - meta.keys()
     if missing:
         raise DataDirError(f"{path}/{META} lacks {min(missing)}: restore the file or name another directory")
-    return meta
 
 
 def _write_meta(path: str, meta: dict[str, str]) -> None:

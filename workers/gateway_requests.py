@@ -6,6 +6,7 @@ An answer leaves the controller with the commit of what it tells of (see workers
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
@@ -30,7 +31,7 @@ from tailrace.workers.control import (
     TopicResults,
 )
 from tailrace.workers.metadata_log import MetadataLog
-from tailrace.workers.process import ProcessContext
+from tailrace.workers.process import Broker, ProcessContext
 
 GatewayRequest = CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | AllocateProducerIds
 
@@ -45,9 +46,9 @@ class GatewayRequests:
 
     def take(self, slot: int, incarnation: int, request: GatewayRequest) -> None:
         """Answer the incarnation that asked and no other (R): its successor has requests of that number."""
-        self._context.outbox.send(slot, self._decide(request), only=incarnation)
+        self._context.outbox.send(slot, self._decide(slot, request), only=incarnation)
 
-    def _decide(self, request: GatewayRequest) -> TopicResults | ConfigResults | ProducerIds:
+    def _decide(self, slot: int, request: GatewayRequest) -> TopicResults | ConfigResults | ProducerIds:
         match request:
             case CreateTopics():
                 return self._topic_results(request.request_id, self._create_topics(request))
@@ -56,7 +57,8 @@ class GatewayRequests:
             case CreatePartitions():
                 return self._topic_results(request.request_id, self._create_partitions(request))
             case AlterConfigs():
-                return self._alter_configs(request)
+                asked = self._context.brokers[self._context.layout.broker_of(slot)]
+                return self._alter_configs(request, asked)
             case AllocateProducerIds():
                 return self._allocate_producer_ids(request)
 
@@ -91,26 +93,34 @@ class GatewayRequests:
 
     def _placed(self, decision: Decision) -> Decision:
         """The same with a log directory for each new partition."""
-        online = [log_dir.directory_id for log_dir in self._context.log_dirs.online()]
+        online = {
+            broker.node_id: [log_dir.directory_id for log_dir in broker.log_dirs.online()]
+            for broker in self._context.brokers
+        }
         records = choose_directories(decision.records, self._log.image.logs_by_directory, online)
         return Decision(records=records, results=decision.results)
 
     def _assign_new(self, topic: TopicImage, first: int = 0) -> None:
-        configs = told_configs(self._log.image, topic.name, self._context.node_id)
+        configs = {
+            broker.node_id: told_configs(self._log.image, topic.name, broker.node_id)
+            for broker in self._context.brokers
+        }
         for partition in topic.partitions[first:]:
+            broker = partition.replicas[0]
             self._assignments.assign(
                 topic.name,
                 topic.topic_id,
                 partition.partition,
                 partition.leader_epoch,
-                configs,
-                log_dir=self._path_of(partition.directory),
+                configs[broker],
+                broker=broker,
+                log_dir=self._path_of(broker, partition.directory),
                 is_new=True,
             )
 
-    def _path_of(self, directory_id: str) -> str:
-        log_dir = self._context.log_dirs.by_id(directory_id)
-        return "" if log_dir is None else log_dir.path  # the last one has just failed: the broker ends
+    def _path_of(self, broker: int, directory_id: str) -> str:
+        log_dir = self._context.log_dirs_of(broker).by_id(directory_id)
+        return "" if log_dir is None else log_dir.path  # the last one has just failed: that broker ends
 
     def _delete_topics(self, request: DeleteTopics) -> list[TopicResult]:
         decision = delete_topics(self._log.image, request.topics, self._defaults())
@@ -147,13 +157,14 @@ class GatewayRequests:
                 return error
         return None
 
-    def _alter_configs(self, request: AlterConfigs) -> ConfigResults:
-        image, context = self._log.image, self._context
+    def _alter_configs(self, request: AlterConfigs, asked: Broker) -> ConfigResults:
+        """`asked`: the broker whose gateway was asked; of brokers only its own keys can be altered there."""
+        image = self._log.image
         alteration = alter_configs(
             image,
             request.resources,
-            context.config,
-            context.node_id,
+            asked.config,
+            asked.node_id,
             replaces_all=request.replaces_all,
         )
         results = alteration.results
@@ -177,8 +188,8 @@ class GatewayRequests:
             names = [name for kind, name in changed if kind == RESOURCE_TOPIC]
         for name in names:
             topic = image.topics_by_name[name]
-            configs = told_configs(image, name, self._context.node_id)
-            self._assignments.configure(topic.topic_id, len(topic.partitions), configs)
+            told = partial(told_configs, image, name)
+            self._assignments.configure(topic.topic_id, len(topic.partitions), told)
 
     def _allocate_producer_ids(self, request: AllocateProducerIds) -> ProducerIds:
         allocated = allocate_block(self._log.image)

@@ -99,7 +99,7 @@ class Prober:
 def run(context: ProcessContext) -> None:
     """Serve until told to stop; by then the workers have ended."""
     prefaulter = Prefaulter()
-    writer = CheckpointWriter(context.log_dirs, context.state_table, context.blame_disk)
+    writer = CheckpointWriter(context)
     prober = Prober(context, time.monotonic())
     checkpointer = Checkpointer(context.config, writer, time.monotonic(), _complain)
     context.ready()
@@ -109,7 +109,9 @@ def run(context: ProcessContext) -> None:
                 continue
             for message in context.inbox.read(peer_slot, peer_incarnation, ring):
                 if isinstance(message, Prefault):
+                    context.slots.set_long_operation(context.slot, 1)
                     prefaulter.prefault(message.path, message.position, message.length)
+                    context.slots.set_long_operation(context.slot, 0)
         context.links.drop_dead()
         now_s = time.monotonic()
         checkpointer.tick(now_s)

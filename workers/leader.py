@@ -22,6 +22,7 @@ from tailrace.shm.arena import Arena, LargeFile
 from tailrace.shm.links import DESCRIPTOR
 from tailrace.shm.region import ShmError
 from tailrace.shm.ring import DescriptorConsumer, DescriptorProducer
+from tailrace.shm.slots import Layout
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     RECOVERY_POINT,
@@ -49,7 +50,7 @@ from tailrace.workers.descriptors import (
 from tailrace.workers.flusher import Flusher
 from tailrace.workers.leader_asks import Asks
 from tailrace.workers.log_dirs import is_broken
-from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
+from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import PAGE, Opener, Replica
 from tailrace.workers.say import say
 from tailrace.workers.starting_points import StartingPoints
@@ -98,7 +99,7 @@ class Leader:
                     self._on_entries(slot, incarnation, ring)
                 else:
                     for message in context.inbox.read(slot, incarnation, ring):
-                        self._on_message(message)
+                        self._on_message(slot, message)
             context.outbox.flush()
             if self._commit is not None:
                 self._commit.turn()
@@ -206,7 +207,6 @@ class Leader:
             if size >= RUN_BYTES:
                 self._complete(answers, slot, back)
                 answers, size = [], 0
-        context.slots.add_progress(context.slot)
         if answers or self._touched:
             self._complete(answers, slot, back)
 
@@ -306,20 +306,14 @@ class Leader:
         for replica in self._touched:
             row = replica.row.row
             for waiter in waiters.satisfied(row, replica.row.values[HIGH_WATERMARK]):
-                self._completions.notice(self._gateway_slot(waiter), row)
+                self._completions.notice(Layout.gateway(waiter), row)
         if self._commit is not None:
             self._commit.ask(self._touched)
         self._touched.clear()
 
-    @staticmethod
-    def _gateway_slot(waiter: int) -> int:
-        """The gateway of broker `waiter`."""
-        assert waiter == 0, "one broker"
-        return 2
-
     # -- orders of the controller
 
-    def _on_message(self, message: control.Message) -> None:
+    def _on_message(self, asker: int, message: control.Message) -> None:
         match message:
             case control.BecomeLeader():
                 self._become_leader(message)
@@ -330,7 +324,8 @@ class Leader:
             case control.LogDirFailed():
                 self._let_go_of(message.log_dir)
             case control.ReportReplicas():
-                self._say(control.Replicas(replicas=[_held(r.order) for r in self._replicas.values()]))
+                held = [_held(replica.order) for replica in self._replicas.values()]
+                self._context.outbox.send(asker, control.Replicas(replicas=held))
             case _:
                 raise AssertionError(f"no worker is told {type(message).__name__}")
 
@@ -340,7 +335,7 @@ class Leader:
             replica.log.config = log_config(order.configs, self._context.config)
 
     def _say(self, message: control.Message) -> None:
-        self._context.outbox.send(CONTROLLER_SLOT, message)
+        self._context.tell_controller(message)
 
     def _become_leader(self, order: control.BecomeLeader) -> None:
         replica = self._replicas.get(order.row)

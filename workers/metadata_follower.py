@@ -1,7 +1,9 @@
 """Reads the metadata log into an image, up to the committed offset: for whoever is not the controller.
 
-The log is an ordinary partition, `__cluster_metadata-0`, whose row is row 0 of the state table: its high
-watermark is the commit. Files are read with pread and opened anew for each advance, so that nothing is mapped
+The log is an ordinary partition, `__cluster_metadata-0`. The controller of broker b has row b of the state
+table for its copy: its high watermark is the commit.
+
+Files are read with pread and opened anew for each advance, so that nothing is mapped
 and no descriptor outlives the file that the controller may replace.
 """
 
@@ -13,8 +15,8 @@ from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.records.batch import HEADER_SIZE, check_stored, parse_header
 from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, ROLE_NONE, StateTable
 from tailrace.workers.data_dir import METADATA_LOG
+from tailrace.workers.process import ProcessContext
 
-METADATA_ROW = 0
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -58,21 +60,42 @@ class MetadataReader:
         return os.path.join(self._path, f"{self._segment_base:020d}.log")
 
 
+def followed(context: ProcessContext) -> tuple[str, int]:
+    """The directory of the metadata log that a process follows, and the row that says what is committed.
+
+    The first broker's: the other controllers have no copy so far. Once they have, a process follows that of
+    its own broker: this is the one place that says which.
+    """
+    first = 0
+    return context.brokers[first].log_dirs.metadata_dir, metadata_row(first)
+
+
+def metadata_row(broker: int) -> int:
+    """The row of the state table for the metadata log of a broker's controller; counted from 0."""
+    return broker
+
+
 class MetadataFollower:
     """An image of the metadata that moves when `poll` finds that more is committed."""
 
-    def __init__(self, metadata_dir: str, state_table: StateTable) -> None:
+    def __init__(self, metadata_dir: str, row: int, state_table: StateTable) -> None:
         self.image = MetadataImage()
         self._reader = MetadataReader(metadata_dir)
+        self._row = row
         self._table = state_table
         self._sequence = -1
 
+    @classmethod
+    def of(cls, context: ProcessContext) -> "MetadataFollower":
+        """What a process of a broker follows."""
+        return cls(*followed(context), context.state_table)
+
     def poll(self) -> bool:
         """Replay what was committed since the last call. Whether the image moved. Cheap when nothing was."""
-        sequence = self._table.sequence(METADATA_ROW)
+        sequence = self._table.sequence(self._row)
         if sequence == self._sequence:
             return False
-        row = self._table.read(METADATA_ROW)
+        row = self._table.read(self._row)
         self._sequence = sequence  # read before the row: a later store is seen by the next call
         if row[ROLE] == ROLE_NONE or row[HIGH_WATERMARK] <= self.image.metadata_offset:
             return False

@@ -1,7 +1,7 @@
 """The controller's own copy of the metadata log: append, sync, then publish.
 
 `__cluster_metadata-0` is an ordinary log. `stage` appends and replays, which only the controller sees;
-`commit` syncs, and only then moves row 0, which is what everybody else follows (R). Whatever depends on a
+`commit` syncs, and only then moves its row, which is what everybody else follows (R). Whatever depends on a
 staged record is said after `commit`.
 """
 
@@ -19,7 +19,7 @@ from tailrace.core.metadata.records import Record
 from tailrace.shm import state_table as rows
 from tailrace.shm.state_table import RowWriter, topic_id_words
 from tailrace.workers.data_dir import METADATA_LOG
-from tailrace.workers.metadata_follower import METADATA_ROW, MetadataReader
+from tailrace.workers.metadata_follower import MetadataReader, metadata_row
 from tailrace.workers.process import ProcessContext
 
 SEGMENT_BYTES = 64 * 1024 * 1024
@@ -38,6 +38,11 @@ class MetadataLog:
         MetadataReader(metadata_dir).advance(self.image, log.log_end_offset)
         self._epoch = log.leader_epochs.latest + 1  # one leader an epoch: each controller takes its own (R)
         self._dirty = True
+
+    @property
+    def epoch(self) -> int:
+        """The epoch in which its controller decides."""
+        return self._epoch
 
     def stage(self, records: Sequence[Record], now_ms: int) -> None:
         """Append one batch and replay it; KafkaError when the disk does not take it, and then nothing has
@@ -81,7 +86,7 @@ class MetadataLog:
 def open_metadata_log(context: ProcessContext) -> MetadataLog:
     """Open or make it in the data directory; it is recovered from its recovery point, as any log."""
     directory = RealDirectory(os.path.join(context.log_dirs.metadata_dir, METADATA_LOG))
-    row = RowWriter(context.state_table, METADATA_ROW)
+    row = RowWriter(context.state_table, metadata_row(context.broker))
     log = Log.open(
         directory,
         METADATA_LOG,

@@ -22,9 +22,9 @@ import os
 import select
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import setproctitle
 
@@ -32,9 +32,10 @@ from tailrace.core.config import BrokerConfig
 from tailrace.shm.doorbell import Bells, Doorbell
 from tailrace.shm.links import HeadTable, Links
 from tailrace.shm.region import ShmError
-from tailrace.shm.slots import READY, SlotTable, role_name
+from tailrace.shm.slots import READY, SUPERVISOR_SLOT, Layout, SlotTable, role_name
 from tailrace.shm.state_table import StateTable
 from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.control import Message
 from tailrace.workers.log_dirs import LogDirs
 from tailrace.workers.outbox import Inbox, Outbox
 from tailrace.workers.say import say
@@ -42,12 +43,6 @@ from tailrace.workers.say import say
 EXIT_FAILED = 70  # as sysexits' EX_SOFTWARE
 EXIT_REFUSED = 78  # as EX_CONFIG: restarting will not help
 EXIT_DISK_LOST = 74  # as EX_IOERR: neither will going on
-
-SUPERVISOR_SLOT = 0
-CONTROLLER_SLOT = 1
-GATEWAY_SLOT = 2
-HOUSEKEEPER_SLOT = 3
-FIRST_WORKER_SLOT = 4
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # blocked by the supervisor around a fork
 
@@ -70,16 +65,27 @@ class DiskLost(Exception):
     """The broker has no disk left to go on with: one line that says what to do. All of it ends."""
 
 
+class Broker(NamedTuple):
+    """What one of the brokers of this host has for itself."""
+
+    config: BrokerConfig
+    log_dirs: LogDirs
+
+    @property
+    def node_id(self) -> int:
+        """Its id, as clients know it."""
+        return self.config.node_id
+
+
 class Shared:
     """What the supervisor makes before the first fork and every process inherits: one of it a run."""
 
     def __init__(
         self,
         *,
-        config: BrokerConfig,
+        brokers: Sequence[Broker],
+        layout: Layout,
         cluster_id: str,
-        node_id: int,
-        log_dirs: LogDirs,
         run_dir: str,
         slots: SlotTable,
         state_table: StateTable,
@@ -87,11 +93,9 @@ class Shared:
         heads: HeadTable,
         eventfds: tuple[int, ...],
     ) -> None:
-        self.config = config
+        self.brokers = tuple(brokers)
+        self.layout = layout
         self.cluster_id = cluster_id
-        self.node_id = node_id
-        self.broker = 0
-        self.log_dirs = log_dirs
         self.run_dir = run_dir
         self.slots = slots
         self.state_table = state_table
@@ -100,16 +104,34 @@ class Shared:
         self.eventfds = eventfds
         self.supervisor_pid = os.getpid()
 
+    def name_of(self, slot: int) -> str:
+        """The process in the slot, as shown to users."""
+        name = f"{role_name(self.slots.role(slot))} {self.slots.index(slot)}"
+        if len(self.brokers) == 1:
+            return name
+        return f"broker {self.brokers[self.layout.broker_of(slot)].node_id} {name}"
+
 
 class ProcessContext:
-    """One forked process's view of the broker."""
+    """One forked process's view of its broker, and of the host's others.
+
+    `broker` is the index of its broker, `config`, `node_id` and `log_dirs` are what that one has; the
+    supervisor, which is of none, sees the first.
+    """
 
     def __init__(self, shared: Shared, slot: int, incarnation: int) -> None:
-        self.config = shared.config
+        self.broker = shared.layout.broker_of(slot)
+        self.brokers = shared.brokers
+        self.layout = shared.layout
+        own = shared.brokers[self.broker]
+        self.config = own.config
+        self.node_id = own.node_id
+        self.log_dirs = own.log_dirs
+        self.controller_slot = shared.layout.controller(self.broker)
+        self.gateway_slot = shared.layout.gateway(self.broker)
+        self.housekeeper_slot = shared.layout.housekeeper(self.broker)
+        self._controllers = shared.layout.controllers()
         self.cluster_id = shared.cluster_id
-        self.node_id = shared.node_id
-        self.broker = shared.broker
-        self.log_dirs = shared.log_dirs
         self.run_dir = shared.run_dir
         self.slots = shared.slots
         self.state_table = shared.state_table
@@ -132,18 +154,35 @@ class ProcessContext:
         self.slots.set_state(self.slot, READY)
         self.bells.ring(SUPERVISOR_SLOT)
 
-    def publish_addresses(self, bootstrap: str, unix: str) -> None:
-        """The gateway's addresses, for the ready line, `status` and `stop`; call it before `ready`."""
-        path = _addresses_path(self.run_dir, self.broker)
-        with open(path + ".new", "w", encoding="utf-8") as file:
-            file.write(f"{bootstrap}\n{unix}\n")
-        os.replace(path + ".new", path)
+    def active_controller(self) -> tuple[int, int]:
+        """The slot of the controller that decides for the host, and its epoch; 0, 0: there is none now."""
+        return self.slots.active_controller(self._controllers)
+
+    def tell_controller(self, message: Message) -> bool:
+        """Send to the controller that decides. False: there is none now, and the message is dropped; the next
+        one asks what it has to know.
+        """
+        slot, _ = self.active_controller()
+        return slot != 0 and self.outbox.send(slot, message)
+
+    def index_of(self, node_id: int) -> int:
+        """The index of the broker of this id, -1: there is none on this host."""
+        index = node_id - self.brokers[0].node_id
+        return index if 0 <= index < len(self.brokers) else -1
+
+    def log_dirs_of(self, node_id: int) -> LogDirs:
+        """The log directories of a broker of this host."""
+        return self.brokers[self.index_of(node_id)].log_dirs
+
+    def owner_of(self, slot: int) -> int:
+        """The id of the broker whose slot it is."""
+        return self.brokers[self.layout.broker_of(slot)].node_id
 
     def blame_disk(self, log_dir: str, error: BaseException) -> bool:
         """Whether a log directory is out of service, now that this happened in it; the controller hears."""
         if not self.log_dirs.blame(log_dir, error):
             return False
-        self.bells.ring(CONTROLLER_SLOT)
+        self.bells.ring_many(self._controllers)
         return True
 
     def has_work(self) -> bool:
@@ -182,17 +221,6 @@ class ProcessContext:
         os.eventfd_write(self.eventfd, 1)
 
 
-def read_addresses(run_dir: str, broker: int) -> tuple[str, str]:
-    """Bootstrap address and Unix path, as the broker's gateway published them."""
-    with open(_addresses_path(run_dir, broker), encoding="utf-8") as file:
-        bootstrap, unix = file.read().split("\n")[:2]
-    return bootstrap, unix
-
-
-def _addresses_path(run_dir: str, broker: int) -> str:
-    return os.path.join(run_dir, f"addresses-{broker}")
-
-
 def die_with_parent(parent_pid: int) -> None:
     """Die at once when the forking thread dies; and now, if it died before this call could be made.
 
@@ -215,8 +243,7 @@ def become(shared: Shared, slot: int, incarnation: int, run: Callable[[ProcessCo
         signal.pthread_sigmask(
             signal.SIG_UNBLOCK, STOP_SIGNALS
         )  # what came since the fork is taken now, by our handler
-        name = f"{role_name(shared.slots.role(slot))} {context.index}"
-        setproctitle.setproctitle(f"tailrace: {name}")
+        setproctitle.setproctitle(f"tailrace: {shared.name_of(slot)}")
         run(context)
         context.links.close()
         status = 0

@@ -34,7 +34,7 @@ from tailrace.shm.state_table import (
     topic_id_words,
 )
 from tailrace.workers import control
-from tailrace.workers.process import HOUSEKEEPER_SLOT, ProcessContext
+from tailrace.workers.process import ProcessContext
 from tailrace.workers.starting_points import StartingPoints
 
 Place = tuple[int, int, int]
@@ -206,4 +206,4 @@ class Opener:
 
     def _prefault(self, path: str, name: str, position: int, length: int) -> None:
         message = control.Prefault(path=f"{path}/{name}", position=position, length=length)
-        self._context.outbox.send(HOUSEKEEPER_SLOT, message)
+        self._context.outbox.send(self._context.housekeeper_slot, message)

@@ -13,11 +13,12 @@ from tailrace.core.ids import uuid_text
 from tailrace.core.log.directory import bytes_lacking
 from tailrace.core.log.segment import CHUNK_FIRST
 from tailrace.shm import state_table as rows
-from tailrace.shm.log_dir_table import LogDirTable
+from tailrace.shm.log_dir_table import LogDirTable, log_dirs_name
 from tailrace.shm.region import ShmError
-from tailrace.shm.slots import FREE, SlotTable, role_name, state_name
+from tailrace.shm.slots import FREE, Layout, SlotTable, role_name, state_name
 from tailrace.shm.state_table import StateTable, topic_id_bytes
-from tailrace.workers.data_dir import RunInfo, read_info
+from tailrace.workers.control_socket import Question, ask
+from tailrace.workers.data_dir import BrokerInfo, RunInfo, read_info
 
 
 class PartitionStatus(msgspec.Struct, kw_only=True, frozen=True):
@@ -44,6 +45,15 @@ class ProcessStatus(msgspec.Struct, kw_only=True, frozen=True):
     partitions: list[PartitionStatus]
 
 
+class VirtualBroker(msgspec.Struct, kw_only=True, frozen=True):
+    """One of the brokers of a run; `state` is its gateway's: whether clients reach it."""
+
+    node_id: int
+    bootstrap: str
+    unix: str
+    state: str
+
+
 class LogDirStatus(msgspec.Struct, kw_only=True, frozen=True):
     """A log directory; `failure` is what took it out of service, empty while it serves. `lacking_bytes`: its
     disk is full, appends are refused until so much is freed.
@@ -52,16 +62,18 @@ class LogDirStatus(msgspec.Struct, kw_only=True, frozen=True):
     path: str
     failure: str
     lacking_bytes: int = 0
+    broker: int = 0
 
 
 class BrokerStatus(msgspec.Struct, kw_only=True, frozen=True):
-    """A running broker."""
+    """What runs on a data directory: one broker, or several."""
 
     data: str
     run_dir: str
     bootstrap: str
     unix: str
     flush_policy: str  # when what is acknowledged is on the disk
+    brokers: list[VirtualBroker]
     processes: list[ProcessStatus]
     log_dirs: list[LogDirStatus]
 
@@ -76,8 +88,9 @@ def read_status(data_dir: str) -> BrokerStatus | None:
         try:
             table = StateTable.attach(os.path.join(info.run_dir, "state"))
             try:
-                processes = _processes(slots, _partitions(table))
+                processes = _processes(slots, _partitions(table), info.brokers[0].node_id)
                 log_dirs = _log_dirs(info)
+                brokers = [_broker(slots, index, broker) for index, broker in enumerate(info.brokers)]
             finally:
                 table.region.close()
         finally:
@@ -92,6 +105,7 @@ def read_status(data_dir: str) -> BrokerStatus | None:
         bootstrap=info.bootstrap,
         unix=info.unix,
         flush_policy=info.flush_policy,
+        brokers=brokers,
         processes=processes,
         log_dirs=log_dirs,
     )
@@ -112,19 +126,42 @@ def read_pid(data_dir: str) -> int | None:
     return None if info is None else info.pid
 
 
+def ask_supervisor(data_dir: str, what: str, broker: int, timeout_s: float) -> list[dict[str, Any]] | None:
+    """Ask the supervisor that holds this data directory (see `control_socket`); None when none does. Raises
+    ControlError.
+    """
+    info = read_info(data_dir)
+    if info is None:
+        return None
+    answer = ask(info.run_dir, Question(what, broker), timeout_s)
+    shown: list[dict[str, Any]] = msgspec.to_builtins(answer.brokers)
+    return shown
+
+
+def _broker(slots: SlotTable, index: int, info: BrokerInfo) -> VirtualBroker:
+    slot = Layout.gateway(index)
+    state = state_name(slots.state(slot)) if slots.live_incarnation(slot) else "stopped"
+    return VirtualBroker(node_id=info.node_id, bootstrap=info.bootstrap, unix=info.unix, state=state)
+
+
 def _log_dirs(info: RunInfo) -> list[LogDirStatus]:
-    table = LogDirTable.attach(os.path.join(info.run_dir, "log-dirs"))
-    try:
-        return [
+    found: list[LogDirStatus] = []
+    for index, broker in enumerate(info.brokers):
+        table = LogDirTable.attach(os.path.join(info.run_dir, log_dirs_name(index)))
+        try:
+            failures = list(map(table.failure, range(table.count)))
+        finally:
+            table.region.close()
+        found += [
             LogDirStatus(
                 path=path,
                 failure=os.strerror(number) if number else "",
                 lacking_bytes=_lacking_bytes(path, info),
+                broker=broker.node_id,
             )
-            for path, number in zip(info.log_dirs, map(table.failure, range(table.count)), strict=True)
+            for path, number in zip(broker.log_dirs, failures, strict=True)
         ]
-    finally:
-        table.region.close()
+    return found
 
 
 def _lacking_bytes(path: str, info: RunInfo) -> int:
@@ -156,7 +193,7 @@ def _partitions(table: StateTable) -> dict[tuple[int, int], list[PartitionStatus
 
 
 def _processes(
-    slots: SlotTable, partitions: dict[tuple[int, int], list[PartitionStatus]]
+    slots: SlotTable, partitions: dict[tuple[int, int], list[PartitionStatus]], first_id: int
 ) -> list[ProcessStatus]:
     processes: list[ProcessStatus] = []
     for slot in range(slots.count):
@@ -167,7 +204,7 @@ def _processes(
                 ProcessStatus(
                     role=role_name(slots.role(slot)),
                     pid=slots.pid(slot),
-                    broker=slots.broker(slot),
+                    broker=first_id + slots.broker(slot),
                     slot=slot,
                     incarnation=incarnation,
                     state=state_name(slots.state(slot)),

@@ -1,94 +1,60 @@
 """The supervisor: makes what all share, forks every process, restarts the dead, stops them in order.
 
-It does no data work and holds the only pidfds. A death is told in this order: a WorkerDied frame to the
+It does no data work and holds the only pidfds. A death is told in this order: a WorkerDied frame to every
 controller, then dead_incarnation in the slot table, then every bell. Whoever sees the slot table therefore
-finds the frame (R).
+finds the frame (R). Of the controllers the one that decides does something about it. A process that stands
+still (`stalls.py`) is killed.
 
 Order of a stop: gateways drain, workers close their logs, the housekeeper writes the checkpoints, the
 controller last; each group has its limit, after which its processes are killed. A second signal kills all at
-once.
+once. One broker of several is stopped, killed and started as the command line asks (`broker_control.py`).
 """
 
-import gc
 import os
-import resource
 import select
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
 
-import setproctitle
-
-from tailrace.core.config import BrokerConfig
-from tailrace.shm.doorbell import make_eventfd
-from tailrace.shm.links import HeadTable
-from tailrace.shm.names import BASE, RunDir, sweep, unlink_large_files
-from tailrace.shm.region import ShmError, require_x86_64, unlink_if_there
+from tailrace.shm.names import unlink_large_files
+from tailrace.shm.region import unlink_if_there
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import (
     CONTROLLER,
     GATEWAY,
     HOUSEKEEPER,
-    READY,
     STOPPING,
-    SUPERVISOR,
+    SUPERVISOR_SLOT,
     WORKER,
-    SlotTable,
-    role_name,
 )
-from tailrace.shm.state_table import StateTable
-from tailrace.shm.waiters import WaiterTable
+from tailrace.workers.addresses import Addresses
+from tailrace.workers.broker_control import BrokerControl
+from tailrace.workers.broker_runs import RUNNING, STOP_LIMITS_S, BrokerRun, Watched
 from tailrace.workers.control import RetireWorker, WantWorker, WorkerDied
-from tailrace.workers.data_dir import DataDirError, RunInfo
-from tailrace.workers.data_dirs import DataDirs
 from tailrace.workers.descriptors import arena_name
 from tailrace.workers.process import (
-    CONTROLLER_SLOT,
     EXIT_DISK_LOST,
     EXIT_REFUSED,
-    FIRST_WORKER_SLOT,
-    GATEWAY_SLOT,
-    HOUSEKEEPER_SLOT,
     STOP_SIGNALS,
-    SUPERVISOR_SLOT,
     ProcessContext,
     Roles,
     Shared,
     become,
-    read_addresses,
 )
-from tailrace.workers.restarts import Backoff
 from tailrace.workers.say import say
+from tailrace.workers.stalls import Sample, StallWatch
 
-STOP_LIMITS_S = ((GATEWAY, 10.0), (WORKER, 60.0), (HOUSEKEEPER, 10.0), (CONTROLLER, 10.0))
-START_FAILURES_MAX = 5  # deaths in a row before the broker was ever ready: it will not be
+START_FAILURES_MAX = 5  # deaths in a row before the brokers were ever ready: they will not be
 
-Announce = Callable[[str, str], None]
-"""Called with the bootstrap address and the Unix path once the broker serves."""
+Announce = Callable[[list[Addresses]], None]
+"""Called with the addresses of each broker once all of them serve."""
 
 
 class StartError(Exception):
     """The broker cannot start, or go on. The text is one line that says what to do; empty when the process
     itself has said it.
     """
-
-
-class _Watched:
-    """One slot of the table and the process in it."""
-
-    __slots__ = ("backoff", "incarnation", "index", "pid", "pidfd", "restart_at_s", "role", "slot", "wanted")
-
-    def __init__(self, slot: int, role: int, index: int, first_pause_s: float) -> None:
-        self.slot = slot
-        self.role = role
-        self.index = index
-        self.wanted = False
-        self.pid = 0
-        self.pidfd = -1
-        self.incarnation = 0
-        self.restart_at_s = 0.0
-        self.backoff = Backoff(first_pause_s)
 
 
 class Supervisor:
@@ -99,21 +65,22 @@ class Supervisor:
         self._roles = roles
         self._slots = shared.slots
         self._context = ProcessContext(shared, SUPERVISOR_SLOT, self._slots.incarnation(SUPERVISOR_SLOT))
+        self._controllers = shared.layout.controllers()
         self._stop_signals = 0
         self._was_ready = False
         self._wake_fd = wake_fd
         self._poll = select.epoll()
         self._poll.register(wake_fd, select.EPOLLIN)
         self._poll.register(self._context.eventfd, select.EPOLLIN | select.EPOLLET)
-        first_pause_s = shared.config.supervisor_restart_backoff_ms / 1000
-        fixed = ((CONTROLLER_SLOT, CONTROLLER), (GATEWAY_SLOT, GATEWAY), (HOUSEKEEPER_SLOT, HOUSEKEEPER))
-        self._watched = [_Watched(slot, role, 0, first_pause_s) for slot, role in fixed]
-        self._watched += [
-            _Watched(slot, WORKER, slot - FIRST_WORKER_SLOT, first_pause_s)
-            for slot in range(FIRST_WORKER_SLOT, self._slots.count)
+        self._runs = [
+            BrokerRun(index, broker.node_id, _processes_of(shared, index))
+            for index, broker in enumerate(shared.brokers)
         ]
+        self._watched = [watched for run in self._runs for watched in run.processes]
         self._by_slot = {watched.slot: watched for watched in self._watched}
-        self._by_pidfd: dict[int, _Watched] = {}
+        self._by_pidfd: dict[int, Watched] = {}
+        self._control = BrokerControl(shared, self._runs, self._poll, self._signal)
+        self._stalls = StallWatch(self._context.config.supervisor_stall_timeout_ms / 1000)
 
     def on_signal(self, _signum: int, _frame: FrameType | None) -> None:
         """SIGTERM, SIGINT, SIGHUP: stop in order; the second one: at once. The wake-up pipe ends the wait."""
@@ -121,23 +88,27 @@ class Supervisor:
 
     def serve(self, announce: Announce) -> None:
         """Start everything, `announce` when it serves, keep it running until a signal. Raises StartError."""
-        for slot in (CONTROLLER_SLOT, GATEWAY_SLOT, HOUSEKEEPER_SLOT):
-            self._by_slot[slot].wanted = True
+        for watched in self._watched:
+            watched.wanted = watched.role != WORKER
         while not self._stop_signals:
             self._start_due()
-            if not self._was_ready and self._all_ready():
+            if not self._was_ready and all(map(self._control.is_serving, self._runs)):
                 self._was_ready = True
-                announce(*read_addresses(self._shared.run_dir, self._shared.broker))
+                announce([self._control.addresses(run) for run in self._runs])
             self._take_frames()
             self._context.outbox.flush()
-            self._wait(self._next_start_s())
+            now_s = time.monotonic()
+            due_s = self._control.step(now_s)
+            self._kill_stalled(now_s)
+            self._wait(min(due_s, self._stalls.wait_s(now_s), self._next_start_s()))
 
     def stop(self) -> None:
         """Stop every process, group after group."""
         self._slots.set_state(
             SUPERVISOR_SLOT, STOPPING
         )  # deaths from now on are no failures: nobody reassigns
-        self._context.bells.ring(CONTROLLER_SLOT)
+        self._context.bells.ring_many(self._controllers)
+        self._control.socket.close()
         signals_before = self._stop_signals
         for watched in self._watched:
             watched.wanted = False
@@ -152,14 +123,33 @@ class Supervisor:
                     self._kill(group)
                 self._wait(max(0.0, min(left_s, 1.0)))
 
-    def _kill(self, group: list[_Watched]) -> None:
+    def _kill(self, group: list[Watched]) -> None:
         for watched in group:
             if watched.pid and self._stop_signals <= 1:
-                name = f"{role_name(watched.role)} {watched.index}"
-                say(f"tailrace: killing {name}, which did not stop in time\n")
+                say(f"tailrace: killing {self._name(watched)}, which did not stop in time\n")
             self._signal(watched, signal.SIGKILL)
 
-    def _signal(self, watched: _Watched, signum: signal.Signals) -> None:
+    def _kill_stalled(self, now_s: float) -> None:
+        """(R) Before another may lead what it leads: it might go on at any time."""
+        if self._stalls.wait_s(now_s) > 0.0:
+            return
+        slots = self._slots
+        samples = {
+            watched.slot: Sample(
+                watched.incarnation, slots.progress(watched.slot), slots.long_operation(watched.slot)
+            )
+            for watched in self._watched
+            if watched.pid and watched.wanted and self._runs[watched.broker].state == RUNNING
+        }
+        for slot in self._stalls.look(now_s, samples):
+            watched = self._by_slot[slot]
+            say(f"tailrace: killing {self._name(watched)}, which stands still\n")
+            self._signal(watched, signal.SIGKILL)
+
+    def _name(self, watched: Watched) -> str:
+        return self._shared.name_of(watched.slot)
+
+    def _signal(self, watched: Watched, signum: signal.Signals) -> None:
         if watched.pid:
             signal.pidfd_send_signal(watched.pidfd, signum)
 
@@ -169,25 +159,25 @@ class Supervisor:
                 _drain(self._wake_fd)
             elif descriptor in self._by_pidfd:
                 self._reap(self._by_pidfd[descriptor])
+            elif descriptor in self._control.socket:
+                self._control.socket.on_event(descriptor)
 
-    def _all_ready(self) -> bool:
-        return all(self._slots.state(slot) == READY for slot in (CONTROLLER_SLOT, GATEWAY_SLOT))
+    def _is_due(self, watched: Watched) -> bool:
+        return watched.wanted and not watched.pid and self._runs[watched.broker].state == RUNNING
 
     def _start_due(self) -> None:
         now_s = time.monotonic()
         for watched in self._watched:
-            if watched.wanted and not watched.pid and watched.restart_at_s <= now_s:
+            if watched.restart_at_s <= now_s and self._is_due(watched):
                 self._start(watched, now_s)
 
     def _next_start_s(self) -> float:
         """Seconds until the next restart is due."""
-        due_s = [watched.restart_at_s for watched in self._watched if watched.wanted and not watched.pid]
+        due_s = [watched.restart_at_s for watched in self._watched if self._is_due(watched)]
         return max(0.0, min(due_s) - time.monotonic()) if due_s else 3600.0
 
-    def _start(self, watched: _Watched, now_s: float) -> None:
-        watched.incarnation = self._slots.begin(
-            watched.slot, watched.role, self._shared.broker, watched.index
-        )
+    def _start(self, watched: Watched, now_s: float) -> None:
+        watched.incarnation = self._slots.begin(watched.slot, watched.role, watched.broker, watched.index)
         # A signal that comes between the fork and the child's own handlers waits: it would be taken by ours,
         # in the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -198,7 +188,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             self._slots.mark_dead(watched.slot, watched.incarnation)
             watched.restart_at_s = watched.backoff.on_death(now_s)
-            say(f"tailrace: cannot start {role_name(watched.role)} {watched.index}: {error.strerror}\n")
+            say(f"tailrace: cannot start {self._name(watched)}: {error.strerror}\n")
             return
         if pid == 0:
             self._leave_to_child()
@@ -209,16 +199,17 @@ class Supervisor:
         self._slots.set_pid(watched.slot, pid)
         self._by_pidfd[watched.pidfd] = watched
         self._poll.register(watched.pidfd, select.EPOLLIN)
-        self._context.bells.ring(CONTROLLER_SLOT)  # it may have something for the new incarnation
+        self._context.bells.ring_many(self._controllers)  # it may have something for the new incarnation
 
     def _leave_to_child(self) -> None:
         """In the child: close what only the supervisor may hold."""
         self._poll.close()
         for pidfd in self._by_pidfd:
             os.close(pidfd)
+        self._control.socket.close()
         os.close(self._wake_fd)
 
-    def _reap(self, watched: _Watched) -> None:
+    def _reap(self, watched: Watched) -> None:
         _, status = os.waitpid(watched.pid, 0)
         self._poll.unregister(watched.pidfd)
         os.close(watched.pidfd)
@@ -226,34 +217,35 @@ class Supervisor:
         self._tell_death(watched, status)
         watched.pid, watched.pidfd = 0, -1
         code = os.waitstatus_to_exitcode(status)
-        if watched.wanted and self._was_ready and code not in (0, EXIT_DISK_LOST):
-            say(f"tailrace: {role_name(watched.role)} {watched.index} {_describe_exit(code)}\n")
+        run = self._runs[watched.broker]
+        is_meant_to_live = watched.wanted and run.state == RUNNING
+        if is_meant_to_live and self._was_ready and code not in (0, EXIT_DISK_LOST):
+            say(f"tailrace: {self._name(watched)} {_describe_exit(code)}\n")
         watched.restart_at_s = watched.backoff.on_death(time.monotonic())
-        if code == EXIT_DISK_LOST and not self._stop_signals:
-            raise StartError  # it has said why
+        if code == EXIT_DISK_LOST and not self._stop_signals:  # it has said why
+            if not (self._was_ready and self._control.lose(run)):
+                raise StartError
+            say(f"tailrace: broker {run.node_id} has ended, the others go on\n")
         if self._was_ready or self._stop_signals or not watched.wanted:
             return
         if code == EXIT_REFUSED:
             raise StartError
         if watched.backoff.failures >= START_FAILURES_MAX:
-            raise StartError(
-                f"{role_name(watched.role)} {watched.index} {_describe_exit(code)} again and again"
-            )
+            raise StartError(f"{self._name(watched)} {_describe_exit(code)} again and again")
 
-    def _tell_death(self, watched: _Watched, status: int) -> None:
+    def _tell_death(self, watched: Watched, status: int) -> None:
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         if watched.role == WORKER:
             row = self._slots.current_row(watched.slot)
-            self._context.outbox.send(
-                CONTROLLER_SLOT,
-                WorkerDied(slot=watched.slot, incarnation=watched.incarnation, row=row, signal=signum),
-            )
+            death = WorkerDied(slot=watched.slot, incarnation=watched.incarnation, row=row, signal=signum)
+            for controller in self._controllers:
+                self._context.outbox.send(controller, death)
             self._context.outbox.flush()
         self._slots.mark_dead(watched.slot, watched.incarnation)
         if watched.role == GATEWAY:
             unlink_large_files(self._shared.run_dir, watched.slot, watched.incarnation)
             unlink_if_there(f"{self._shared.run_dir}/{arena_name(watched.slot, watched.incarnation)}")
-            self._shared.waiters.clear_waiter(self._shared.broker)
+            self._shared.waiters.clear_waiter(watched.broker)
         self._context.links.drop_dead()
         self._context.bells.ring_all()
 
@@ -270,112 +262,21 @@ class Supervisor:
         self._start_due()
 
 
-def run(config: BrokerConfig, roles: Roles | None = None) -> int:
-    """Be a broker until a signal comes. Returns the exit status; errors of the start are one line on
-    stderr.
-    """
-    _raise_descriptor_limit()
-    try:
-        require_x86_64()
-        data_dirs = DataDirs(config)
-        base = config.run_dir or BASE
-        sweep(base)
-        run_dir = RunDir.create(base)
-    except (StartError, DataDirError, ShmError) as error:
-        say(f"tailrace: {error}\n")
-        return 1
-    try:
-        if roles is None:
-            from tailrace.workers.roles import (
-                ROLES,
-            )  # all that the children need, once, before the first fork
-
-            roles = ROLES
-        return _run_locked(config, data_dirs, run_dir, roles)
-    except ShmError as error:
-        say(f"tailrace: {error}\n")
-        return 1
-    finally:
-        run_dir.remove()
-        data_dirs.clear_info()
-
-
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as a process may have: each client, log file and ring takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _run_locked(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir, roles: Roles) -> int:
-    shared = _make_shared(config, data_dirs, run_dir)
-    wake_fd = _make_wake_pipe()
-    supervisor = Supervisor(shared, roles, wake_fd)
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, supervisor.on_signal)
-    setproctitle.setproctitle("tailrace: supervisor")
-    gc.collect()
-    gc.freeze()  # the children share these pages: no collection of theirs shall write to them
-
-    def announce(bootstrap: str, unix: str) -> None:
-        data_dirs.write_info(
-            RunInfo(
-                pid=os.getpid(),
-                run_dir=run_dir.path,
-                bootstrap=bootstrap,
-                unix=unix,
-                log_dirs=data_dirs.all_paths,
-                flush_policy=config.flush_policy,
-                disk_reserve_bytes=config.disk_reserve_bytes,
-            )
-        )
-        line = f"ready bootstrap={bootstrap} unix={unix} data={','.join(data_dirs.paths)}\n"
-        try:
-            os.write(1, line.encode())  # not through sys.stdout, which would try again at exit
-        except OSError as error:
-            raise StartError(f"cannot write the line that says ready to stdout: {error.strerror}") from error
-
-    status = 0
-    try:
-        supervisor.serve(announce)
-    except StartError as error:
-        if str(error):
-            say(f"tailrace: {error}\n")
-        status = 1
-    finally:
-        supervisor.stop()
-    return status
-
-
-def _make_shared(config: BrokerConfig, data_dirs: DataDirs, run_dir: RunDir) -> Shared:
-    """The regions and the eventfds, before the first fork."""
-    slot_count = FIRST_WORKER_SLOT + config.workers_max
-    slots = SlotTable.create(run_dir.file("slots"), slot_count)
-    slots.begin(SUPERVISOR_SLOT, SUPERVISOR, 0, 0)
-    slots.set_pid(SUPERVISOR_SLOT, os.getpid())
-    slots.set_state(SUPERVISOR_SLOT, READY)
-    state_table = StateTable.create(run_dir.file("state"))
-    return Shared(
-        config=config,
-        cluster_id=data_dirs.opened[0].cluster_id,
-        node_id=config.node_id,
-        log_dirs=data_dirs.share(run_dir.file("log-dirs")),
-        run_dir=run_dir.path,
-        slots=slots,
-        state_table=state_table,
-        waiters=WaiterTable.create(run_dir.file("waiters"), state_table.rows),
-        heads=HeadTable.create(run_dir.file("heads"), slot_count),
-        eventfds=tuple(make_eventfd() for _ in range(slot_count)),
+def _processes_of(shared: Shared, broker: int) -> list[Watched]:
+    """The slots of a broker, in the order in which their processes are started."""
+    layout = shared.layout
+    first_pause_s = shared.brokers[0].config.supervisor_restart_backoff_ms / 1000
+    fixed = (
+        (layout.controller(broker), CONTROLLER),
+        (layout.gateway(broker), GATEWAY),
+        (layout.housekeeper(broker), HOUSEKEEPER),
     )
-
-
-def _make_wake_pipe() -> int:
-    """Signals write a byte to it, so that one which comes just before a wait ends the wait. Returns the end
-    to read.
-    """
-    read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-    return read_fd
+    processes = [Watched(slot, role, broker, 0, first_pause_s) for slot, role in fixed]
+    processes += [
+        Watched(slot, WORKER, broker, index, first_pause_s)
+        for index, slot in enumerate(layout.workers(broker))
+    ]
+    return processes
 
 
 def _drain(descriptor: int) -> None:

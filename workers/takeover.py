@@ -8,10 +8,11 @@ from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
+from tailrace.shm.slots import SUPERVISOR_SLOT
 from tailrace.shm.state_table import topic_id_bytes
 from tailrace.workers.assignments import Assignments, Key
 from tailrace.workers.control import HeldReplica, Message, Replicas, ReportReplicas, RetireWorker, StopReplica
-from tailrace.workers.process import FIRST_WORKER_SLOT, SUPERVISOR_SLOT, ProcessContext
+from tailrace.workers.process import ProcessContext
 
 
 class TakeOver:
@@ -20,8 +21,7 @@ class TakeOver:
     def __init__(self, context: ProcessContext, *, first_of_run: bool) -> None:
         self._context = context
         self.first_of_run = first_of_run
-        last_slot = FIRST_WORKER_SLOT + context.config.workers_max
-        live = {slot: context.slots.live_incarnation(slot) for slot in range(FIRST_WORKER_SLOT, last_slot)}
+        live = {slot: context.slots.live_incarnation(slot) for slot in context.layout.all_workers()}
         self.incarnations = {slot: incarnation for slot, incarnation in live.items() if incarnation}
         self.early: list[tuple[int, int, Message]] = []
         self.quarantined: set[Key] = set()
@@ -34,12 +34,12 @@ class TakeOver:
         """Which row each partition had: its next leader goes on from the high watermark there (R)."""
         table = self._context.state_table
         epochs: dict[Key, int] = {}
-        for row in range(1, table.rows):
+        for row in range(self._context.layout.brokers, table.rows):
             if table.read_word(row, rows.ROLE) == rows.ROLE_NONE:
                 continue
             values = table.read(row)
             topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
-            key = (topic_id, values[rows.PARTITION])
+            key = (topic_id, values[rows.PARTITION], self._context.owner_of(values[rows.OWNER] >> 32))
             if values[rows.LEADER_EPOCH] >= epochs.get(key, -1):
                 epochs[key] = values[rows.LEADER_EPOCH]
                 self.rows[key] = row
@@ -82,7 +82,7 @@ class TakeOver:
         adopted: set[Key] = set()
         for slot, replicas in self._answers.items():
             for held in replicas:
-                key = (held.topic_id, held.partition)
+                key = (held.topic_id, held.partition, self._context.owner_of(slot))
                 if key in adopted:
                     self._context.outbox.send(
                         slot, _stop(held)
@@ -100,7 +100,7 @@ class TakeOver:
         if topic is None or partition is None:
             assignments.adopt_deleted(held, slot)
             return
-        configs = told_configs(image, topic.name, self._context.node_id)
+        configs = told_configs(image, topic.name, self._context.owner_of(slot))
         if partition.leader_epoch == held.leader_epoch:
             assignments.adopt(held, topic.name, configs, slot, incarnation)
         else:  # the new epoch was committed, but nobody could tell the worker: incarnation 0 has it told

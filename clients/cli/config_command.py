@@ -26,6 +26,7 @@ def command() -> None:
 @output_option
 def describe(
     data: str | None,
+    brokers: int | None,
     port: int | None,
     settings: tuple[str, ...],
     file: str | None,
@@ -41,9 +42,7 @@ def describe(
     \b
     Example: tailrace config describe --set num.partitions=3 server.properties
     """
-    config, warnings = configure(
-        StartArguments(data=data, port=port, settings=settings, file=file, strict=strict)
-    )
+    config, warnings = configure(StartArguments(data, port, brokers, settings, file, strict))
     for warning in warnings:
         say(f"warning: {warning}")
     shown = describe_ignored(config) if ignored else describe_config(config)

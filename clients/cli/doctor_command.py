@@ -12,6 +12,7 @@ from tailrace.clients.cli.options import output_option
 from tailrace.clients.cli.output import print_json, print_table
 from tailrace.clients.cli.start import StartArguments, configure
 from tailrace.clients.cli.start_command import source_options
+from tailrace.core.config_brokers import split
 
 
 @click.command("doctor")
@@ -21,6 +22,7 @@ from tailrace.clients.cli.start_command import source_options
 def command(
     hooks: Hooks,
     data: str | None,
+    brokers: int | None,
     port: int | None,
     settings: tuple[str, ...],
     file: str | None,
@@ -35,9 +37,10 @@ def command(
     \b
     Example: tailrace doctor --data ./data
     """
-    arguments = StartArguments(data=data, port=port, settings=settings, file=file, strict=strict)
-    config, _ = configure(arguments)
-    directories = tuple(dict.fromkeys(map(os.path.abspath, (*config.log_dirs, config.metadata_log_dir))))
+    config, _ = configure(StartArguments(data, port, brokers, settings, file, strict))
+    configs = split(config)
+    named = [name for each in configs for name in (*each.log_dirs, each.metadata_log_dir)]
+    directories = tuple(dict.fromkeys(map(os.path.abspath, named)))
     holders = ((directory, _holder(hooks, directory)) for directory in directories)
     held, pid = next((found for found in holders if found[1] is not None), (directories[0], None))
     patient = Patient(hooks=hooks, config=config, data=held, directories=directories, pid=pid)

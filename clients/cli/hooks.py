@@ -1,7 +1,7 @@
 """What the command line needs of a running broker's side, handed in by tailrace/__main__.py.
 
-Clients meet workers on the wire alone, so `start`, `stop`, `status`, `doctor` and `log` get their door to
-the processes from outside.
+Clients meet workers on the wire alone, so `start`, `stop`, `status`, `broker`, `doctor` and `log` get their
+door to the processes from outside.
 """
 
 from collections.abc import Callable
@@ -16,3 +16,6 @@ class Hooks(NamedTuple):
     run_broker: Callable[[BrokerConfig], int]  # be a broker; the exit status
     read_pid: Callable[[str], int | None]  # supervisor of the broker that holds a data directory
     read_status: Callable[[str], dict[str, Any] | None]  # all of its processes
+    # what to do, broker id, seconds to wait: all brokers of the host that has a directory, as JSON has them;
+    # None when none runs there
+    ask_supervisor: Callable[[str, str, int, float], list[dict[str, Any]] | None]

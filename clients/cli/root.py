@@ -25,7 +25,7 @@ from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.shm.region import ShmError
 
 COMMANDS = (
-    *("start", "stop", "status", "doctor", "config"),
+    *("start", "stop", "status", "broker", "doctor", "config"),
     *("topic", "produce", "consume", "group", "lag", "log"),
 )
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tailrace.clients.cli.failures import FAILED, USAGE, fail, say
+from tailrace.clients.cli.failures import USAGE, fail, say
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.core.config import BrokerConfig, ConfigError, load
 from tailrace.core.config_sources import decode_properties, parse_properties
@@ -23,7 +23,7 @@ class StartArguments(NamedTuple):
 
     data: str | None = None
     port: int | None = None
-    brokers: int = 1
+    brokers: int | None = None
     settings: tuple[str, ...] = ()
     file: str | None = None
     strict: bool = False
@@ -61,7 +61,7 @@ def plain_arguments(arguments: Sequence[str]) -> StartArguments | None:
     return StartArguments(
         data=values["--data"][-1] if values["--data"] else None,
         port=int(values["--port"][-1]) if values["--port"] else None,
-        brokers=int(values["--brokers"][-1]) if values["--brokers"] else 1,
+        brokers=int(values["--brokers"][-1]) if values["--brokers"] else None,
         settings=tuple(values["--set"]),
         file=files[0] if files else None,
         strict=strict,
@@ -75,11 +75,6 @@ def is_setting(text: str) -> bool:
 
 def start(arguments: StartArguments, hooks: Hooks) -> int:
     """Become a broker; the exit status. What is wrong with the configuration is one line."""
-    if arguments.brokers != 1:
-        fail(
-            "--brokers: one broker a command is served so far, more need replicas, which are not there yet",
-            FAILED,
-        )
     try:
         config, warnings = configure(arguments)
     except ConfigError as error:
@@ -90,7 +85,7 @@ def start(arguments: StartArguments, hooks: Hooks) -> int:
 
 
 def configure(arguments: StartArguments) -> tuple[BrokerConfig, list[str]]:
-    """Defaults, then the file, then the environment, then --set, then --data and --port."""
+    """Defaults, then the file, then the environment, then --set, then --data, --brokers and --port."""
     properties = {} if arguments.file is None else read_properties(arguments.file)
     overrides = dict(setting.split("=", 1) for setting in arguments.settings)
     overrides = {name.strip(): value for name, value in overrides.items()}
@@ -100,6 +95,9 @@ def configure(arguments: StartArguments) -> tuple[BrokerConfig, list[str]]:
         if "," in arguments.data:
             raise ConfigError(f"--data: a comma separates directories in log.dirs: {arguments.data}")
         overrides["log.dirs"] = os.path.abspath(arguments.data)
+
+    if arguments.brokers is not None:
+        overrides["brokers"] = str(arguments.brokers)
 
     def read() -> tuple[BrokerConfig, list[str]]:
         return load(

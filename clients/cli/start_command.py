@@ -7,6 +7,7 @@ import click
 
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.cli.start import StartArguments, is_setting, start
+from tailrace.core.config_keys import BROKERS_MAX
 
 
 def _check_settings(
@@ -33,10 +34,16 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Set a key, above file and environment.",
         ),
         click.option(
+            "--brokers",
+            type=click.IntRange(1, BROKERS_MAX),
+            metavar="N",
+            help="Virtual brokers; default: brokers, else 1.",
+        ),
+        click.option(
             "--port",
             type=click.IntRange(0, 65535),
             metavar="P",
-            help="Port of the first listener; 0: any free one.",
+            help="Port of the first listener, of broker b P+b; 0: any free one.",
         ),
         click.option(
             "--data",
@@ -50,13 +57,12 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("start")
 @source_options
-@click.option("--brokers", type=click.IntRange(1), default=1, metavar="N", help="Brokers: only 1 so far.")
 @click.pass_obj
 def command(
     hooks: Hooks,
     data: str | None,
     port: int | None,
-    brokers: int,
+    brokers: int | None,
     settings: tuple[str, ...],
     file: str | None,
     strict: bool,

@@ -29,20 +29,34 @@ def place_replicas(
 
 
 def choose_directories(
-    records: Sequence[Record], logs_by_directory: Mapping[str, int], online: Sequence[str]
+    records: Sequence[Record],
+    logs_by_directory: Mapping[str, int],
+    online: Mapping[int, Sequence[str]],
 ) -> list[Record]:
-    """The records with a directory for each new partition: the one with the fewest logs, as in Kafka, of
-    those in `online` (ids, in the order of log.dirs). Without any that is left for the next start.
+    """The records with a directory for each replica of a new partition: the one with the fewest logs, as in
+    Kafka, of those that its broker has in `online` (ids, in the order of log.dirs). Without any that is left
+    for the next start.
     """
-    logs = {directory: logs_by_directory.get(directory, 0) for directory in online}
+    logs = {
+        broker: {directory: logs_by_directory.get(directory, 0) for directory in directories}
+        for broker, directories in online.items()
+    }
     placed: list[Record] = []
     for record in records:
-        if logs and isinstance(record, PartitionRecord):
-            directory = min(logs, key=lambda directory: logs[directory])
-            logs[directory] += 1
-            record = msgspec.structs.replace(record, directories=(directory,))
+        if isinstance(record, PartitionRecord):
+            chosen = tuple(_take_emptiest(logs.get(broker, {})) for broker in record.replicas)
+            if any(chosen):
+                record = msgspec.structs.replace(record, directories=chosen)
         placed.append(record)
     return placed
+
+
+def _take_emptiest(logs: dict[str, int]) -> str:
+    if not logs:
+        return ""
+    directory = min(logs, key=lambda directory: logs[directory])
+    logs[directory] += 1
+    return directory
 
 
 def pick_worker(loads: Mapping[int, int], first_slot: int, workers_max: int, avoid: frozenset[int]) -> int:

@@ -18,18 +18,14 @@ from collections.abc import Callable
 from unittest import mock
 
 from tailrace.core.config import load
-from tailrace.shm.slots import CONTROLLER, GATEWAY, HOUSEKEEPER, WORKER, role_name
-from tailrace.workers import housekeeper, supervisor
+from tailrace.shm.slots import CONTROLLER, GATEWAY, HOUSEKEEPER, SUPERVISOR_SLOT, WORKER, Layout, role_name
+from tailrace.workers import housekeeper, run
+from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.control import Hello, WantWorker
-from tailrace.workers.process import (
-    CONTROLLER_SLOT,
-    FIRST_WORKER_SLOT,
-    SUPERVISOR_SLOT,
-    ProcessContext,
-    Refusal,
-)
+from tailrace.workers.process import ProcessContext, Refusal
 
-STOPPED_AFTER = {GATEWAY: (FIRST_WORKER_SLOT, CONTROLLER_SLOT), WORKER: (CONTROLLER_SLOT,)}
+FIRST_WORKER_SLOT = Layout().workers(0)[0]
+STOPPED_AFTER = {GATEWAY: (FIRST_WORKER_SLOT, Layout.controller(0)), WORKER: (Layout.controller(0),)}
 
 
 def _note(context: ProcessContext, what: str) -> None:
@@ -74,7 +70,7 @@ def _gateway(context: ProcessContext) -> None:
     refusal = os.environ.get("TINY_REFUSE")
     if refusal:
         raise Refusal(refusal)
-    context.publish_addresses("127.0.0.1:1", "/nowhere")
+    publish_addresses(context.run_dir, context.broker, Addresses("127.0.0.1:1", "/nowhere"))
     _live(context)
 
 
@@ -108,4 +104,4 @@ if __name__ == "__main__":
     config, _ = load({"log.dirs": sys.argv[1], "run.dir": sys.argv[2], "workers.max": "4", **overrides})
     roles = {CONTROLLER: _controller, GATEWAY: _gateway, HOUSEKEEPER: _housekeeper, WORKER: _live}
     with mock.patch("os.fork", _failing_forks(int(os.environ.get("TINY_FORKS_FAIL", "0")))):
-        sys.exit(supervisor.run(config, roles))
+        sys.exit(run.run(config, roles))

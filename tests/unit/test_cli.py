@@ -43,7 +43,7 @@ def showing(status: dict[str, Any]) -> Hooks:
     def read_status(_: str) -> dict[str, Any]:
         return status
 
-    return Hooks(no_broker, nobody, read_status)
+    return Hooks(no_broker, nobody, read_status, lambda *_: None)
 
 
 def running_as(pid: int) -> Hooks:
@@ -52,7 +52,7 @@ def running_as(pid: int) -> Hooks:
     def read_pid(_: str) -> int:
         return pid
 
-    return Hooks(no_broker, read_pid, nobody)
+    return Hooks(no_broker, read_pid, nobody, lambda *_: None)
 
 
 Run = Callable[..., Result]
@@ -78,7 +78,7 @@ def run(
         os.close(write_fd)
         monkeypatch.setattr("tailrace.clients.cli.produce_command.STDIN", read_fd)
         capfdbinary.readouterr()
-        code = exit_code(arguments, hooks or Hooks(no_broker, nobody, nobody))
+        code = exit_code(arguments, hooks or Hooks(no_broker, nobody, nobody, lambda *_: None))
         os.close(read_fd)
         out, err = capfdbinary.readouterr()
         return Result(code, out.decode(), err.decode())
@@ -137,7 +137,11 @@ def test_validate_only_creates_nothing(run: Run, broker: FakeBroker) -> None:
         (("topic", "create", "a", "-c", "=1"), 2),
         (("start", "--set", "num.partitions"), 2),
         (("start", "--port", "70000"), 2),
-        (("start", "--brokers", "3"), 1),
+        (("start", "--brokers", "4"), 2),
+        (("broker", "stop"), 2),
+        (("broker", "stop", "x"), 2),
+        (("broker", "list", "--data", ""), 2),
+        (("broker", "kill", "1", "--data", "/no/such/directory"), 5),
         (("start", "--set", "num.partitions=x"), 1),
         (("start", "/no/such/file"), 1),
         (("start", "--set", "=x"), 2),

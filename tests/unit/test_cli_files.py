@@ -51,7 +51,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
         def read_status(_: str) -> Any:
             return status
 
-        code = exit_code(arguments, Hooks(no_broker, read_pid, read_status))
+        code = exit_code(arguments, Hooks(no_broker, read_pid, read_status, lambda *_: None))
         out, err = capfdbinary.readouterr()
         return code, out.decode(), err.decode()
 

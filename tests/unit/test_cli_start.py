@@ -157,7 +157,7 @@ def test_start_hands_the_configuration_over_and_returns_the_brokers_status(
         return 9
 
     arguments = StartArguments(data=str(tmp_path), settings=("nmu.partitions=1",))
-    assert start(arguments, Hooks(run, nobody, nobody)) == 9
+    assert start(arguments, Hooks(run, nobody, nobody, lambda *_: None)) == 9
     assert seen[0].log_dirs == (str(tmp_path),)
     warning = (
         "unknown configuration nmu.partitions (on the command line) is ignored; did you mean num.partitions?"

@@ -38,11 +38,12 @@ class PartitionView(NamedTuple):
 def view_partition(gateway: Gateway, topic_id: bytes, partition: PartitionImage) -> PartitionView:
     """Kafka shows a partition that nobody serves as one without leader."""
     code = gateway.partitions.error_of(topic_id, partition.partition)
-    if code == NONE:
-        return PartitionView(NONE, partition.leader, list(partition.isr), [])
+    offline = [replica for replica in partition.replicas if not gateway.brokers.is_there(replica)]
+    if code == NONE and partition.leader not in offline:
+        return PartitionView(NONE, partition.leader, list(partition.isr), offline)
     if code == KAFKA_STORAGE_ERROR:
         return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, [], list(partition.replicas))
-    return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, list(partition.isr), [])
+    return PartitionView(LEADER_NOT_AVAILABLE, NO_LEADER, list(partition.isr), offline)
 
 
 def is_internal(name: str) -> bool:

@@ -17,7 +17,6 @@ from tailrace.workers import control
 from tailrace.workers.control import ConfigResults, ProducerIds, TopicResults
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
-from tailrace.workers.process import CONTROLLER_SLOT
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
@@ -33,13 +32,13 @@ OnAnswer = Callable[[Answer], None]
 class _Asked:
     """One ask that has not ended."""
 
-    __slots__ = ("held", "incarnation", "message", "on_answer", "timer")
+    __slots__ = ("epoch", "held", "message", "on_answer", "timer")
 
     def __init__(self, message: control.Message, on_answer: OnAnswer) -> None:
         self.message = message
         self.on_answer = on_answer
         self.timer = 0
-        self.incarnation = 0  # of the controller that was asked; 0: none lived
+        self.epoch = 0  # of the controller that was asked; 0: there was none
         self.held: Committed | None = None  # an answer that the image has yet to reach
 
 
@@ -96,12 +95,12 @@ class ControllerRequests:
 
     def _send(self, request_id: int, asked: _Asked) -> None:
         context = self._gateway.context
-        incarnation = context.slots.live_incarnation(CONTROLLER_SLOT)
-        if incarnation == 0 or incarnation == asked.incarnation:
+        slot, epoch = context.active_controller()
+        if epoch in (0, asked.epoch):
             return
-        if context.outbox.send(CONTROLLER_SLOT, asked.message):
-            asked.incarnation = incarnation
-        elif context.slots.live_incarnation(CONTROLLER_SLOT) == incarnation:
+        if context.outbox.send(slot, asked.message):
+            asked.epoch = epoch
+        elif context.active_controller() == (slot, epoch):
             self._end(request_id, None)  # it lives but takes no more: the client shall ask again later
 
     def _end(self, request_id: int, answer: Answer) -> None:

@@ -1,5 +1,5 @@
-"""Which worker coordinates a group, and requests to it: the leader of the group's partition of
-__consumer_offsets. The topic is made when a coordinator is first looked for.
+"""Which worker of which broker coordinates a group, and requests to it: the leader of the group's partition
+of __consumer_offsets. The topic is made when a coordinator is first looked for.
 """
 
 from __future__ import annotations
@@ -38,6 +38,20 @@ class Coordinators:
         """The partition that holds the group; -1: there is none yet."""
         count = self.count()
         return group_partition(group_id, count) if count else -1
+
+    def own(self) -> list[int]:
+        """Those that this gateway's broker leads."""
+        topic = self._gateway.image.topics_by_name.get(OFFSETS_TOPIC)
+        partitions, node_id = [] if topic is None else topic.partitions, self._gateway.context.node_id
+        return [partition.partition for partition in partitions if partition.leader == node_id]
+
+    def broker_of(self, group_id: str) -> int:
+        """The broker that coordinates the group now, -1: none does."""
+        gateway = self._gateway
+        topic, index = gateway.image.topics_by_name.get(OFFSETS_TOPIC), self.index_of(group_id)
+        if topic is None or index < 0:
+            return -1
+        return gateway.brokers.leader_of(gateway.partitions.get(OFFSETS_TOPIC, topic.topic_id, index))
 
     def prepare(self, on_ready: Callable[[int], None]) -> None:
         """Call `on_ready` when the topic is there and led: with NONE, or why it cannot be made."""

@@ -9,17 +9,20 @@ from select import EPOLLET, EPOLLIN, epoll
 
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.fetch_sessions import FetchSessions
-from tailrace.core.listeners import address_text
+from tailrace.core.listeners import Listener, address_text
 from tailrace.core.metadata.image import TopicImage
 from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.frames import parse_request_header
 from tailrace.core.timers import Timers
 from tailrace.shm.ring import DescriptorConsumer
+from tailrace.shm.slots import PROGRESS, STOPPING, row_start
 from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
+from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.descriptors import ROW_ADVANCED
 from tailrace.workers.gateway.asks import Asks
 from tailrace.workers.gateway.broker_configs import broker_configs
+from tailrace.workers.gateway.brokers import Brokers
 from tailrace.workers.gateway.buffers import Buffers
 from tailrace.workers.gateway.cold_reads import ColdReads
 from tailrace.workers.gateway.connection import Connection
@@ -39,7 +42,7 @@ from tailrace.workers.gateway.partitions import Partitions
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.router import HANDLERS
 from tailrace.workers.metadata_follower import MetadataFollower
-from tailrace.workers.process import CONTROLLER_SLOT, ProcessContext
+from tailrace.workers.process import ProcessContext
 
 DRAIN_MS = 2000
 SMALL_REQUEST_BYTES_MAX = 4 * 1024 * 1024  # of every request but Produce: decoding costs time per byte
@@ -51,15 +54,17 @@ class Gateway:
 
     def __init__(self, context: ProcessContext) -> None:
         self.context = context
+        self._words, self._progress = context.slots.words, row_start(context.slot) + PROGRESS
         self.config = context.config
         self.epoll = epoll()
         self.timers = Timers()
         self.cold_reads = ColdReads(context.doorbell.wake)
-        self.partitions = Partitions(context.slots, context.state_table, self.cold_reads)
+        self.partitions = Partitions(context.slots, context.state_table, self.cold_reads, context.node_id)
         self.outstanding = Outstanding(context.links, context.slots)
         self.asks = Asks(self)
         self.coordinators = Coordinators(self)
-        self.follower = MetadataFollower(context.log_dirs.metadata_dir, context.state_table)
+        self.brokers = Brokers(self)
+        self.follower = MetadataFollower.of(context)
         self.image = self.follower.image
         self.controller = ControllerRequests(self)
         self.waiter = waiter_of_broker(context.broker)
@@ -73,10 +78,11 @@ class Gateway:
         self.starved: dict[Connection, None] = {}  # in the order in which they came to be
         self.unfinished: set[Connection] = set()  # have had their share of this turn
         self.connections: dict[int, Connection] = {}
+        self.bound: tuple[Listener, ...] = ()  # its listeners, with the ports that they have
         self.tcp_address = ("127.0.0.1", 0)
         self._doorkeeper = Doorkeeper(self, self.epoll)
         self._listeners = self._doorkeeper.listeners
-        self._controller_incarnation = 0
+        self._controller = (0, 0)  # the slot of the one that was met, and its epoch
 
     # -- start and end
 
@@ -87,22 +93,22 @@ class Gateway:
         self.epoll.register(self.context.eventfd, EPOLLIN | EPOLLET)  # never read: each ring is an edge
         backlog = self.config.socket_listen_backlog_size
         run_dir, broker = self.context.run_dir, self.context.broker
-        addresses: list[tuple[str, int]] = []
+        bound: list[Listener] = []
         for listener in self.config.listeners:
             port = listener.port or remembered_port(run_dir, broker, listener.name)
             sock = listen_tcp(listener, port, backlog)
-            bound = sock.getsockname()[1]
+            bound.append(listener._replace(port=sock.getsockname()[1]))
             if not listener.port:
-                remember_port(run_dir, broker, listener.name, bound)
-            addresses.append((_reachable(listener.host), bound))
+                remember_port(run_dir, broker, listener.name, bound[-1].port)
             self._listeners.add(sock)
-        self.tcp_address = addresses[0]
+        self.bound = tuple(bound)
+        self.tcp_address = (_reachable(bound[0].host), bound[0].port)
         unix = self.config.unix_socket_path
         unix = f"{run_dir}/broker-{broker}.sock" if unix is None else unix
         if unix:
             self._listeners.add(listen_unix(unix, self.config.unix_socket_mode, backlog))
         host, port = self.tcp_address
-        self.context.publish_addresses(address_text(host, port), unix)
+        publish_addresses(run_dir, broker, Addresses(address_text(host, port), unix, self.bound))
         self.follower.poll()
         self._on_configs()
         self._meet_controller()
@@ -123,6 +129,7 @@ class Gateway:
 
     def drain(self) -> None:
         """Answer what is under way, for a bounded time, taking nothing new."""
+        self.context.slots.set_state(self.context.slot, STOPPING)  # clients are not sent here any more
         self._listeners.close()
         deadline = self.now_ms() + DRAIN_MS
         self.long_polls.finish_all()
@@ -159,6 +166,7 @@ class Gateway:
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         """One turn, with what epoll saw."""
+        self._words[self._progress] += 1
         unfinished, self.unfinished = self.unfinished, set()
         connections = self.connections
         for fd, event in events:
@@ -250,7 +258,7 @@ class Gateway:
         if self.follower.poll():
             self._on_configs()
             self.controller.on_image_moved()
-        if self.context.slots.live_incarnation(CONTROLLER_SLOT) != self._controller_incarnation:
+        if self.context.active_controller() != self._controller:
             self._meet_controller()
 
     def _on_configs(self) -> None:
@@ -258,10 +266,8 @@ class Gateway:
         self._doorkeeper.on_configs()
 
     def _meet_controller(self) -> None:
-        incarnation = self.context.slots.live_incarnation(CONTROLLER_SLOT)
-        self._controller_incarnation = incarnation
-        if incarnation:
-            self.context.outbox.send(CONTROLLER_SLOT, control.Hello())
+        self._controller = self.context.active_controller()
+        self.context.tell_controller(control.Hello())
         self.controller.on_controller_changed()
 
     # -- clients

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from tailrace.core.errors import LEADER_NOT_AVAILABLE
-
 if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
@@ -40,7 +38,7 @@ def await_leaders(
 def _look(
     gateway: Gateway, waiting: list[tuple[bytes, int]], deadline_ms: int, on_end: Callable[[], None]
 ) -> None:
-    while waiting and gateway.partitions.error_of(*waiting[-1]) != LEADER_NOT_AVAILABLE:
+    while waiting and not gateway.partitions.is_awaited(*waiting[-1]):
         waiting.pop()
     now_ms = gateway.now_ms()
     if not waiting or now_ms >= deadline_ms:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tailrace.core.errors import NONE, NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION
+from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.workers.gateway.partitions import HOLD_MS, Partition
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class PartitionQuestions:
         if gateway.partitions.is_led(partition):
             gateway.asks.ask(partition, self._what, question, on_answer)
             return True
-        if partition.error in (NONE, NOT_LEADER_OR_FOLLOWER) and gateway.now_ms() < self._deadline_ms:
+        if not partition.refusal and gateway.now_ms() < self._deadline_ms:
             return False
         on_answer(partition.error or NOT_LEADER_OR_FOLLOWER, b"")
         return True

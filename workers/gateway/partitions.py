@@ -1,4 +1,6 @@
-"""Where requests for a partition go: its row, its worker, its log; and those that wait for a leader."""
+"""Where requests for a partition go: its row, its worker, its log, or to another broker; and those that wait
+for a leader.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -27,17 +29,25 @@ READERS_MIN = 8
 class Partition:
     """One partition as the gateway knows it."""
 
-    __slots__ = ("assigned", "error", "held", "hint", "name", "partition", "reader", "topic_id")
+    __slots__ = ("assigned", "elsewhere", "error", "held", "hint", "name", "partition", "reader", "topic_id")
 
     def __init__(self, name: str, topic_id: bytes, partition: int) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partition = partition
-        self.assigned: Assigned | None = None
+        self.assigned: Assigned | None = None  # to a worker of this gateway's broker
+        self.elsewhere: Assigned | None = None  # to one of another broker
         self.error = NOT_LEADER_OR_FOLLOWER  # while it is not assigned
         self.held: deque[Callable[[], bool]] = deque()  # each sends its entry, or says False: not yet
         self.reader: LogReader | None = None
         self.hint: Hint | None = None
+
+    @property
+    def refusal(self) -> int:
+        """Why nobody waits here for a leader; NONE: one may come at any moment."""
+        if self.elsewhere is not None or self.error != NOT_LEADER_OR_FOLLOWER:
+            return self.error
+        return NONE
 
 
 def path_of(partition: Partition) -> str:
@@ -49,7 +59,9 @@ def path_of(partition: Partition) -> str:
 class Partitions:
     """All partitions that the controller has spoken of."""
 
-    def __init__(self, slots: SlotTable, table: StateTable, cold_reads: ColdReads) -> None:
+    def __init__(self, slots: SlotTable, table: StateTable, cold_reads: ColdReads, node_id: int) -> None:
+        """`node_id`: of this gateway's broker."""
+        self._node_id = node_id
         self._slots = slots
         self._table = table
         self._cold_reads = cold_reads
@@ -73,11 +85,16 @@ class Partitions:
         return self._by_row.get(row)
 
     def on_assigned(self, message: Assigned) -> Partition:
-        """A leader serves it."""
+        """A leader serves it, here or on another broker."""
         partition = self.get(message.topic, message.topic_id, message.partition)
         old = partition.assigned
-        if old is not None and old.leader_epoch > message.leader_epoch:
+        known = old or partition.elsewhere
+        if known is not None and known.leader_epoch > message.leader_epoch:
             return partition
+        if message.broker != self._node_id:
+            self._on_leader_elsewhere(partition, message)
+            return partition
+        partition.elsewhere = None
         if old is not None and old.row != message.row:
             self._by_row.pop(old.row, None)
         if old is not None and old.row_generation != message.row_generation:
@@ -87,6 +104,14 @@ class Partitions:
         self._by_row[message.row] = partition
         return partition
 
+    def _on_leader_elsewhere(self, partition: Partition, message: Assigned) -> None:
+        if partition.assigned is not None:
+            self._by_row.pop(partition.assigned.row, None)
+            self._forget_files(partition)
+            partition.assigned = None
+        partition.elsewhere = message
+        partition.error = NOT_LEADER_OR_FOLLOWER
+
     def on_unassigned(self, message: Unassigned, topic: TopicImage | None) -> Partition | None:
         """Nobody leads it for now, or it is gone, and its topic perhaps with it."""
         partition = self._by_id.get((message.topic_id, message.partition))
@@ -95,6 +120,7 @@ class Partitions:
                 return None
             partition = self.get(topic.name, topic.topic_id, message.partition)
         partition.error = message.error_code
+        partition.elsewhere = None
         if partition.assigned is not None and message.error_code != NOT_LEADER_OR_FOLLOWER:
             self._by_row.pop(partition.assigned.row, None)
             partition.assigned = None
@@ -130,11 +156,21 @@ class Partitions:
     def error_of(self, topic_id: bytes, partition: int) -> int:
         """What Metadata says of it: NONE when a leader serves it."""
         found = self._by_id.get((topic_id, partition))
+        if found is not None and found.elsewhere is not None:
+            away = found.elsewhere
+            is_live = self._slots.is_live(away.worker_slot, away.worker_incarnation)
+            return NONE if is_live else LEADER_NOT_AVAILABLE
         if found is None or found.error == NOT_LEADER_OR_FOLLOWER:
             return LEADER_NOT_AVAILABLE
         if found.error == NONE and not self.is_led(found):
             return LEADER_NOT_AVAILABLE
         return found.error
+
+    def is_awaited(self, topic_id: bytes, partition: int) -> bool:
+        """Whether it has no leader, and one may come soon: not with a broker that is gone."""
+        found = self._by_id.get((topic_id, partition))
+        is_away = found is not None and found.elsewhere is not None
+        return not is_away and self.error_of(topic_id, partition) == LEADER_NOT_AVAILABLE
 
     def read_row(self, partition: Partition) -> Row | None:
         """Its row, None when it was given to another."""

@@ -5,6 +5,7 @@ the replica into a tagged field, 16 names the endpoints of leaders, 17 the repli
 watermark.
 """
 
+from collections.abc import Mapping, Sequence
 from struct import Struct as Layout
 from typing import Annotated, Any
 
@@ -147,6 +148,9 @@ FetchedPartition = tuple[int, int, int, int, int, Any]
 # by name up to version 12, by id from 13 on
 FetchedTopic = tuple[str | bytes, list[FetchedPartition]]
 
+Leaders = Mapping[tuple[str | bytes, int], CurrentLeader]
+"""By topic and partition: who leads what a client was wrong about."""
+
 _UNKNOWN = (UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID)
 
 _head = Layout(">ihi").pack
@@ -162,15 +166,19 @@ def encode_fetch_response(
     topics: list[FetchedTopic],
     *,
     committed: bool = False,
+    leaders: Leaders | None = None,
+    endpoints: Sequence[NodeEndpoint] = (),
 ) -> list[Any]:
-    """Encode the usual response without building messages: no leaders, divergence or aborted transactions.
+    """Encode the usual response without building messages: no divergence or aborted transactions. With
+    `leaders` to hint at, which a client seldom needs, it takes the way of all messages.
 
     A reader at isolation level `committed` gets an empty list of aborted transactions instead of null, as
     does anybody for a partition that does not exist: so does Kafka.
     The bytes are those of FetchResponse's encoder; versions without tagged fields take the way through it.
     """
-    if version < 12:
-        return _encode_classic(version, throttle_time_ms, error_code, session_id, topics, committed)
+    if version < 12 or leaders:
+        response = FetchResponse(throttle_time_ms, error_code, session_id, node_endpoints=list(endpoints))
+        return _encode_slowly(version, response, topics, committed, leaders or {})
     try:
         pieces: list[Any] = []
         out = bytearray(_head(throttle_time_ms, error_code, session_id))
@@ -203,23 +211,27 @@ def encode_fetch_response(
         raise ProtocolError(f"cannot encode FetchResponse version {version}: {error}") from error
 
 
-def _encode_classic(
+def _encode_slowly(
     version: int,
-    throttle_time_ms: int,
-    error_code: int,
-    session_id: int,
+    response: FetchResponse,
     topics: list[FetchedTopic],
     committed: bool,
+    leaders: Leaders,
 ) -> list[Any]:
-    response = FetchResponse(throttle_time_ms, error_code, session_id)
     for topic, partitions in topics:
         parts: list[FetchResponsePartition] = []
         for part in partitions:
             aborted = part[1] in _UNKNOWN if part[1] else committed
             parts.append(
                 FetchResponsePartition(
-                    *part[:5], aborted_transactions=[] if aborted else None, records=part[5]
+                    *part[:5],
+                    current_leader=leaders.get((topic, part[0])),
+                    aborted_transactions=[] if aborted else None,
+                    records=part[5],
                 )
             )
-        response.responses.append(FetchResponseTopic(str(topic), partitions=parts))
+        if isinstance(topic, str):
+            response.responses.append(FetchResponseTopic(topic, partitions=parts))
+        else:
+            response.responses.append(FetchResponseTopic(topic_id=topic, partitions=parts))
     return encoder(FetchResponse, version)(response)

@@ -49,18 +49,18 @@ def directories(records: list[Record]) -> list[tuple[str, ...]]:
 
 
 def test_new_partitions_go_where_the_fewest_logs_are() -> None:
-    placed = choose_directories(new_topic(4), {"a": 2, "b": 0, "gone": 0}, ["a", "b"])
+    placed = choose_directories(new_topic(4), {"a": 2, "b": 0, "gone": 0}, {0: ["a", "b"]})
     assert directories(placed) == [("b",), ("b",), ("a",), ("b",)]
     assert isinstance(placed[0], TopicRecord)
 
 
 def test_without_a_directory_that_serves_none_is_chosen() -> None:
-    assert directories(choose_directories(new_topic(1), {}, [])) == [()]
+    assert directories(choose_directories(new_topic(1), {}, {0: []})) == [()]
 
 
 def test_the_image_counts_the_logs_of_each_directory() -> None:
     image = MetadataImage()
-    image.replay(choose_directories(new_topic(3), {}, ["a", "b"]), 4)
+    image.replay(choose_directories(new_topic(3), {}, {0: ["a", "b"]}), 4)
     assert image.logs_by_directory == {"a": 2, "b": 1}
     image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, directory="b")], 5)
     assert [partition.directory for partition in image.topics_by_name["t"].partitions] == ["b", "b", "a"]

@@ -21,7 +21,7 @@ from tailrace.workers.control import (
     WorkerDied,
 )
 from tailrace.workers.controller import Controller
-from tailrace.workers.metadata_follower import METADATA_ROW
+from tailrace.workers.metadata_follower import metadata_row
 from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.takeover import TakeOver
@@ -61,7 +61,7 @@ class Run:
     def begin_controller(self) -> tuple[ProcessContext, MetadataLog, TakeOver]:
         """A controller that has yet to ask the workers."""
         context = self.begin(CONTROLLER_AT, CONTROLLER)
-        first = self.shared.state_table.read_word(METADATA_ROW, ROLE) == 0
+        first = self.shared.state_table.read_word(metadata_row(0), ROLE) == 0
         return context, open_metadata_log(context), TakeOver(context, first_of_run=first)
 
     def die(self, slot: int) -> None:

@@ -1,6 +1,7 @@
 """The controller's decisions about rows and workers, without processes."""
 
 from tailrace.core import errors
+from tailrace.shm.slots import Layout
 from tailrace.workers.assignments import Assignments, Replica
 from tailrace.workers.control import (
     Assigned,
@@ -23,16 +24,16 @@ GATEWAY = 2
 class World:
     """Assignments, what they sent, and the row generations of a state table."""
 
-    def __init__(self, *, row_count: int = 10, workers_max: int = 2) -> None:
+    def __init__(self, *, row_count: int = 10, workers_max: int = 2, brokers: int = 1) -> None:
         self.sent: list[tuple[int, Message]] = []
         self.generations: dict[int, int] = {}
         self.assignments = Assignments(
             row_count=row_count,
-            workers_max=workers_max,
+            layout=Layout(brokers, workers_max),
+            first_id=0,
             generation=lambda row: self.generations.get(row, 0),
             send=self._send,
         )
-        self.assignments.gateways.append(GATEWAY)
         self.is_full = False
 
     def _send(self, slot: int, message: Message) -> bool:
@@ -57,8 +58,8 @@ class World:
 
     def serving(self, topic_id: bytes = A, partition: int = 0, incarnation: int = 7) -> Replica:
         """A replica that has come up on its worker."""
-        self.assignments.assign("t", topic_id, partition, 0, {}, log_dir="/data", is_new=True)
-        replica = self.assignments.by_key[topic_id, partition]
+        self.assignments.assign("t", topic_id, partition, 0, {}, broker=0, log_dir="/data", is_new=True)
+        replica = self.assignments.by_key[topic_id, partition, 0]
         self.assignments.serve_slot(replica.slot, incarnation)
         self.started(replica)
         self.take()
@@ -67,14 +68,14 @@ class World:
 
 def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 3, {"k": "v"}, log_dir="/data", is_new=True)
+    world.assignments.assign("t", A, 0, 3, {"k": "v"}, broker=0, log_dir="/data", is_new=True)
     assert world.take() == [(0, WantWorker(slot=4))]
     world.assignments.serve_slot(4, 7)
     ((slot, order),) = world.take()
     assert slot == 4
     assert isinstance(order, BecomeLeader)
     assert (order.row, order.row_generation, order.leader_epoch, order.configs) == (1, 1, 3, {"k": "v"})
-    world.started(world.assignments.by_key[A, 0])
+    world.started(world.assignments.by_key[A, 0, 0])
     ((slot, assigned),) = world.take()
     assert slot == GATEWAY
     assert isinstance(assigned, Assigned)
@@ -83,7 +84,7 @@ def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
 
 def test_an_order_is_given_once_to_an_incarnation() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 0, {}, log_dir="/data")
+    world.assignments.assign("t", A, 0, 0, {}, broker=0, log_dir="/data")
     world.assignments.serve_slot(4, 7)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -163,7 +164,7 @@ def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
     world = World(workers_max=1)
     old = world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
+    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
     world.take()
     world.assignments.serve_slot(4, 7)
     assert not world.take()
@@ -180,7 +181,7 @@ def test_a_replica_that_fails_while_it_is_being_deleted_keeps_its_name() -> None
     world = World(workers_max=1)
     old = world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
+    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
     world.take()
     failed = (4, 7, old.row, old.row_generation, errors.KAFKA_STORAGE_ERROR)
     assert world.assignments.on_failed(*failed) is None
@@ -205,8 +206,8 @@ def test_a_topic_made_again_after_a_new_controller_waits_as_well() -> None:
     )
     world.assignments.adopt_deleted(gone, 5)
     world.assignments.finish_adopting()
-    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
-    slot = world.assignments.by_key[B, 0].slot
+    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
+    slot = world.assignments.by_key[B, 0, 0].slot
     world.take()
     if slot != 5:
         world.assignments.serve_slot(slot, 7)
@@ -226,7 +227,7 @@ def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
     world = World(workers_max=1)
     world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, log_dir="/data", is_new=True)
+    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
     world.assignments.delete_topic(B, 1)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -252,7 +253,7 @@ def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> No
     world = World()
     world.serving(A, 0)
     world.assignments.take_offline(world.serving(A, 1), errors.KAFKA_STORAGE_ERROR)
-    world.assignments.assign("t", A, 2, 0, {}, log_dir="/data")
+    world.assignments.assign("t", A, 2, 0, {}, broker=0, log_dir="/data")
     world.take()
     assert world.assignments.tell_gateway(GATEWAY)
     assert [type(message) for _, message in world.take()] == [Assigned, Unassigned]
@@ -296,7 +297,7 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
 def test_other_configs_are_told_once_to_whoever_serves() -> None:
     world = World()
     replica = world.serving()
-    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
     world.assignments.serve_slot(replica.slot, 7)
     world.assignments.serve_slot(replica.slot, 7)
     ((slot, told),) = world.take()
@@ -310,7 +311,7 @@ def test_who_serves_next_begins_with_the_configs_there_are() -> None:
     world = World()
     replica = world.serving()
     world.assignments.on_worker_death(replica.slot)
-    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
     world.assignments.renew(replica, 1)
     world.assignments.serve_slot(replica.slot, 8)
     orders = [order for _, order in world.take() if isinstance(order, BecomeLeader)]
@@ -320,7 +321,7 @@ def test_who_serves_next_begins_with_the_configs_there_are() -> None:
 def test_configs_that_could_not_be_sent_are_sent_again() -> None:
     world = World()
     replica = world.serving()
-    world.assignments.configure(A, 1, {"segment.bytes": "1"})
+    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
     world.is_full = True
     world.assignments.serve_slot(replica.slot, 7)
     world.is_full = False
@@ -332,16 +333,16 @@ def test_configs_that_could_not_be_sent_are_sent_again() -> None:
 def test_workers_are_shared_past_their_limit() -> None:
     world = World(workers_max=2)
     for partition in range(4):
-        world.assignments.assign("t", A, partition, 0, {}, log_dir="/data")
+        world.assignments.assign("t", A, partition, 0, {}, broker=0, log_dir="/data")
     assert [len(world.assignments.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
 
 
 def test_partitions_of_internal_topics_share_a_worker_that_others_avoid() -> None:
     world = World(workers_max=3)
-    world.assignments.assign("t", A, 0, 0, {}, log_dir="/data")
+    world.assignments.assign("t", A, 0, 0, {}, broker=0, log_dir="/data")
     for partition in range(4):
-        world.assignments.assign("__consumer_offsets", B, partition, 0, {}, log_dir="/data")
-    world.assignments.assign("t", A, 1, 0, {}, log_dir="/data")
+        world.assignments.assign("__consumer_offsets", B, partition, 0, {}, broker=0, log_dir="/data")
+    world.assignments.assign("t", A, 1, 0, {}, broker=0, log_dir="/data")
     slots = [{replica.topic for replica in world.assignments.replicas_of(slot)} for slot in (4, 5, 6)]
     assert slots == [{"t"}, {"__consumer_offsets"}, {"t"}]
 

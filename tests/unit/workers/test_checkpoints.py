@@ -27,7 +27,7 @@ from tailrace.core.log.flush import Flush, SyncFailedError
 from tailrace.core.log.log_config import LogConfig
 from tailrace.core.metadata.records import PartitionRecord, TopicRecord, TopicRemoved
 from tailrace.shm.names import RunDir
-from tailrace.shm.slots import CONTROLLER, WORKER
+from tailrace.shm.slots import CONTROLLER, HOUSEKEEPER, WORKER
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     LOG_START_OFFSET,
@@ -42,9 +42,9 @@ from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
 from tailrace.workers.leader import Leader
 from tailrace.workers.metadata_log import open_metadata_log
 from tailrace.workers.partition_answers import decode_offset, delete_records, encode
-from tailrace.workers.process import CONTROLLER_SLOT, FIRST_WORKER_SLOT, ProcessContext
+from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
-from tests.support.shared import DIRECTORY_ID, make_shared
+from tests.support.shared import DIRECTORY_ID, LAYOUT, WORKER_SLOT, make_shared
 from tests.unit.log.logs import NOW, batch, fill
 
 TOPIC, KEY = "topic", ("topic", 0)
@@ -62,12 +62,10 @@ class Run:
         self.path = path
         self.directory = RealDirectory(str(path))
         self.shared = make_shared(path, run_dir)
-        self.metadata = open_metadata_log(self.begin(CONTROLLER_SLOT, CONTROLLER))
+        self.metadata = open_metadata_log(self.begin(LAYOUT.controller(0), CONTROLLER))
         self.metadata.commit()
-        self.leader = Leader(self.begin(FIRST_WORKER_SLOT, WORKER))
-        self.writer = CheckpointWriter(
-            self.shared.log_dirs, self.shared.state_table, self.shared.log_dirs.blame
-        )
+        self.leader = Leader(self.begin(WORKER_SLOT, WORKER))
+        self.writer = CheckpointWriter(self.begin(LAYOUT.housekeeper(0), HOUSEKEEPER))
 
     def begin(self, slot: int, role: int) -> ProcessContext:
         """A process takes the slot."""
@@ -77,8 +75,8 @@ class Run:
         """The worker is killed; another one takes its slot."""
         for replica in self.leader._replicas.values():
             replica.log.close(clean=False)
-        self.shared.slots.mark_dead(FIRST_WORKER_SLOT, self.shared.slots.incarnation(FIRST_WORKER_SLOT))
-        self.leader = Leader(self.begin(FIRST_WORKER_SLOT, WORKER))
+        self.shared.slots.mark_dead(WORKER_SLOT, self.shared.slots.incarnation(WORKER_SLOT))
+        self.leader = Leader(self.begin(WORKER_SLOT, WORKER))
 
     def create(self, number: int = 1, name: str = TOPIC) -> None:
         """The controller commits a topic."""
@@ -455,7 +453,7 @@ def refuse(_directory: RealDirectory, _name: str, _data: Buffer) -> None:
 def test_each_file_has_its_interval(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     store(run.leader._replicas[1], 1)
-    checkpointer = Checkpointer(run.shared.config, run.writer, 100.0, said.append)
+    checkpointer = Checkpointer(run.shared.brokers[0].config, run.writer, 100.0, said.append)
     assert checkpointer.wait_s(100.0) == 5.0
     checkpointer.tick(104.9)
     assert run.files() == [{}, {}, {}]
@@ -483,7 +481,7 @@ def test_what_is_due_while_the_disk_is_slow_comes_later(run: Run, monkeypatch: p
         gate.wait()
 
     monkeypatch.setattr(CheckpointWriter, "write", write)
-    checkpointer = Checkpointer(run.shared.config, run.writer, 0.0, str)
+    checkpointer = Checkpointer(run.shared.brokers[0].config, run.writer, 0.0, str)
     checkpointer.tick(5.0)
     checkpointer.tick(60.0)
     assert checkpointer.wait_s(60.0) == 0.5

@@ -39,7 +39,7 @@ from tailrace.workers.control import (
     WorkerDied,
 )
 from tailrace.workers.controller import Controller
-from tailrace.workers.metadata_follower import METADATA_ROW, MetadataFollower
+from tailrace.workers.metadata_follower import MetadataFollower, metadata_row
 from tailrace.workers.survey import Survey
 from tests.unit.workers.controller_run import (
     CONTROLLER_AT,
@@ -53,6 +53,8 @@ from tests.unit.workers.controller_run import (
     started,
 )
 
+METADATA_ROW = metadata_row(0)
+
 
 def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_serves(run: Run) -> None:
     answer = run.create("t")
@@ -60,7 +62,7 @@ def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_ser
     assert result.error_code == errors.NONE
     table = run.shared.state_table
     assert table.read_word(METADATA_ROW, HIGH_WATERMARK) >= answer.metadata_offset
-    follower = MetadataFollower(run.shared.log_dirs.metadata_dir, table)
+    follower = MetadataFollower(run.shared.brokers[0].log_dirs.metadata_dir, METADATA_ROW, table)
     assert follower.poll()
     assert follower.image.metadata_offset >= answer.metadata_offset
     assert follower.image.topics_by_name["t"].topic_id == result.topic_id
@@ -297,7 +299,7 @@ def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: R
     run.create("first")
     run.create("second")  # on the other worker slot
     _, (order,) = run.serve()
-    held_row = run.controller.assignments.by_key[order.topic_id, 0].row
+    held_row = run.controller.assignments.by_key[order.topic_id, 0, 0].row
     other = next(row for row in run.controller.assignments.by_row if row != held_row)
     topic_id = run.controller.assignments.by_row[other].topic_id
     writer = RowWriter(run.shared.state_table, 9)
@@ -306,7 +308,7 @@ def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: R
     writer.publish()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
-    assert run.new_controller().assignments.by_key[topic_id, 0].row == 9
+    assert run.new_controller().assignments.by_key[topic_id, 0, 0].row == 9
 
 
 def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:
@@ -343,12 +345,13 @@ def test_producer_ids_are_never_given_twice_over_a_restart(run: Run) -> None:
 
 
 def test_directories_of_topics_that_are_gone_are_set_aside_and_kept(run: Run) -> None:
-    data = Path(run.shared.log_dirs.metadata_dir)
+    log_dirs = run.shared.brokers[0].log_dirs
+    data = Path(log_dirs.metadata_dir)
     for name in ("gone-0", "unmarked-0"):
         (data / name).mkdir()
     (data / "gone-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
-    follower = MetadataFollower(run.shared.log_dirs.metadata_dir, run.shared.state_table)
-    (moved,) = Survey(run.shared.log_dirs, follower.image, set(), first_of_run=True).strays
+    follower = MetadataFollower(log_dirs.metadata_dir, METADATA_ROW, run.shared.state_table)
+    (moved,) = Survey(log_dirs, follower.image, set(), first_of_run=True).strays
     assert moved.startswith("gone-0.")
     assert moved.endswith("-stray")
     assert (data / moved / "partition.metadata").exists()

@@ -12,27 +12,20 @@ import pytest
 
 from tailrace.shm.doorbell import Bells
 from tailrace.shm.names import RunDir, large_name
-from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER, SlotTable
+from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, SUPERVISOR_SLOT, WORKER, SlotTable
 from tailrace.workers import process, supervisor
 from tailrace.workers.control import Message, WorkerDied
 from tailrace.workers.descriptors import arena_name
-from tailrace.workers.process import (
-    CONTROLLER_SLOT,
-    EXIT_FAILED,
-    FIRST_WORKER_SLOT,
-    GATEWAY_SLOT,
-    STOP_SIGNALS,
-    SUPERVISOR_SLOT,
-    ProcessContext,
-    die_with_parent,
-)
+from tailrace.workers.process import EXIT_FAILED, STOP_SIGNALS, ProcessContext, die_with_parent
 from tailrace.workers.restarts import HEALTHY_S
 from tailrace.workers.supervisor import Supervisor
 from tests.support.forks import fork
-from tests.support.shared import make_shared
+from tests.support.shared import LAYOUT, WORKER_SLOT, make_shared
 
 # The supervisor's own steps are looked at one by one.
 # pyright: reportPrivateUsage=false
+
+CONTROLLER_SLOT, GATEWAY_SLOT = LAYOUT.controller(0), LAYOUT.gateway(0)
 
 
 class World:
@@ -96,13 +89,13 @@ def test_whoever_sees_a_death_stored_finds_its_frame(
     world: World, on_mark_dead: list[Callable[[], object]]
 ) -> None:
     """(R) Or the controller would start the next leader without knowing what the last one died of."""
-    incarnation = world.begin(FIRST_WORKER_SLOT, WORKER)
-    world.slots.set_current_row(FIRST_WORKER_SLOT, 7)
+    incarnation = world.begin(WORKER_SLOT, WORKER)
+    world.slots.set_current_row(WORKER_SLOT, 7)
     found: list[Message] = []
     on_mark_dead.append(lambda: found.extend(world.heard()))
-    world.tell_death(FIRST_WORKER_SLOT, signal.SIGBUS)
-    assert found == [WorkerDied(slot=FIRST_WORKER_SLOT, incarnation=incarnation, row=7, signal=signal.SIGBUS)]
-    assert not world.slots.is_live(FIRST_WORKER_SLOT, incarnation)
+    world.tell_death(WORKER_SLOT, signal.SIGBUS)
+    assert found == [WorkerDied(slot=WORKER_SLOT, incarnation=incarnation, row=7, signal=signal.SIGBUS)]
+    assert not world.slots.is_live(WORKER_SLOT, incarnation)
 
 
 def test_nobody_is_rung_and_nothing_cleaned_up_before_the_death_is_stored(
@@ -160,15 +153,15 @@ def test_forks_that_fail_are_tried_again_after_pauses_that_double(
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refuse)
-    watched = world.supervisor._by_slot[FIRST_WORKER_SLOT]
+    watched = world.supervisor._by_slot[WORKER_SLOT]
     watched.wanted = True
     due_s: list[float] = []
     for _ in range(4):
         world.supervisor._start_due()
         due_s.append(watched.restart_at_s - clock.now_s)
         clock.now_s = watched.restart_at_s
-        assert world.slots.live_incarnation(FIRST_WORKER_SLOT) == 0
-    first_s = world.shared.config.supervisor_restart_backoff_ms / 1000
+        assert world.slots.live_incarnation(WORKER_SLOT) == 0
+    first_s = world.shared.brokers[0].config.supervisor_restart_backoff_ms / 1000
     assert due_s == pytest.approx([0.0, first_s, 2 * first_s, 4 * first_s])
     assert capsys.readouterr().err.count("cannot start worker 0") == 4
     assert not set(STOP_SIGNALS) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -177,7 +170,7 @@ def test_forks_that_fail_are_tried_again_after_pauses_that_double(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # test runners have threads, the children use none
 def test_deaths_in_a_row_lead_to_longer_pauses_until_one_has_lived(world: World, clock: Clock) -> None:
     world.supervisor._was_ready = True
-    watched = world.supervisor._by_slot[FIRST_WORKER_SLOT]
+    watched = world.supervisor._by_slot[WORKER_SLOT]
 
     def live_and_die(seconds: float) -> float:
         clock.now_s = watched.restart_at_s = max(clock.now_s, watched.restart_at_s)
@@ -187,7 +180,7 @@ def test_deaths_in_a_row_lead_to_longer_pauses_until_one_has_lived(world: World,
             world.supervisor._wait(30.0)
         return watched.restart_at_s - clock.now_s
 
-    first_s = world.shared.config.supervisor_restart_backoff_ms / 1000
+    first_s = world.shared.brokers[0].config.supervisor_restart_backoff_ms / 1000
     pauses_s = [live_and_die(seconds) for seconds in (0.1, 0.1, 0.1, HEALTHY_S, 0.1)]
     assert pauses_s == pytest.approx([0.0, first_s, 2 * first_s, 0.0, first_s])
     assert watched.backoff.failures == 2

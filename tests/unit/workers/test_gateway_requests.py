@@ -33,7 +33,7 @@ BIG, BIGGER = "2000000", "3000000"
 
 def image(run: Run) -> MetadataImage:
     """What is committed."""
-    follower = MetadataFollower(run.shared.log_dirs.metadata_dir, run.shared.state_table)
+    follower = MetadataFollower.of(run.gateway)
     follower.poll()
     return follower.image
 

@@ -9,11 +9,11 @@ import pytest
 
 from tailrace.core.ids import uuid_text
 from tailrace.shm import state_table as rows
-from tailrace.shm.log_dir_table import LogDirTable
+from tailrace.shm.log_dir_table import LogDirTable, log_dirs_name
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import GATEWAY, READY, SUPERVISOR, WORKER, SlotTable
 from tailrace.shm.state_table import StateTable, topic_id_words
-from tailrace.workers.data_dir import DataDir, RunInfo, open_data_dir
+from tailrace.workers.data_dir import BrokerInfo, DataDir, RunInfo, open_data_dir
 from tailrace.workers.status import as_json, read_pid, read_status
 
 TOPIC_ID = bytes(range(240, 256))
@@ -27,7 +27,11 @@ def data_dir(tmp_path: Path) -> DataDir:
     run_dir.mkdir()
     locked.write_info(
         RunInfo(
-            pid=os.getpid(), run_dir=str(run_dir), bootstrap="127.0.0.1:1", unix="/u", log_dirs=("/d", "/e")
+            pid=os.getpid(),
+            run_dir=str(run_dir),
+            bootstrap="127.0.0.1:1",
+            unix="/u",
+            brokers=(BrokerInfo(node_id=0, bootstrap="127.0.0.1:1", unix="/u", log_dirs=("/d", "/e")),),
         )
     )
     return locked
@@ -51,7 +55,7 @@ def test_every_live_process_is_shown_with_what_it_owns(
     monkeypatch.setattr("tailrace.workers.status.bytes_lacking", lambda path, *_: 7 * (path == "/d"))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     slots = SlotTable.create(str(tmp_path / "run" / "slots"), 6)
     table = StateTable.create(str(tmp_path / "run" / "state"), 8)
-    LogDirTable.create(str(tmp_path / "run" / "log-dirs"), 2).fail(1, errno.EROFS)
+    LogDirTable.create(str(tmp_path / "run" / log_dirs_name(0)), 2).fail(1, errno.EROFS)
     slots.begin(0, SUPERVISOR, 0, 0)
     slots.begin(2, GATEWAY, 0, 0)
     dead = slots.begin(5, WORKER, 0, 1)

@@ -1,4 +1,4 @@
-"""DescribeCluster: the broker, for administrators."""
+"""DescribeCluster: the brokers, for administrators."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def handle(gateway: Gateway, request: Request) -> None:
     if asked.endpoint_type != BROKERS:
         request.respond(_refusal(asked.endpoint_type))
         return
-    context = gateway.context
-    host, port = gateway.advertised(request.connection)
+    listed = gateway.brokers.listed(request.connection)
     response = DescribeClusterResponse(
-        cluster_id=context.cluster_id,
-        controller_id=context.node_id,
-        brokers=[DescribeClusterResponseBroker(context.node_id, host, port, context.config.rack)],
+        cluster_id=gateway.context.cluster_id,
+        controller_id=gateway.brokers.controller_id(),
+        brokers=[DescribeClusterResponseBroker(*broker) for broker in listed],
     )
     if asked.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS

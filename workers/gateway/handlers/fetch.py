@@ -20,6 +20,7 @@ from tailrace.core.errors import (
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tailrace.core.fetch_sessions import FetchContext, FetchPartition
+from tailrace.core.protocol.messages.current_leader import CurrentLeader
 from tailrace.core.protocol.messages.fetch import (
     FetchedTopic,
     FetchRequest,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 COLD_AT_ONCE = 256  # reads from the disk that one fetch waits for; each holds a file open
 COPY_BYTES_MAX = 32 * 1024  # up to here a read into the answer is cheaper than a sendfile call
+HINTS_SINCE = 16  # version
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
@@ -197,6 +199,7 @@ class Fetch:
     def _answer(self, results: list[Result]) -> None:
         context = self.context
         topics: list[FetchedTopic] = []
+        leaders = self._hints(results) if self.request.version >= HINTS_SINCE else {}
         if self.found < len(results):  # what does not exist comes last, as in Kafka
             results.sort(key=lambda result: result[1] is None)
         for part, _, error, high_watermark, log_start, records in results:
@@ -217,8 +220,22 @@ class Fetch:
                 context.session_id,
                 topics,
                 committed=self.message.isolation_level == READ_COMMITTED,
+                leaders=leaders,
+                endpoints=self.gateway.brokers.endpoints(leaders.values(), self.request.connection)
+                if leaders
+                else (),
             )
         )
+
+    def _hints(self, results: list[Result]) -> dict[tuple[str | bytes, int], CurrentLeader]:
+        """Who leads what the client was wrong about (KIP-951)."""
+        leaders: dict[tuple[str | bytes, int], CurrentLeader] = {}
+        for part, partition, error, *_ in results:
+            if partition is not None and error in (NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH):
+                leader = self.gateway.brokers.hint(partition)
+                if leader is not None:
+                    leaders[part.topic, part.partition] = leader
+        return leaders
 
 
 def _refusal(part: FetchPartition, row: Row | None, error: int) -> int:

@@ -1,4 +1,4 @@
-"""FindCoordinator: this broker coordinates every group; the first ask makes the topic that holds them."""
+"""FindCoordinator: who leads the group's partition of __consumer_offsets; the first ask makes that topic."""
 
 from __future__ import annotations
 
@@ -37,21 +37,29 @@ def _answer(gateway: Gateway, request: Request, asked: FindCoordinatorRequest, c
     connection = request.connection
     if connection.closed:
         return
-    node, (host, port) = gateway.context.node_id, gateway.advertised(connection)
-    if code:
-        node, host, port = -1, "", -1
     message = _NOT_SERVED if code == INVALID_REQUEST else None
     if request.version >= BATCHED_SINCE:
-        request.respond(
-            FindCoordinatorResponse(
-                coordinators=[
-                    FindCoordinatorResponseCoordinator(key, node, host, port, code, message or "")
-                    for key in asked.coordinator_keys
-                ]
-            )
-        )
+        found = [_find(gateway, request, key, code, message or "") for key in asked.coordinator_keys]
+        request.respond(FindCoordinatorResponse(coordinators=found))
         return
-    text = message or ("NONE" if not code else "The coordinator is not available.")
+    one = _find(gateway, request, asked.key, code, "")
     request.respond(
-        FindCoordinatorResponse(error_code=code, error_message=text, node_id=node, host=host, port=port)
+        FindCoordinatorResponse(
+            error_code=one.error_code,
+            error_message=message or ("The coordinator is not available." if one.error_code else "NONE"),
+            node_id=one.node_id,
+            host=one.host,
+            port=one.port,
+        )
     )
+
+
+def _find(
+    gateway: Gateway, request: Request, key: str, code: int, message: str
+) -> FindCoordinatorResponseCoordinator:
+    node_id = -1 if code else gateway.coordinators.broker_of(key)
+    endpoint = None if node_id < 0 else gateway.brokers.endpoint(node_id, request.connection)
+    if endpoint is None:
+        code = code or COORDINATOR_NOT_AVAILABLE
+        return FindCoordinatorResponseCoordinator(key, -1, "", -1, code, message)
+    return FindCoordinatorResponseCoordinator(key, endpoint.node_id, endpoint.host, endpoint.port, NONE, "")

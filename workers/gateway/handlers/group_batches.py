@@ -110,7 +110,7 @@ def offset_fetch(gateway: Gateway, request: Request) -> None:
 
 
 def list_groups(gateway: Gateway, request: Request) -> None:
-    """ListGroups: every coordinator is asked."""
+    """ListGroups: every coordinator of this broker is asked."""
     from tailrace.core.protocol.messages import list_groups as m
 
     asked: m.ListGroupsRequest = request.decode()
@@ -126,7 +126,7 @@ def list_groups(gateway: Gateway, request: Request) -> None:
                 found += response.groups
         request.respond(m.ListGroupsResponse(error_code=failed, groups=[] if failed else found))
 
-    _scatter(gateway, request, dict.fromkeys(range(gateway.coordinators.count()), asked), on_answers)
+    _scatter(gateway, request, dict.fromkeys(gateway.coordinators.own(), asked), on_answers)
 
 
 def _by_group(

@@ -125,7 +125,7 @@ def _attempt(
         pending.done()
 
     def attempt() -> bool:
-        late = gateway.now_ms() >= deadline_ms or partition.error not in (NONE, NOT_LEADER_OR_FOLLOWER)
+        late = gateway.now_ms() >= deadline_ms or partition.refusal != NONE
         assigned = partition.assigned
         if assigned is None or not gateway.partitions.is_led(partition):
             if late:

@@ -1,4 +1,4 @@
-"""Metadata: the broker, and topics by name or id; may make the topics it is asked for."""
+"""Metadata: the brokers, and topics by name or id; may make the topics it is asked for."""
 
 from __future__ import annotations
 
@@ -121,12 +121,10 @@ def _named(gateway: Gateway, name: str, codes: dict[str, int]) -> MetadataRespon
 
 def _answer_without_topics(gateway: Gateway, request: Request, asked: MetadataRequest) -> MetadataResponse:
     """Made when the request comes: later its connection may be closed and have no address any more (R)."""
-    context = gateway.context
-    host, port = gateway.advertised(request.connection)
     answer = MetadataResponse(
-        brokers=[MetadataResponseBroker(context.node_id, host, port, context.config.rack)],
-        cluster_id=context.cluster_id,
-        controller_id=context.node_id,
+        brokers=[MetadataResponseBroker(*broker) for broker in gateway.brokers.listed(request.connection)],
+        cluster_id=gateway.context.cluster_id,
+        controller_id=gateway.brokers.controller_id(),
         topics=[],
     )
     if asked.include_cluster_authorized_operations:

@@ -46,6 +46,7 @@ _WITHOUT_START = {  # errors beside which Kafka does not tell the start of the l
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
 }  # fmt: skip
 ADMIN_CLIENT = "__admin_client"
+HINTS_SINCE = 10  # version
 _BAD_TIME = "One or more records have been rejected due to invalid timestamp"
 
 
@@ -73,13 +74,20 @@ class _Pending:
         self.gateway.buffers.unpin(self.block)
         if self.acks:
             if self.failed:
-                self.request.respond(ProduceResponse(self.topics))
+                self.request.respond(self._failure())
             else:
                 self.request.respond_body(encode_appended(self.topics, self.request.version))
         elif self.failed:
             self.request.connection.hang_up(self.request)  # as Kafka: all that an acks=0 client can be told
         else:
             self.request.answer([])
+
+    def _failure(self) -> ProduceResponse:
+        response = ProduceResponse(self.topics)
+        if self.request.version >= HINTS_SINCE:
+            leaders = [part.current_leader for topic in self.topics for part in topic.partition_responses]
+            response.node_endpoints = self.gateway.brokers.endpoints(leaders, self.request.connection)
+        return response
 
 
 class _Part:
@@ -117,8 +125,8 @@ class _Part:
         """The same for one that was held: gives up after HOLD_MS, or when the partition is gone."""
         if self.try_send():
             return True
-        error = self.partition.error
-        if error not in (NONE, NOT_LEADER_OR_FOLLOWER) or self.pending.gateway.now_ms() >= self.deadline_ms:
+        error = self.partition.refusal
+        if error or self.pending.gateway.now_ms() >= self.deadline_ms:
             self.fail(error or NOT_LEADER_OR_FOLLOWER)
             return True
         return False
@@ -126,6 +134,8 @@ class _Part:
     def fail(self, error: int) -> None:
         """Answered without a worker."""
         self.response.error_code = error
+        if error == NOT_LEADER_OR_FOLLOWER:
+            self._hint()
         self.pending.done(error)
 
     def on_completion(self, entry: Completion) -> None:
@@ -139,9 +149,16 @@ class _Part:
             self._explain(error)
         self.pending.done(error)
 
+    def _hint(self) -> None:
+        """The client need not ask who leads (KIP-951)."""
+        if self.pending.request.version >= HINTS_SINCE:
+            self.response.current_leader = self.pending.gateway.brokers.hint(self.partition)
+
     def _explain(self, error: int) -> None:
         """What Kafka tells beside an error of the log."""
-        if error == INVALID_TIMESTAMP:
+        if error == NOT_LEADER_OR_FOLLOWER:
+            self._hint()
+        elif error == INVALID_TIMESTAMP:
             self.response.error_message = _BAD_TIME
         row = self.pending.gateway.partitions.read_row(self.partition)
         if row is not None and error not in _WITHOUT_START:
@@ -203,8 +220,8 @@ def _route(
     part = _Part(pending, partition, response, position, length)
     if not partition.held and part.try_send():
         return
-    if partition.error not in (NONE, NOT_LEADER_OR_FOLLOWER):
-        part.fail(partition.error)
+    if partition.refusal:
+        part.fail(partition.refusal)
         return
     part.deadline_ms = gateway.now_ms() + HOLD_MS
     if not gateway.partitions.hold(partition, part.try_send_held):

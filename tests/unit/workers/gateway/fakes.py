@@ -20,9 +20,10 @@ from tailrace.core.protocol.apis import APIS, Api
 from tailrace.core.protocol.compile import decoder, encoder
 from tailrace.core.timers import Timers
 from tailrace.workers import control
+from tailrace.workers.gateway.brokers import Endpoint
 from tailrace.workers.gateway.controller_requests import ControllerRequests
-from tailrace.workers.process import CONTROLLER_SLOT
 
+CONTROLLER_SLOT = 1
 NODE_ID = 1
 DEFAULTS = TopicDefaults(num_partitions=1, replication_factor=1, partitions_free=1000)
 
@@ -79,9 +80,9 @@ class FakeController:
         self.sent: list[Any] = []
         self._topic_count = 0
 
-    def live_incarnation(self, slot: int) -> int:
-        assert slot == CONTROLLER_SLOT
-        return self.incarnation
+    def active(self) -> tuple[int, int]:
+        """Its slot and epoch."""
+        return (CONTROLLER_SLOT, self.incarnation) if self.incarnation else (0, 0)
 
     def send(self, slot: int, message: Any) -> bool:
         assert slot == CONTROLLER_SLOT
@@ -152,9 +153,21 @@ class FakeGateway:
         self.has_leaders = True
         self.peer = FakeController(self)
         self.context = SimpleNamespace(
-            config=self.config, cluster_id="a-cluster", node_id=NODE_ID, slots=self.peer, outbox=self.peer
+            config=self.config,
+            cluster_id="a-cluster",
+            node_id=NODE_ID,
+            outbox=self.peer,
+            active_controller=self.peer.active,
         )
-        self.partitions = SimpleNamespace(error_of=self._error_of)
+        self.partitions = SimpleNamespace(
+            error_of=self._error_of,
+            is_awaited=lambda *key: self._error_of(*key) == LEADER_NOT_AVAILABLE,
+        )
+        self.brokers = SimpleNamespace(
+            is_there=lambda _: True,
+            controller_id=lambda: NODE_ID,
+            listed=lambda connection: [Endpoint(NODE_ID, *self.advertised(connection), self.config.rack)],
+        )
         self.controller = ControllerRequests(self)  # type: ignore[arg-type]
 
     def now_ms(self) -> int:

@@ -69,7 +69,7 @@ class InProcess:
         """The gateway hears of the leader."""
         self.gateway._on_message(  # pyright: ignore[reportPrivateUsage]
             control.Assigned(
-                topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
+                topic=TOPIC, topic_id=TOPIC_ID, partition=0, broker=0, row=row, row_generation=generation,
                 worker_slot=WORKER_AT, worker_incarnation=(worker or self.worker).incarnation,
                 leader_epoch=generation, log_dir=str(self.path),
             )

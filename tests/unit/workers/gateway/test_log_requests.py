@@ -214,7 +214,7 @@ def test_a_directory_out_of_service(run: InProcess) -> None:
     """As Kafka: neither logs nor bytes are told of."""
     run.lead()
     client, _ = run.dial()
-    run.shared.log_dirs.fail(str(run.path), errno.EIO)
+    run.shared.brokers[0].log_dirs.fail(str(run.path), errno.EIO)
     send(client, DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(None))
     (result,) = answer(run, client, DESCRIBE_LOG_DIRS).results
     assert (result.error_code, result.log_dir) == (KAFKA_STORAGE_ERROR, str(run.path))
