@@ -13,8 +13,8 @@ ASKERS_MAX others have come.
 import os
 import select
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -69,14 +69,14 @@ class ControlSocket:
         self, run_dir: str, poll: select.epoll, on_question: Callable[[Asker, Question], None]
     ) -> None:
         """`on_question` answers by `answer`, now or later."""
-        path = os.path.join(run_dir, NAME)
         self._poll = poll
         self._on_question = on_question
         self._askers: dict[int, Asker] = {}
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         before = os.umask(0o177)
         try:
-            self._listening.bind(path)
+            with _short_path(run_dir) as path:
+                self._listening.bind(path)
         finally:
             os.umask(before)
         self._listening.listen(ASKERS_MAX)
@@ -144,13 +144,24 @@ class ControlSocket:
         asker.sock.close()
 
 
+@contextmanager
+def _short_path(run_dir: str) -> Iterator[str]:
+    """A name of the socket that is never longer than the 107 bytes which a socket's address has."""
+    directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{NAME}"
+    finally:
+        os.close(directory)
+
+
 def ask(run_dir: str, question: Question, timeout_s: float) -> Answer:
     """Ask the supervisor of a run; ControlError when it is not there, refuses, or takes longer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         received = b""
         try:
-            sock.connect(os.path.join(run_dir, NAME))
+            with _short_path(run_dir) as path:
+                sock.connect(path)
             sock.sendall(msgspec.json.encode(question) + b"\n")
             while not received.endswith(b"\n") and len(received) < ANSWER_BYTES_MAX:
                 data = sock.recv(65536)

@@ -10,6 +10,7 @@ CALLS = {"set", "dict", "list", "deque", "defaultdict", "SimpleQueue"}
 # What each holds as many of, at most: a constant, a key, or things that are bounded themselves.
 BOUNDED_BY = {
     "auto_creation.py _making": "WAITING_MAX",
+    "brokers.py _known": "brokers of this host",
     "cold_reads.py warmed": "COLD_AT_ONCE",
     "connection.py out": "OUTPUT_PIECES_MAX",
     "connection.py requests": "PIPELINE_MAX",

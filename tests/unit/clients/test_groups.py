@@ -61,7 +61,7 @@ def run(
 
     def run_command(*arguments: str) -> tuple[int, str, str]:
         capfdbinary.readouterr()
-        code = exit_code(arguments, Hooks(nothing, nothing, nothing, nothing))
+        code = exit_code(arguments, Hooks(nothing, nothing, nothing, lambda *_: None))
         out, err = capfdbinary.readouterr()
         return code, out.decode(), err.decode()
 

@@ -65,6 +65,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     try:
         yield made
     finally:
+        made.supervisor._control.socket.close()
         made.run_dir.remove()
         for descriptor in (*made.ends, *made.shared.eventfds):
             os.close(descriptor)

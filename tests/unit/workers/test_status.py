@@ -75,8 +75,8 @@ def test_every_live_process_is_shown_with_what_it_owns(
     assert worker["partitions"][0]["topic_id"] == uuid_text(TOPIC_ID)
     assert worker["partitions"][0]["high_watermark"] == 9
     assert as_json(status)["log_dirs"] == [
-        {"path": "/d", "failure": "", "lacking_bytes": 7},
-        {"path": "/e", "failure": "Read-only file system", "lacking_bytes": 0},
+        {"path": "/d", "failure": "", "lacking_bytes": 7, "broker": 0},
+        {"path": "/e", "failure": "Read-only file system", "lacking_bytes": 0, "broker": 0},
     ]
     assert read_pid(data_dir.path) == os.getpid()
     os.close(data_dir.lock_fd)
