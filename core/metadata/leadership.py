@@ -13,14 +13,13 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 import msgspec
 
+from tailrace.core.config_keys import UNCLEAN_ELECTION
 from tailrace.core.metadata.image import MetadataImage, PartitionImage
 from tailrace.core.metadata.records import NO_LEADER, RESOURCE_BROKER, PartitionChange, Record
 
 ONLINE = 0  # the leader stays while it may lead, else the first in sync that may
 PREFERRED = 1  # the first replica, if it may lead
 UNCLEAN = 2  # as ONLINE, and then anybody alive
-
-UNCLEAN_KEY = "unclean.leader.election.enable"
 
 Key = tuple[bytes, int]  # topic id and partition
 ReplicaKey = tuple[bytes, int, int]  # and the broker
@@ -36,9 +35,9 @@ class LeaderRules(msgspec.Struct, kw_only=True, frozen=True):
 
 def unclean_allowed(image: MetadataImage, topic: str, rules: LeaderRules) -> bool:
     """Whether this topic prefers a leader that lacks records to none: its own config, then the cluster's."""
-    own = image.topic_configs(topic).get(UNCLEAN_KEY)
+    own = image.topic_configs(topic).get(UNCLEAN_ELECTION)
     if own is None:
-        own = image.configs.get((RESOURCE_BROKER, ""), {}).get(UNCLEAN_KEY)
+        own = image.configs.get((RESOURCE_BROKER, ""), {}).get(UNCLEAN_ELECTION)
     return rules.unclean_election if own is None else own.lower() == "true"
 
 
