@@ -14,6 +14,8 @@ Value = int | float | str | tuple[str, ...] | None
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
+UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
+
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 BROKERS_MAX = 3

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import durable, groups, lifecycle, processes, scale
+from perf import durable, groups, lifecycle, processes, replicated, scale
 from perf.batches import ONE_RECORD
 from perf.peers import jars
 from perf.peers.kafka import Kafka
@@ -48,6 +48,9 @@ def options() -> argparse.Namespace:
         choices=("page", "group", "each"),
         default="page",
         help="Tailrace's, but for the workloads that compare them (default page)",
+    )
+    parser.add_argument(
+        "--kills", type=int, default=20, help="of each kind, of Tailrace with replicas (default 20)"
     )
     return parser.parse_args()
 
@@ -123,6 +126,8 @@ def run(chosen: argparse.Namespace, folder: Path) -> Report:
     if chosen.only in durable.NAME:
         makers: dict[str, durable.MakePeer] = {"kafka": Kafka, "tailrace": Tailrace}
         durable.rounds(makers, names, folder, ONE_RECORD, chosen.rounds, report)
+    if chosen.only.startswith(replicated.NAME):
+        replicated.rounds(names, folder, chosen.only, chosen.rounds, chosen.warm_up, chosen.kills, report)
     if workloads:
         run_load(chosen, names, workloads, folder, report)
     return report

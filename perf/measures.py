@@ -5,6 +5,7 @@ Every answer's correlation id and error code are checked; a wrong one ends the r
 
 import struct
 import time
+from collections.abc import Sequence
 from itertools import count
 
 from perf import wire
@@ -88,12 +89,18 @@ class Pipeline:
 
 
 def produce(
-    endpoint: Endpoint, batch: Batch, acks: int, in_flight: int, seconds: float, bytes_max: int
+    endpoint: Endpoint,
+    batch: Batch,
+    acks: int,
+    in_flight: int,
+    seconds: float,
+    bytes_max: int,
+    replicas: Sequence[int] = (),
 ) -> Figures:
     """Requests and bytes a second."""
     topic = new_topic()
     with wire.Connection(endpoint) as connection:
-        wire.create_topic(connection, topic)
+        wire.create_topic(connection, topic, replicas=replicas)
         pipeline = Pipeline(connection, topic, batch, acks, in_flight)
         pipeline.run(seconds, max(bytes_max // 16, len(batch.data)))
         requests, taken = pipeline.run(seconds, bytes_max)
@@ -101,11 +108,13 @@ def produce(
     return {"requests/s": requests / taken, "MB/s": requests * len(batch.data) / taken / 1e6}
 
 
-def round_trip(endpoint: Endpoint, batch: Batch, acks: int, seconds: float) -> Figures:
+def round_trip(
+    endpoint: Endpoint, batch: Batch, acks: int, seconds: float, replicas: Sequence[int] = ()
+) -> Figures:
     """Latency of one request after the other, in microseconds."""
     topic, taken = new_topic(), list[int]()
     with wire.Connection(endpoint) as connection:
-        wire.create_topic(connection, topic)
+        wire.create_topic(connection, topic, replicas=replicas)
         frame = wire.produce_frame(topic, batch.data, acks, 0)
         response = wire.ProduceResponse.of(topic)
         send, clock = connection.socket.sendall, time.perf_counter_ns

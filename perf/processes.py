@@ -1,6 +1,10 @@
 """What Linux says about a tree of processes: who is in it, how much memory and processor time it takes."""
 
 import os
+import select
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +60,18 @@ def processor_seconds(root: int) -> float:
             continue
         ticks += int(fields[11]) + int(fields[12])
     return ticks / TICKS_A_SECOND
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL to each, all at once; returns when all are dead, whoever's children they are."""
+    dying: list[int] = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            dying.append(os.pidfd_open(pid))
+            os.kill(pid, signal.SIGKILL)
+    for pidfd in dying:
+        select.select([pidfd], [], [])
+        os.close(pidfd)
 
 
 def file_system(path: Path) -> str:

@@ -7,7 +7,7 @@ whose encoding is not flexible.
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,9 +158,7 @@ class Connection:
             self.socket.close()
             raise
         self.socket.settimeout(None)  # a blocking call costs one system call, one with a time-out two
-        deadline = struct.pack("ll", 60, 0)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
+        self.patience(60)
         self.view = memoryview(bytearray(buffer_bytes))
 
     def __enter__(self) -> "Connection":
@@ -168,6 +166,12 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+    def patience(self, seconds: float) -> None:
+        """How long a call waits before it is an OSError; after one the connection is of no more use."""
+        deadline = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
 
     def read_exactly(self, start: int, end: int) -> None:
         """Fill the buffer from `start` to `end`."""
@@ -203,9 +207,18 @@ def topic_errors(answer: memoryview, with_message: bool) -> Iterator[int]:
             position += 2 + max(0, struct.unpack_from(">h", answer, position)[0])
 
 
-def create_topic(connection: Connection, topic: str, partitions: int = 1) -> None:
-    """Create a topic and wait until its partition 0 takes a fetch."""
-    body = struct.pack(">i", 1) + string(topic) + struct.pack(">ihii", partitions, 1, 0, 0)
+def create_topic(
+    connection: Connection, topic: str, partitions: int = 1, replicas: Sequence[int] = ()
+) -> None:
+    """Create a topic and wait until its partition 0 takes a fetch. Without `replicas` there is one of each
+    partition; with them each has these, and the first, which is to be the broker of the connection, leads.
+    """
+    placed = b"".join(
+        struct.pack(f">ii{len(replicas)}i", number, len(replicas), *replicas)
+        for number in range(partitions if replicas else 0)
+    )
+    sizes = (-1, -1, partitions) if replicas else (partitions, 1, 0)
+    body = struct.pack(">i", 1) + string(topic) + struct.pack(">ihi", *sizes) + placed + struct.pack(">i", 0)
     answer = connection.ask(frame(CREATE_TOPICS, body + struct.pack(">ib", 30_000, 0), False))
     for error in topic_errors(answer, with_message=True):
         if error:

@@ -166,4 +166,30 @@ TARGETS = [
             ("kill -9, 10 GB", None, 1.0, "s"),
         )
     ),
+    *(
+        Target(f"replicated: {name}", "tcp", at_least, at_most, unit)
+        for name, at_least, at_most, unit in (
+            ("round trip, p50", None, 0.4, ""),
+            ("round trip, p99", None, 0.3, ""),
+            ("produce 1 record, 5 in flight", 6.0, None, ""),
+            ("produce 16 KiB, 1 in flight", 6.0, None, ""),
+            ("produce 16 KiB, 5 in flight", 6.0, None, ""),
+            ("produce 1 MiB, 1 in flight", 3.0, None, ""),
+            ("produce 1 MiB, 5 in flight", 3.0, None, ""),
+            ("ProducerPerformance 100 B", 2.0, None, ""),
+            ("ProducerPerformance 1024 B", 2.0, None, ""),
+            ("memory", None, 0.1, ""),
+            ("idle", None, 0.1, ""),
+            *(
+                (f"{kill}{disk}, {what}", None, at_most, "ms")
+                for kill, what, at_most in (
+                    ("leader process killed", "p50", 50.0),
+                    ("leader process killed", "p99", 200.0),
+                    ("broker killed", "p50", 200.0),
+                    ("controller killed", "p99", 300.0),
+                )
+                for disk in ("", ", syncs 5 ms slower")
+            ),
+        )
+    ),
 ]

@@ -20,19 +20,18 @@ from msgspec import Struct
 
 from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
-    NOT_LEADER_OR_FOLLOWER,
     OFFSET_OUT_OF_RANGE,
     KafkaError,
 )
 from tailrace.core.log import checkpoints, recovery, truncation
 from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_sizes, stamp_time, unsound
 from tailrace.core.log.directory import Directory, DiskFullError, is_full, storage_error
-from tailrace.core.log.flush import FlushedLog
+from tailrace.core.log.followed import FollowedLog
 from tailrace.core.log.log_config import PRODUCER, LogConfig
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.recompression import recompressed
 from tailrace.core.log.segment import NEW_LOG_BYTES, ActiveSegment, Segment
-from tailrace.core.log.snapshots import remove_snapshots, write_snapshot
+from tailrace.core.log.snapshots import remove_snapshots
 from tailrace.core.records.batch import (
     ATTRIBUTES_AT,
     CHECKED,
@@ -45,9 +44,6 @@ from tailrace.core.records.batch import (
 )
 from tailrace.core.records.crc32c import crc32c
 
-SNAPSHOT_RETRY_BYTES = 1024 * 1024  # appended until it is tried again, when a disk was too full for it
-EXPIRY_CHECK_MS = 600_000  # Kafka's producer.id.expiration.check.interval.ms
-
 
 class Appended(Struct, kw_only=True):
     """Where a batch went; of a duplicate: where its original is."""
@@ -59,7 +55,7 @@ class Appended(Struct, kw_only=True):
     duplicate: bool = False
 
 
-class Log(FlushedLog):
+class Log(FollowedLog):
     """See the module. Attributes are read by the owner and published in its row; it alone moves
     `high_watermark` up.
     """
@@ -168,24 +164,6 @@ class Log(FlushedLog):
         active.since_index = found.since_index if found else 0
         self._use(active)
 
-    def _use(self, active: ActiveSegment) -> None:
-        """Appends go here now. The mark comes last: it says that the segments before are cut."""
-        self._active = active
-        # (R) after a truncation: or it counts as synced since a roll that is still to come
-        self._unsynced = [name for name in self._unsynced if name != active.file.name]
-        self._name_changes += 1
-        self.segment_generation += 1
-        self._set_limits()
-        device, inode = active.file.identity()
-        mark = checkpoints.TrustMark(
-            boot_id=self._boot_id, device=device, inode=inode, base_offset=active.base_offset
-        )
-        try:
-            checkpoints.write_trust_mark(self.directory, mark)
-        except OSError as error:
-            if not is_full(error):  # without the mark a recovery only reads more
-                raise storage_error(error, f"cannot mark the active segment of {self.name}") from error
-
     def append_as_leader(
         self, source: Buffer, leader_epoch: int, now_ms: int, *, from_client: bool = True
     ) -> Appended:
@@ -209,7 +187,7 @@ class Log(FlushedLog):
             if rare or count * RECORD_SIZE_MIN > size - HEADER_SIZE:
                 check_header((claimed, magic, attributes, delta, count), size, self._config, from_client)
             if leader_epoch != self._epoch:
-                self._begin_epoch(leader_epoch)
+                self._begin_epoch(leader_epoch, base_offset)
             if producer_id >= 0:
                 original = self.producers.check_batch(producer_id, epoch, sequence, delta, attributes)
                 if original is not None:
@@ -247,10 +225,6 @@ class Log(FlushedLog):
             log_append_time_ms=timestamp if self._stamps_time else -1,
         )  # fmt: skip
 
-    def _begin_segment(self, timestamp: int) -> None:
-        self._active.first_timestamp = timestamp
-        self._set_limits()
-
     @property
     def _stamps_time(self) -> bool:
         return self._rare and self._config.message_timestamp_type == "LogAppendTime"
@@ -285,37 +259,6 @@ class Log(FlushedLog):
         self.flush_by_count()
         return done
 
-    def _reserve(self, end: int, now_ms: int) -> None:
-        """More of the active file on disk; the housekeeper hears what will be stored to next."""
-        file = self._active.file
-        before = file.reserved
-        if self._goes_the_long_way and end <= before:
-            self._active.limit = before
-            return
-        self._active.reserve(end, now_ms)
-        self._active.limit = min(self._active.limit, self._config.segment_bytes)
-        if self.on_prefault is not None and file.reserved > before:
-            self.on_prefault(file.name, before, file.reserved - before)
-
-    def tick(self, now_ms: int) -> None:
-        """Now and then: forgets silent producers, bounds what a recovery replays."""
-        if now_ms >= self._next_expiry_ms:
-            self._next_expiry_ms = now_ms + EXPIRY_CHECK_MS
-            if self._producers is not None:
-                self._producers.expire(now_ms, self._config.producer_id_expiration_ms)
-        self._take_due_snapshot()
-
-    def _begin_epoch(self, leader_epoch: int) -> None:
-        if leader_epoch < self._epoch:
-            raise KafkaError(
-                NOT_LEADER_OR_FOLLOWER, f"leader epoch {leader_epoch} is older than {self._epoch}"
-            )
-        try:
-            self._epochs.assign(leader_epoch, self.log_end_offset)
-        except OSError as error:
-            raise storage_error(error, f"cannot begin epoch {leader_epoch} of {self.name}") from error
-        self._epoch = leader_epoch
-
     def _answer_duplicate(self, original: KeptBatch, size: int) -> Appended:
         self._active.file.zero(self._active.end, size)
         return Appended(
@@ -325,55 +268,6 @@ class Log(FlushedLog):
             duplicate=True,
             log_append_time_ms=original.timestamp,  # as Kafka, whose time it ever is
         )
-
-    def roll(self, now_ms: int, *, for_deletion: bool = False) -> None:
-        """Closes the active segment, cut to its end, and goes on in a new one; an empty one stays.
-
-        If there is no room for a new one the log goes on in the old one, and the KafkaError says so. For a
-        deletion, which makes room, the disk's reserve may be used.
-        """
-        if self._active.end:
-            self._take_snapshot(for_deletion=for_deletion)
-            self._replace_active(now_ms)
-
-    def _replace_active(self, now_ms: int) -> None:
-        """The new segment is made before the old one is given up; an empty one gives way to a namesake."""
-        old, segment = self._active, Segment(base_offset=self.log_end_offset)
-        try:
-            old.index_last_timestamp()
-            active = ActiveSegment(self.directory, self._config, segment, now_ms=now_ms)
-        except (OSError, KafkaError) as error:
-            if segment.base_offset != old.base_offset:
-                recovery.remove_segment(self.directory, segment.base_offset)
-            if isinstance(error, KafkaError):
-                raise
-            raise storage_error(error, f"cannot roll {self.name}") from error
-        try:
-            closed = old.close(cut=old.end > 0)  # the namesake of an empty one is the same inode
-        except OSError as error:  # half of it is unmapped: nothing can be appended any more
-            active.close(cut=False)
-            self._closed = True
-            raise storage_error(error, f"cannot close a segment of {self.name}") from error
-        if closed.size:
-            self._segments.append(closed)
-            self._unsynced.append(closed.log_name)
-        self._use(active)
-
-    def _take_due_snapshot(self) -> None:
-        if self._snapshot_due <= 0:
-            try:
-                self._take_snapshot()
-            except DiskFullError:  # a recovery replays more
-                self._snapshot_due = SNAPSHOT_RETRY_BYTES
-
-    def _take_snapshot(self, *, for_deletion: bool = False) -> None:
-        bases, end = [segment.base_offset for segment in self.segments], self.log_end_offset
-        self._name_changes += 1
-        try:
-            write_snapshot(self.directory, end, self.producers, bases, for_deletion=for_deletion)
-        except OSError as error:
-            raise storage_error(error, f"cannot write the producers of {self.name}") from error
-        self._snapshot_due = self._config.snapshot_interval_bytes
 
     def delete_records_before(self, offset: int, now_ms: int) -> None:
         """The log starts at `offset`, on disk when this returns, unless it starts above; segments that lie

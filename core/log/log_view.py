@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tailrace.core.log import log_config, time_search
+from tailrace.core.log import log_config, places, time_search
 from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
@@ -129,6 +129,18 @@ class LogView:
     def segments(self) -> list[Segment]:
         """All segments, the active one last."""
         return [*self._segments, self._active.as_segment()]
+
+    def place_of(self, offset: int) -> tuple[int, int]:
+        """(base offset of the segment, position in it) of the first batch that ends at or above `offset`, the
+        end of the log if none does. KafkaError: OFFSET_OUT_OF_RANGE if that is no offset of this log, or the
+        disk's.
+        """
+        if offset == self.log_end_offset:
+            return self._active.base_offset, self._active.end
+        try:
+            return places.place_of(self.directory, self.segments, offset)
+        except OSError as error:
+            raise storage_error(error, f"cannot find offset {offset} of {self.name}") from error
 
     def offset_for_timestamp(self, timestamp: int) -> time_search.Found | None:
         """(offset, timestamp, leader epoch) of the first record that is not older; None if all are."""

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.image import MetadataImage, TopicImage
-from tailrace.core.metadata.placement import place_replicas
-from tailrace.core.metadata.records import PartitionRecord, Record
+from tailrace.core.metadata.records import Record
 from tailrace.core.metadata.requests import MorePartitions, TopicResult
 from tailrace.core.metadata.topics import (
     OFFSETS_TOPIC,
     Decision,
+    all_inactive,
     bad_assignment,
+    check_placed,
     check_replicas,
-    check_room,
+    in_sync_of,
+    partition_records,
+    place,
 )
 
 
@@ -48,8 +51,8 @@ def create_partitions(
                 TopicResult(name=more.name, error_code=error.code, error_message=error.message or None)
             )
             continue
-        free -= len(placed)
-        records += _partition_records(topic, placed)
+        free -= sum(map(len, placed))
+        records += partition_records(image, topic.topic_id, placed, len(topic.partitions))
         results.append(TopicResult(name=more.name, topic_id=topic.topic_id, num_partitions=more.count))
     return Decision(records=records, results=results)
 
@@ -72,31 +75,13 @@ def _placement(
             f"Attempted to add {missing} additional partition(s), but only {len(more.assignments)} "
             "assignment(s) were specified."
         )
-    check_room(missing, free)  # before a list of 2^31 entries is made
     replication_factor = len(topic.partitions[0].replicas)
     if more.assignments is None:
-        return place_replicas(sorted(image.brokers), missing, replication_factor, image.partition_count)
-    for replicas in more.assignments:
+        placed = place(image, missing, replication_factor, free)
+        if not all(in_sync_of(image, replicas) for replicas in placed):
+            raise all_inactive(replication_factor)
+        return placed
+    for partition, replicas in enumerate(more.assignments, there):
         check_replicas(image, replicas)
-        if len(replicas) != replication_factor:
-            raise bad_assignment(
-                f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
-                f"this is not consistent with previous partitions, which have {replication_factor} "
-                "replica(s)."
-            )
+        check_placed(image, partition, replicas, replication_factor)
     return [tuple(replicas) for replicas in more.assignments]
-
-
-def _partition_records(topic: TopicImage, placed: Sequence[tuple[int, ...]]) -> list[Record]:
-    return [
-        PartitionRecord(
-            topic_id=topic.topic_id,
-            partition=partition,
-            replicas=replicas,
-            isr=replicas,
-            leader=replicas[0],
-            leader_epoch=0,
-            partition_epoch=0,
-        )
-        for partition, replicas in enumerate(placed, len(topic.partitions))
-    ]

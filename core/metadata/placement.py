@@ -2,30 +2,104 @@
 serves a replica.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tailrace.core.metadata.records import PartitionRecord, Record
+from tailrace.core.metadata.records import BrokerRegistered, PartitionRecord, Record
+
+
+class _Turns:
+    """Brokers in turn."""
+
+    def __init__(self, broker_ids: Sequence[int], start: int) -> None:
+        self.broker_ids = sorted(broker_ids)
+        self._first = start % len(broker_ids) if broker_ids else 0
+        self._taken = 0
+
+    def begin(self) -> None:
+        """A partition begins: it has none yet."""
+        self._taken = 0
+
+    def advance(self) -> None:
+        """The next partition begins with the next broker."""
+        if self.broker_ids:
+            self._first = (self._first + 1) % len(self.broker_ids)
+
+    def take(self) -> int | None:
+        """The next broker that the partition does not have yet; None when it has all."""
+        if self._taken >= len(self.broker_ids):
+            return None
+        broker_id = self.broker_ids[(self._first + self._taken) % len(self.broker_ids)]
+        self._taken += 1
+        return broker_id
+
+
+class _Rack:
+    """The brokers of a rack: fenced ones come after all others, and never first."""
+
+    def __init__(self, brokers: Sequence[BrokerRegistered], start: int) -> None:
+        self.unfenced = _Turns([broker.broker_id for broker in brokers if not broker.fenced], start)
+        self.fenced = _Turns([broker.broker_id for broker in brokers if broker.fenced], start)
+
+    def take(self) -> int | None:
+        found = self.unfenced.take()
+        return self.fenced.take() if found is None else found
 
 
 def place_replicas(
-    broker_ids: Sequence[int], partition_count: int, replication_factor: int, start: int
+    brokers: Sequence[BrokerRegistered], partition_count: int, replication_factor: int, start: int
 ) -> list[tuple[int, ...]]:
     """The replicas of each partition, the preferred leader first.
 
-    Leaders go round the brokers from `start` on; followers sit on the brokers after their leader, one further
-    away with each round, so that a dead broker's leaders do not all fall to the same neighbour.
+    As Kafka's striped placement: each partition begins with the rack after the one before it began with and
+    takes a broker from rack to rack, in each the next in turn, which moves on when the rack leads; leaders
+    are not fenced. When all brokers have led once the order is shuffled, so that a dead broker's leaders do
+    not all fall to the same neighbour. The same `start` gives the same placement; it goes on where that of so
+    many partitions ended.
     """
-    count = len(broker_ids)
-    assert 0 < replication_factor <= count
+    assert 0 < replication_factor <= len(brokers)
+    assert not all(broker.fenced for broker in brokers)
+    names = sorted({broker.rack or "" for broker in brokers})
+    racks = [
+        _Rack([broker for broker in brokers if (broker.rack or "") == name], start // len(names))
+        for name in names
+    ]
+    unfenced_count = sum(not broker.fenced for broker in brokers)
+    chance = random.Random(start)
     placed: list[tuple[int, ...]] = []
     for partition in range(partition_count):
-        leader = (start + partition) % count
-        shift = partition // count
-        followers = [(leader + 1 + (shift + i) % (count - 1)) % count for i in range(replication_factor - 1)]
-        placed.append(tuple(broker_ids[i] for i in (leader, *followers)))
+        if partition and partition % unfenced_count == 0:
+            _shuffle(racks, chance)
+        first_rack = (start + partition) % len(racks)
+        placed.append(_place_one(racks[first_rack:] + racks[:first_rack], replication_factor))
     return placed
+
+
+def _shuffle(racks: list[_Rack], chance: random.Random) -> None:
+    chance.shuffle(racks)
+    for rack in racks:
+        chance.shuffle(rack.unfenced.broker_ids)
+        chance.shuffle(rack.fenced.broker_ids)
+
+
+def _place_one(racks: Sequence[_Rack], replication_factor: int) -> tuple[int, ...]:
+    for rack in racks:
+        rack.unfenced.begin()
+        rack.fenced.begin()
+    leading, leader = next((rack, found) for rack in racks if (found := rack.unfenced.take()) is not None)
+    replicas = [leader]
+    others = [rack for rack in racks if rack is not leading]
+    while len(replicas) < replication_factor:
+        for rack in others:
+            found = rack.take() if len(replicas) < replication_factor else None
+            if found is not None:
+                replicas.append(found)
+        others = list(racks)
+    leading.unfenced.advance()
+    leading.fenced.advance()
+    return tuple(replicas)
 
 
 def choose_directories(

@@ -10,16 +10,32 @@ import msgspec
 RESOURCE_TOPIC = 2  # Kafka's ConfigResource types
 RESOURCE_BROKER = 4
 RESOURCE_GROUP = 32
+NO_LEADER = -1
+
+
+class Listener(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """Where clients reach a broker; `security_protocol` is Kafka's number, 0 for PLAINTEXT."""
+
+    name: str
+    host: str
+    port: int
+    security_protocol: int = 0
 
 
 class BrokerRegistered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
-    """A broker has started; `broker_epoch` is the offset of this record's predecessor end, and grows at each
-    start.
+    """A broker has started; `broker_epoch` is the offset of this record, and so grows at each start.
+
+    Replaces what was known of that id. In the image it is the broker as later records have changed it.
     """
 
     broker_id: int
     broker_epoch: int
     rack: str | None = None
+    incarnation_id: bytes = b""  # empty in old records
+    listeners: tuple[Listener, ...] = ()
+    log_dirs: tuple[str, ...] = ()  # ids of those that serve; none in old records: not said
+    fenced: bool = False
+    in_controlled_shutdown: bool = False
 
 
 class TopicRecord(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):
@@ -36,10 +52,13 @@ class PartitionRecord(msgspec.Struct, kw_only=True, frozen=True, array_like=True
     partition: int
     replicas: tuple[int, ...]
     isr: tuple[int, ...]
-    leader: int
+    leader: int  # NO_LEADER: none
     leader_epoch: int
     partition_epoch: int
     directories: tuple[str, ...] = ()  # ids of the log directories, one a replica; none in old records
+    adding: tuple[int, ...] = ()  # of `replicas`, those that a reassignment brings
+    removing: tuple[int, ...] = ()  # of `replicas`, those that go with its end
+    lineage: int = -1  # leader epoch of the last unclean election; -1: never
 
 
 class PartitionChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4):
@@ -50,7 +69,12 @@ class PartitionChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True
     leader: int | None = None
     leader_epoch: int | None = None
     isr: tuple[int, ...] | None = None
-    directory: str | None = None  # id of the log directory in which its log was found
+    directory: str | None = None  # that of the first replica; `directories` says it of all
+    replicas: tuple[int, ...] | None = None
+    adding: tuple[int, ...] | None = None
+    removing: tuple[int, ...] | None = None
+    directories: tuple[str, ...] | None = None  # one a replica
+    lineage: int | None = None
 
 
 class ConfigRecord(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=5):
@@ -81,6 +105,23 @@ class FeatureLevel(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     level: int
 
 
+class BrokerChange(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=9):
+    """What changes about the broker that registered with this epoch; None stays as it is."""
+
+    broker_id: int
+    broker_epoch: int
+    fenced: bool | None = None
+    in_controlled_shutdown: bool | None = None
+    log_dirs: tuple[str, ...] | None = None
+
+
+class BrokerUnregistered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=10):
+    """The broker of this epoch will not come back."""
+
+    broker_id: int
+    broker_epoch: int
+
+
 Record = (
     BrokerRegistered
     | TopicRecord
@@ -90,6 +131,8 @@ Record = (
     | TopicRemoved
     | ProducerIdsBlock
     | FeatureLevel
+    | BrokerChange
+    | BrokerUnregistered
 )
 
 encode_record = msgspec.msgpack.Encoder().encode

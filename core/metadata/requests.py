@@ -75,3 +75,64 @@ class ConfigResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
 
     error_code: int = 0
     error_message: str | None = None
+
+
+class IsrProposal(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What the leader of a partition asks its in-sync set to be (AlterPartition).
+
+    `isr` are pairs of broker id and the epoch of that broker as the leader knows it, -1 if it does not.
+    """
+
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+    partition_epoch: int
+    isr: list[tuple[int, int]]
+
+
+class IsrResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What became of a proposal; without an error the partition as it is then."""
+
+    topic_id: bytes
+    partition: int
+    error_code: int = 0
+    leader: int = -1
+    leader_epoch: int = -1
+    partition_epoch: int = -1
+    isr: tuple[int, ...] = ()
+
+
+class Reassignment(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """Where the replicas of a partition shall be, the preferred leader first; None: cancel the move."""
+
+    topic: str
+    partition: int
+    replicas: tuple[int, ...] | None
+
+
+class OngoingReassignment(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """A partition whose replicas are being moved."""
+
+    topic: str
+    partition: int
+    replicas: tuple[int, ...]
+    adding: tuple[int, ...]
+    removing: tuple[int, ...]
+
+
+class PartitionResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What became of one asked partition."""
+
+    topic: str
+    partition: int
+    error_code: int = 0
+    error_message: str | None = None
+
+
+class DirectoryResult(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """What became of a replica that was said to lie in a log directory."""
+
+    directory: str
+    topic_id: bytes
+    partition: int
+    error_code: int = 0

@@ -1,7 +1,7 @@
 """CreateTopics and DeleteTopics: request + image in, records + results out.
 
 The checks, their order, codes and sentences are those of Kafka's controller, so that tools which match on
-them work. Differences: the sum of partitions is bounded by `partitions_free`, the rows of the host's state
+them work. Differences: the sum of replicas is bounded by `partitions_free`, the rows of the host's state
 table.
 """
 
@@ -37,7 +37,7 @@ class TopicDefaults(msgspec.Struct, kw_only=True, frozen=True):
 
     num_partitions: int
     replication_factor: int
-    partitions_free: int
+    partitions_free: int  # rows for replicas
     delete_enabled: bool = True
 
 
@@ -84,15 +84,15 @@ def create_topics(
         try:
             _check_new_name(image, topic.name, asked[topic.name], taken)
             placed = _placement(image, topic, defaults)
-            check_room(len(placed), free)
+            check_room(_replica_count(placed), free)
             configs = _check_configs(topic.configs)
         except KafkaError as error:
             results.append(TopicResult(name=topic.name, error_code=error.code, error_message=error.message))
             continue
-        free -= len(placed)
+        free -= _replica_count(placed)
         taken[collision_name(topic.name)] = topic.name
         topic_id = new_topic_id()
-        records += _topic_records(topic.name, topic_id, placed, configs)
+        records += _topic_records(image, topic.name, topic_id, placed, configs)
         results.append(
             TopicResult(
                 name=topic.name,
@@ -178,16 +178,60 @@ def _placement(image: MetadataImage, topic: NewTopic, defaults: TopicDefaults) -
     replication_factor = (
         defaults.replication_factor if topic.replication_factor == -1 else topic.replication_factor
     )
-    broker_ids = sorted(image.brokers)
-    if replication_factor > len(broker_ids):
+    try:
+        placed = place(image, partition_count, replication_factor, defaults.partitions_free)
+    except KafkaError as error:
+        if error.code == errors.INVALID_REPLICATION_FACTOR:
+            raise _unreachable(replication_factor, error.message) from error
+        raise
+    for replicas in placed:
+        if not in_sync_of(image, replicas):
+            raise all_inactive(replication_factor)
+    return placed
+
+
+def place(
+    image: MetadataImage, partition_count: int, replication_factor: int, free: int
+) -> list[tuple[int, ...]]:
+    """The replicas of so many new partitions; INVALID_REPLICATION_FACTOR when there are too few brokers,
+    POLICY_VIOLATION when they are more than are free.
+    """
+    brokers = list(image.brokers.values())
+    if all(broker.fenced for broker in brokers):
         raise KafkaError(
             errors.INVALID_REPLICATION_FACTOR,
-            f"Unable to replicate the partition {replication_factor} time(s): The target replication factor "
-            f"of {replication_factor} cannot be reached because only {len(broker_ids)} broker(s) are "
-            "registered or some brokers have all their log directories cordoned.",
+            "All brokers are currently fenced, or have all their log directories cordoned.",
         )
-    check_room(partition_count, defaults.partitions_free)  # before a list of 2^31 entries is made
-    return place_replicas(broker_ids, partition_count, replication_factor, image.partition_count)
+    if replication_factor > len(brokers):
+        raise KafkaError(
+            errors.INVALID_REPLICATION_FACTOR,
+            f"The target replication factor of {replication_factor} cannot be reached because only "
+            f"{len(brokers)} broker(s) are registered or some brokers have all their log directories "
+            "cordoned.",
+        )
+    check_room(partition_count * replication_factor, free)  # before a list of 2^31 entries is made
+    return place_replicas(brokers, partition_count, replication_factor, image.partition_count)
+
+
+def in_sync_of(image: MetadataImage, replicas: Sequence[int]) -> tuple[int, ...]:
+    """Who is in sync in a new partition: those that serve. The first of them leads."""
+    return tuple(filter(image.is_active, replicas))
+
+
+def _unreachable(replication_factor: int, why: str) -> KafkaError:
+    return KafkaError(
+        errors.INVALID_REPLICATION_FACTOR,
+        f"Unable to replicate the partition {replication_factor} time(s): {why}",
+    )
+
+
+def all_inactive(replication_factor: int) -> KafkaError:
+    """What a placement is refused with when none of a partition's brokers serves."""
+    return _unreachable(replication_factor, "All brokers are currently fenced or in controlled shutdown.")
+
+
+def _replica_count(placed: Iterable[Sequence[int]]) -> int:
+    return sum(map(len, placed))
 
 
 def _manual_placement(image: MetadataImage, topic: NewTopic) -> list[tuple[int, ...]]:
@@ -207,12 +251,7 @@ def _manual_placement(image: MetadataImage, topic: NewTopic) -> list[tuple[int, 
             raise bad_assignment(f"Found multiple manual partition assignments for partition {partition}")
         check_replicas(image, replicas)
         placed[partition] = tuple(replicas)
-        first = next(iter(placed.values()))
-        if len(replicas) != len(first):
-            raise bad_assignment(
-                f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but "
-                f"this is not consistent with previous partitions, which have {len(first)} replica(s)."
-            )
+        check_placed(image, partition, replicas, len(next(iter(placed.values()))))
     if sorted(placed) != list(range(len(placed))):
         raise bad_assignment("partitions should be a consecutive 0-based integer sequence")
     return [placed[partition] for partition in range(len(placed))]
@@ -232,17 +271,36 @@ def check_replicas(image: MetadataImage, replicas: Sequence[int]) -> None:
     """Raise INVALID_REPLICA_ASSIGNMENT for brokers that cannot hold a partition together."""
     if not replicas:
         raise bad_assignment("The manual partition assignment includes an empty replica list.")
-    for broker_id in replicas:
+    last = None
+    for broker_id in sorted(replicas):
         if broker_id not in image.brokers:
             raise bad_assignment(
                 f"The manual partition assignment includes broker {broker_id}, but no such broker is "
                 "registered."
             )
-    for broker_id, times in Counter(replicas).items():
-        if times > 1:
+        if broker_id == last:
             raise bad_assignment(
                 f"The manual partition assignment includes the broker {broker_id} more than once."
             )
+        last = broker_id
+
+
+def check_placed(
+    image: MetadataImage, partition: int, replicas: Sequence[int], replication_factor: int
+) -> None:
+    """Raise INVALID_REPLICA_ASSIGNMENT for a new partition with other than so many replicas, or with none
+    that serves.
+    """
+    if len(replicas) != replication_factor:
+        raise bad_assignment(
+            f"The manual partition assignment includes a partition with {len(replicas)} replica(s), but this "
+            f"is not consistent with previous partitions, which have {replication_factor} replica(s)."
+        )
+    if not in_sync_of(image, replicas):
+        raise bad_assignment(
+            f"All brokers specified in the manual partition assignment for partition {partition} are fenced "
+            "or in controlled shutdown."
+        )
 
 
 def bad_assignment(message: str) -> KafkaError:
@@ -265,19 +323,32 @@ def _check_configs(configs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
 
 
 def _topic_records(
-    name: str, topic_id: bytes, placed: Sequence[tuple[int, ...]], configs: dict[str, str]
+    image: MetadataImage,
+    name: str,
+    topic_id: bytes,
+    placed: Sequence[tuple[int, ...]],
+    configs: dict[str, str],
 ) -> list[Record]:
     records: list[Record] = [TopicRecord(name=name, topic_id=topic_id)]
     for key, value in configs.items():
         records.append(ConfigRecord(resource_type=RESOURCE_TOPIC, name=name, key=key, value=value))
-    for partition, replicas in enumerate(placed):
+    return records + partition_records(image, topic_id, placed, 0)
+
+
+def partition_records(
+    image: MetadataImage, topic_id: bytes, placed: Sequence[tuple[int, ...]], first: int
+) -> list[Record]:
+    """The records of new partitions with these replicas, from the index `first` on."""
+    records: list[Record] = []
+    for partition, replicas in enumerate(placed, first):
+        isr = in_sync_of(image, replicas)
         records.append(
             PartitionRecord(
                 topic_id=topic_id,
                 partition=partition,
                 replicas=replicas,
-                isr=replicas,
-                leader=replicas[0],
+                isr=isr,
+                leader=isr[0],
                 leader_epoch=0,
                 partition_epoch=0,
             )

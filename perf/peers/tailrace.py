@@ -7,6 +7,7 @@ from pathlib import Path
 
 from perf import wire
 from perf.peers.peer import Endpoint, stop_process
+from perf.slow_disk import slowed
 
 COMMAND = Path(sys.executable).with_name("tailrace")
 
@@ -16,12 +17,20 @@ class Tailrace:
 
     name = "tailrace"
 
-    def __init__(self, directory: Path, settings: dict[str, str] | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, str] | None = None,
+        port: int = 0,
+        sync_delay_ms: float = 0.0,
+    ) -> None:
+        """With `sync_delay_ms` each fsync and fdatasync takes so much longer (perf/slow_disk)."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.log_file = directory / "server.out"
         self._settings = settings or {}
         self._port = port
+        self._sync_delay_ms = sync_delay_ms
         self._process: subprocess.Popen[bytes] | None = None
         self._ready: dict[str, str] = {}
 
@@ -56,7 +65,11 @@ class Tailrace:
         self._ready = {}
         with self.log_file.open("ab") as errors:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, cwd=self.directory
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=self.directory,
+                env=slowed(self._sync_delay_ms) if self._sync_delay_ms else None,
             )
 
     def stop(self) -> None:

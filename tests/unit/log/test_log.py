@@ -8,8 +8,9 @@ import pytest
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import MappedFile, RealDirectory
-from tailrace.core.log.log import EXPIRY_CHECK_MS, Log
+from tailrace.core.log.log import Log
 from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.rolling import EXPIRY_CHECK_MS
 from tailrace.core.records.record import assemble
 from tests.support.batches import changed
 from tests.unit.log.logs import NOW, SMALL, batch, fill, log_bytes, offsets_on_disk, open_log

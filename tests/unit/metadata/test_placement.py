@@ -1,21 +1,77 @@
 """Where replicas go."""
 
+from collections import Counter
+
+import pytest
+
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.placement import choose_directories, pick_worker, place_replicas
-from tailrace.core.metadata.records import PartitionChange, PartitionRecord, Record, TopicRecord, TopicRemoved
+from tailrace.core.metadata.records import (
+    BrokerRegistered,
+    PartitionChange,
+    PartitionRecord,
+    Record,
+    TopicRecord,
+    TopicRemoved,
+)
 
 TOPIC_ID = bytes(15) + b"\x01"
 
 
+def brokers(*ids: int, racks: str = "", fenced: tuple[int, ...] = ()) -> list[BrokerRegistered]:
+    """Brokers, each in the rack that is its letter."""
+    return [
+        BrokerRegistered(
+            broker_id=broker_id, broker_epoch=0, rack=racks[i] if racks else None, fenced=broker_id in fenced
+        )
+        for i, broker_id in enumerate(ids)
+    ]
+
+
 def test_leaders_and_followers_spread_over_the_brokers() -> None:
-    placed = place_replicas([0, 1, 2], 6, 2, start=0)
-    assert [replicas[0] for replicas in placed] == [0, 1, 2, 0, 1, 2]
+    placed = place_replicas(brokers(0, 1, 2), 6, 2, start=0)
+    assert [replicas[0] for replicas in placed[:3]] == [0, 1, 2]
+    assert Counter(replicas[0] for replicas in placed) == {0: 2, 1: 2, 2: 2}
     assert all(len(set(replicas)) == 2 for replicas in placed)
-    assert {replicas[1] for replicas in placed if replicas[0] == 0} == {1, 2}
+
+
+def test_followers_of_a_broker_are_not_always_the_same() -> None:
+    placed = place_replicas(brokers(0, 1, 2), 60, 2, start=0)
+    for leader in range(3):
+        assert len({replicas[1] for replicas in placed if replicas[0] == leader}) == 2
+
+
+def test_topics_of_one_partition_take_turns() -> None:
+    assert [place_replicas(brokers(0, 1, 2), 1, 3, start)[0][0] for start in range(4)] == [0, 1, 2, 0]
+
+
+def test_the_same_start_places_alike() -> None:
+    assert place_replicas(brokers(0, 1, 2), 50, 2, 7) == place_replicas(brokers(0, 1, 2), 50, 2, 7)
 
 
 def test_one_broker_holds_all() -> None:
-    assert place_replicas([5], 2, 1, start=7) == [(5,), (5,)]
+    assert place_replicas(brokers(5), 2, 1, start=7) == [(5,), (5,)]
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_each_partition_lies_in_as_many_racks_as_can_be(start: int) -> None:
+    there = brokers(0, 1, 2, 3, racks="aabb")
+    placed = place_replicas(there, 40, 2, start)
+    assert all((replicas[0] in (0, 1)) != (replicas[1] in (0, 1)) for replicas in placed)
+    leaders = Counter(replicas[0] for replicas in placed)
+    assert leaders == dict.fromkeys(range(4), 10)
+    assert all(len(set(replicas)) == 4 for replicas in place_replicas(there, 9, 4, start))
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_fenced_brokers_never_lead_and_come_last_in_their_rack(start: int) -> None:
+    there = brokers(0, 1, 2, fenced=(1,))
+    assert all(1 not in replicas for replicas in place_replicas(there, 9, 2, start))
+    placed = place_replicas(there, 9, 3, start)
+    assert {replicas[0] for replicas in placed} == {0, 2}
+    assert {replicas[2] for replicas in placed} == {1}
+    alone = place_replicas(brokers(0, 1, racks="ab", fenced=(0,)), 3, 2, start)
+    assert alone == [(1, 0)] * 3
 
 
 def test_an_unused_worker_is_taken_before_a_loaded_one() -> None:

@@ -1,0 +1,132 @@
+"""In which log directory each replica lies: chosen for new ones, changed when one was moved or found
+elsewhere.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tailrace.core import errors
+from tailrace.core.metadata.brokers import check_broker_epoch
+from tailrace.core.metadata.image import MetadataImage, PartitionImage
+from tailrace.core.metadata.leadership import (
+    Key,
+    LeaderRules,
+    ReplicaKey,
+    Target,
+    candidates,
+    change_partition,
+    replicas_died,
+)
+from tailrace.core.metadata.records import PartitionChange, PartitionRecord, Record
+from tailrace.core.metadata.requests import DirectoryResult
+
+
+class AssignedDirectories(msgspec.Struct, kw_only=True, frozen=True):
+    """Records to commit as one batch and the answers to give then, in the order asked."""
+
+    records: list[Record]
+    results: list[DirectoryResult]
+
+
+def assign_directories(
+    image: MetadataImage,
+    broker_id: int,
+    broker_epoch: int,
+    asked: Sequence[tuple[str, Key]],
+    rules: LeaderRules,
+) -> AssignedDirectories:
+    """A broker says in which of its log directories these replicas lie (AssignReplicasToDirs).
+    STALE_BROKER_EPOCH raised for a broker that is not this one.
+
+    A replica that lies in a directory that does not serve leads nothing from then on.
+    """
+    check_broker_epoch(image, broker_id, broker_epoch)
+    log_dirs = image.brokers[broker_id].log_dirs
+    records: list[Record] = []
+    results: list[DirectoryResult] = []
+    seen: set[Key] = set()
+    for directory, (topic_id, index) in asked:
+        code = _refusal(image, broker_id, topic_id, index)
+        result = DirectoryResult(directory=directory, topic_id=topic_id, partition=index, error_code=code)
+        results.append(result)
+        if code or (topic_id, index) in seen:
+            continue
+        seen.add((topic_id, index))
+        if log_dirs and directory not in log_dirs:
+            records += _lost(image, (topic_id, index, broker_id), directory, rules)
+        else:
+            record = _moved(image, (topic_id, index), broker_id, directory, rules)
+            if record is not None:
+                records.append(record)
+    return AssignedDirectories(records=records, results=results)
+
+
+def _refusal(image: MetadataImage, broker_id: int, topic_id: bytes, index: int) -> int:
+    if topic_id not in image.topics_by_id:
+        return errors.UNKNOWN_TOPIC_ID
+    partition = image.partition(topic_id, index)
+    if partition is None:
+        return errors.UNKNOWN_TOPIC_OR_PARTITION
+    return errors.NONE if broker_id in partition.replicas else errors.NOT_LEADER_OR_FOLLOWER
+
+
+def _moved(
+    image: MetadataImage, key: Key, broker_id: int, directory: str, rules: LeaderRules
+) -> PartitionChange | None:
+    old = image.partition(*key)
+    assert old is not None, "checked"
+    moved = msgspec.structs.replace(old, directories=_with(old, broker_id, directory))
+    may_lead = candidates(image, key[0], moved, rules)
+    return change_partition(key[0], old, may_lead, target=Target(directories={broker_id: directory}))
+
+
+def _with(old: PartitionImage, broker_id: int, directory: str) -> tuple[str, ...]:
+    return tuple(
+        directory if member == broker_id else known
+        for member, known in zip(old.replicas, old.directories, strict=True)
+    )
+
+
+def _lost(image: MetadataImage, replica: ReplicaKey, directory: str, rules: LeaderRules) -> list[Record]:
+    """One change, of the directory and of what follows from it."""
+    topic_id, index, broker_id = replica
+    old = image.partition(topic_id, index)
+    assert old is not None, "checked"
+    directories = _with(old, broker_id, directory)
+    without = msgspec.structs.replace(rules, unusable=rules.unusable | {replica})
+    found = replicas_died(image, [replica], without) if broker_id in old.isr else []
+    for record in found:
+        assert isinstance(record, PartitionChange)
+        return [msgspec.structs.replace(record, directories=directories)]
+    return [PartitionChange(topic_id=topic_id, partition=index, directories=directories)]
+
+
+def fill_directories(image: MetadataImage, records: Sequence[Record]) -> list[Record]:
+    """The records with a log directory for each new replica: of those that its broker serves from, the one
+    with the fewest logs, as in Kafka. Without any that is left for the broker to say.
+    """
+    logs = dict(image.logs_by_directory)
+    chosen: list[Record] = []
+    for record in records:
+        if isinstance(record, PartitionRecord):
+            known = record.directories or ("",) * len(record.replicas)
+            record = msgspec.structs.replace(record, directories=_filled(image, record.replicas, known, logs))
+        elif isinstance(record, PartitionChange) and record.replicas and record.directories:
+            directories = _filled(image, record.replicas, record.directories, logs)
+            record = msgspec.structs.replace(record, directories=directories)
+        chosen.append(record)
+    return chosen
+
+
+def _filled(
+    image: MetadataImage, replicas: Sequence[int], known: Sequence[str], logs: dict[str, int]
+) -> tuple[str, ...]:
+    filled: list[str] = []
+    for broker_id, directory in zip(replicas, known, strict=True):
+        broker = image.brokers.get(broker_id)
+        if not directory and broker is not None and broker.log_dirs:
+            directory = min(broker.log_dirs, key=lambda log_dir: logs.get(log_dir, 0))
+            logs[directory] = logs.get(directory, 0) + 1
+        filled.append(directory)
+    return tuple(filled)
