@@ -238,8 +238,8 @@ class Unassigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag
     """This partition is led by nobody until the next Assigned; `error_code` is what its requests are
     answered.
 
-    NOT_LEADER_OR_FOLLOWER: in transit. UNKNOWN_TOPIC_OR_PARTITION: deleted. KAFKA_STORAGE_ERROR: quarantined
-    or its log directory failed.
+    NOT_LEADER_OR_FOLLOWER: its broker is gone. UNKNOWN_TOPIC_OR_PARTITION: deleted. KAFKA_STORAGE_ERROR:
+    quarantined, or its log directory failed.
     """
 
     topic_id: bytes

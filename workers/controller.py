@@ -16,7 +16,7 @@ from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import DiskFullError, is_full
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import PartitionImage, TopicImage
-from tailrace.core.metadata.records import BrokerRegistered, PartitionChange, Record
+from tailrace.core.metadata.records import NO_LEADER, BrokerRegistered, PartitionChange, Record
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import STOPPING, SUPERVISOR_SLOT
@@ -42,6 +42,7 @@ from tailrace.workers.gateway_requests import GatewayRequests
 from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import metadata_row
 from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
+from tailrace.workers.presence import Presence
 from tailrace.workers.process import DiskLost, ProcessContext, Refusal
 from tailrace.workers.retries import Retries
 from tailrace.workers.survey import Place, Survey
@@ -70,6 +71,7 @@ class Controller:
         )
         self._requests = GatewayRequests(context, log, self.assignments)
         self._failed_dirs = FailedDirs(context, self.assignments)
+        self._presence = Presence(context, log, self.assignments)
         self._worker_slots = context.layout.all_workers()
         self._known = dict.fromkeys(self._worker_slots, 0)
 
@@ -98,7 +100,10 @@ class Controller:
                 if key not in held:
                     place = places[key] = surveys[key[2]].place(topic, partition)
                     moved = place.directory_id if place.directory_id != partition.directory else None
-                    records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved))
+                    if partition.leader != NO_LEADER:
+                        records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved))
+                    elif take_over.first_of_run:  # all brokers start with the host
+                        records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved, key[2]))
         if records and not self._stage_at_last(records, first_of_run=take_over.first_of_run):
             return
         self._assign_unheld(take_over, held, places)
@@ -136,7 +141,9 @@ class Controller:
         for topic, partition in unheld:
             key = _key_of(topic, partition)
             log_dir = places[key].path
-            is_offline = not log_dir or key in take_over.quarantined
+            code = errors.NOT_LEADER_OR_FOLLOWER if partition.leader == NO_LEADER else errors.NONE
+            if not log_dir or key in take_over.quarantined:
+                code = errors.KAFKA_STORAGE_ERROR
             self.assignments.assign(
                 topic.name,
                 *key[:2],
@@ -144,7 +151,7 @@ class Controller:
                 told_configs(image, topic.name, key[2]),
                 broker=key[2],
                 log_dir=log_dir,
-                offline_code=errors.KAFKA_STORAGE_ERROR if is_offline else 0,
+                offline_code=code,
                 former_row=take_over.rows.get(key, 0),
             )
 
@@ -156,6 +163,7 @@ class Controller:
         self._take_frames()
         self._bury(dead)
         self._failed_dirs.look()
+        self._presence.look(_now_ms())
         self._retry_due()
         for slot in self._worker_slots:
             if self._known[slot]:
@@ -392,10 +400,18 @@ def _key_of(topic: TopicImage, partition: PartitionImage) -> Key:
 
 
 def _new_epoch(
-    topic_id: bytes, partition: int, leader_epoch: int, directory: str | None = None
+    topic_id: bytes,
+    partition: int,
+    leader_epoch: int,
+    directory: str | None = None,
+    leader: int | None = None,
 ) -> PartitionChange:
     return PartitionChange(
-        topic_id=topic_id, partition=partition, leader_epoch=leader_epoch, directory=directory
+        topic_id=topic_id,
+        partition=partition,
+        leader=leader,
+        leader_epoch=leader_epoch,
+        directory=directory,
     )
 
 

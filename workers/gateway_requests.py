@@ -16,7 +16,7 @@ from tailrace.core.metadata.image import TopicImage
 from tailrace.core.metadata.partitions import create_partitions
 from tailrace.core.metadata.placement import choose_directories
 from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
-from tailrace.core.metadata.records import RESOURCE_BROKER, RESOURCE_TOPIC, Record
+from tailrace.core.metadata.records import NO_LEADER, RESOURCE_BROKER, RESOURCE_TOPIC, Record
 from tailrace.core.metadata.requests import ConfigResult, TopicResult
 from tailrace.core.metadata.topics import Decision, TopicDefaults, create_topics, delete_topics
 from tailrace.workers.assignments import Assignments
@@ -116,6 +116,7 @@ class GatewayRequests:
                 broker=broker,
                 log_dir=self._path_of(broker, partition.directory),
                 is_new=True,
+                offline_code=errors.NOT_LEADER_OR_FOLLOWER if partition.leader == NO_LEADER else errors.NONE,
             )
 
     def _path_of(self, broker: int, directory_id: str) -> str:

@@ -29,7 +29,18 @@ READERS_MIN = 8
 class Partition:
     """One partition as the gateway knows it."""
 
-    __slots__ = ("assigned", "elsewhere", "error", "held", "hint", "name", "partition", "reader", "topic_id")
+    __slots__ = (
+        "assigned",
+        "elsewhere",
+        "error",
+        "held",
+        "hint",
+        "is_leaderless",
+        "name",
+        "partition",
+        "reader",
+        "topic_id",
+    )
 
     def __init__(self, name: str, topic_id: bytes, partition: int) -> None:
         self.name = name
@@ -37,6 +48,7 @@ class Partition:
         self.partition = partition
         self.assigned: Assigned | None = None  # to a worker of this gateway's broker
         self.elsewhere: Assigned | None = None  # to one of another broker
+        self.is_leaderless = False  # its broker is gone
         self.error = NOT_LEADER_OR_FOLLOWER  # while it is not assigned
         self.held: deque[Callable[[], bool]] = deque()  # each sends its entry, or says False: not yet
         self.reader: LogReader | None = None
@@ -45,7 +57,7 @@ class Partition:
     @property
     def refusal(self) -> int:
         """Why nobody waits here for a leader; NONE: one may come at any moment."""
-        if self.elsewhere is not None or self.error != NOT_LEADER_OR_FOLLOWER:
+        if self.elsewhere is not None or self.is_leaderless or self.error != NOT_LEADER_OR_FOLLOWER:
             return self.error
         return NONE
 
@@ -94,7 +106,7 @@ class Partitions:
         if message.broker != self._node_id:
             self._on_leader_elsewhere(partition, message)
             return partition
-        partition.elsewhere = None
+        partition.elsewhere, partition.is_leaderless = None, False
         if old is not None and old.row != message.row:
             self._by_row.pop(old.row, None)
         if old is not None and old.row_generation != message.row_generation:
@@ -109,7 +121,7 @@ class Partitions:
             self._by_row.pop(partition.assigned.row, None)
             self._forget_files(partition)
             partition.assigned = None
-        partition.elsewhere = message
+        partition.elsewhere, partition.is_leaderless = message, False
         partition.error = NOT_LEADER_OR_FOLLOWER
 
     def on_unassigned(self, message: Unassigned, topic: TopicImage | None) -> Partition | None:
@@ -120,7 +132,7 @@ class Partitions:
                 return None
             partition = self.get(topic.name, topic.topic_id, message.partition)
         partition.error = message.error_code
-        partition.elsewhere = None
+        partition.elsewhere, partition.is_leaderless = None, message.error_code == NOT_LEADER_OR_FOLLOWER
         if partition.assigned is not None and message.error_code != NOT_LEADER_OR_FOLLOWER:
             self._by_row.pop(partition.assigned.row, None)
             partition.assigned = None
@@ -169,7 +181,7 @@ class Partitions:
     def is_awaited(self, topic_id: bytes, partition: int) -> bool:
         """Whether it has no leader, and one may come soon: not with a broker that is gone."""
         found = self._by_id.get((topic_id, partition))
-        is_away = found is not None and found.elsewhere is not None
+        is_away = found is not None and (found.elsewhere is not None or found.is_leaderless)
         return not is_away and self.error_of(topic_id, partition) == LEADER_NOT_AVAILABLE
 
     def read_row(self, partition: Partition) -> Row | None:
