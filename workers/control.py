@@ -281,6 +281,12 @@ class Prefault(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=4
     length: int
 
 
+class Raft(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=50):
+    """From a controller to another: a message of the quorum, encoded (core/raft/messages.py)."""
+
+    data: bytes
+
+
 Message = (
     BecomeLeader
     | StopReplica
@@ -306,6 +312,7 @@ Message = (
     | RetireWorker
     | WorkerDied
     | Prefault
+    | Raft
 )
 
 encode = msgspec.msgpack.Encoder().encode

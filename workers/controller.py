@@ -9,7 +9,7 @@ disk; its successor replays the log and asks the workers what they hold.
 import errno
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
@@ -51,11 +51,16 @@ from tailrace.workers.takeover import TakeOver
 ROOM_S = 1.0  # between two looks whether a full disk has room for the metadata log
 
 
-class Controller:
-    """One controller's life, after its log has been opened."""
+Hear = Callable[[], Sequence[tuple[int, int, Message]]]
+"""What has come in since the last call: from which slot and incarnation."""
 
-    def __init__(self, context: ProcessContext, log: MetadataLog) -> None:
+
+class Controller:
+    """While its process leads the quorum."""
+
+    def __init__(self, context: ProcessContext, log: MetadataLog, hear: Hear) -> None:
         self._context = context
+        self._hear = hear
         self._log = log
         self._blame = Blame()
         self._died: list[WorkerDied] = []
@@ -75,8 +80,10 @@ class Controller:
         self._worker_slots = context.layout.all_workers()
         self._known = dict.fromkeys(self._worker_slots, 0)
 
-    def take_over(self, take_over: TakeOver) -> None:
-        """Begin with what the log says and what the workers that live hold."""
+    def take_over(self, take_over: TakeOver) -> bool:
+        """Begin with what the log says and what the workers that live hold. False: the disk has no room now,
+        for what everything else waits for. A broker that starts says so: DiskFullError.
+        """
         context, image, assignments = self._context, self._log.image, self.assignments
         self._known.update(take_over.incarnations)
         held = take_over.adopt_into(assignments, image)
@@ -104,29 +111,20 @@ class Controller:
                         records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved))
                     elif take_over.first_of_run:  # all brokers start with the host
                         records.append(_new_epoch(*key[:2], partition.leader_epoch + 1, moved, key[2]))
-        if records and not self._stage_at_last(records, first_of_run=take_over.first_of_run):
-            return
+        try:
+            if records:
+                self._log.stage(records, _now_ms())
+        except DiskFullError:
+            if take_over.first_of_run:
+                raise
+            return False
         self._assign_unheld(take_over, held, places)
         take_over.retire_idle(assignments)
         for gateway in assignments.gateways:
             assignments.tell_gateway(gateway)
         for slot, incarnation, message in take_over.early:
             self._take(slot, incarnation, message)
-
-    def _stage_at_last(self, records: list[Record], *, first_of_run: bool) -> bool:
-        """Stage what everything else waits for, as soon as a full disk has room; False: asked to stop before.
-        A broker that starts says that there is no room: DiskFullError.
-        """
-        while not self._context.stopping:
-            try:
-                self._log.stage(records, _now_ms())
-            except DiskFullError:
-                if first_of_run:
-                    raise
-                self._context.wait(ROOM_S)
-            else:
-                return True
-        return False
+        return True
 
     def _assign_unheld(self, take_over: TakeOver, held: set[Key], places: dict[Key, Place]) -> None:
         image = self._log.image
@@ -156,11 +154,12 @@ class Controller:
             )
 
     def turn(self) -> None:
-        """Everything that has come in, one sync, then everything that follows from it."""
+        """Everything that has come in, and everything that follows from it."""
         dead = (
             self._find_dead()
         )  # before the frames: a death in the slot table has its WorkerDied in the ring (R)
-        self._take_frames()
+        for slot, incarnation, message in self._hear():
+            self._take(slot, incarnation, message)
         self._bury(dead)
         self._failed_dirs.look()
         self._presence.look(_now_ms())
@@ -169,25 +168,10 @@ class Controller:
             if self._known[slot]:
                 self.assignments.serve_slot(slot, self._known[slot])
         self._catch_up_lagging()
-        self._commit()
-        self._context.outbox.flush()  # after the commit: nobody is told what is not on disk (R)
-        self._context.links.drop_dead()
-
-    def _commit(self) -> None:
-        """A disk may take its time over a sync."""
-        slots, slot = self._context.slots, self._context.slot
-        slots.set_long_operation(slot, 1)
-        self._log.commit()
-        slots.set_long_operation(slot, 0)
 
     def next_retry_s(self) -> float:
         """Seconds until there is something to do without being told."""
         return self._retries.wait_s(time.monotonic(), 3600.0)
-
-    def close(self) -> None:
-        """The orderly end."""
-        self._log.commit()
-        self._log.close()
 
     def _send(self, slot: int, message: Message) -> bool:
         sent = self._context.outbox.send(slot, message)
@@ -293,13 +277,6 @@ class Controller:
 
     # Frames.
 
-    def _take_frames(self) -> None:
-        context = self._context
-        for peer_slot, peer_incarnation, ring in context.links.poll():
-            assert isinstance(ring, ByteConsumer)
-            for message in context.inbox.read(peer_slot, peer_incarnation, ring):
-                self._take(peer_slot, peer_incarnation, message)
-
     def _take(self, slot: int, incarnation: int, message: Message) -> None:
         assignments = self.assignments
         match message:
@@ -333,65 +310,6 @@ class Controller:
 
     def _is_dir_online(self, replica: Replica) -> bool:
         return self._context.log_dirs_of(replica.broker).is_online(replica.log_dir)
-
-
-def run(context: ProcessContext) -> None:
-    """Take over what is there, then decide until told to stop. DiskLost if the metadata log's disk fails,
-    Refusal if it has no room for a broker to start.
-
-    Only the first broker's controller decides so far, the others stand by.
-    """
-    if context.broker != 0:
-        _stand_by(context)
-        return
-    row = metadata_row(context.broker)
-    first_of_run = context.state_table.read_word(row, rows.ROLE) == rows.ROLE_NONE
-    try:
-        _run(context, first_of_run=first_of_run)
-    except (OSError, KafkaError) as error:
-        if first_of_run and is_full(error):
-            where = context.log_dirs.metadata_dir
-            raise Refusal(f"no room for the metadata log in {where}: make some, then start again") from error
-        if not is_broken(error):
-            raise
-        where = context.log_dirs.metadata_dir
-        raise DiskLost(
-            f"the metadata log in {where} has failed ({error}): mend that and start the broker again"
-        ) from error
-
-
-def _stand_by(context: ProcessContext) -> None:
-    """Until told to stop: hear of deaths, and do nothing about them; DiskLost if its broker cannot go on."""
-    context.ready()
-    while not context.stopping:
-        for peer_slot, peer_incarnation, ring in context.links.poll():
-            assert isinstance(ring, ByteConsumer)
-            context.inbox.read(peer_slot, peer_incarnation, ring)
-        context.links.drop_dead()
-        check_own(context)
-        context.wait(3600.0)
-
-
-def _run(context: ProcessContext, *, first_of_run: bool) -> None:
-    context.slots.set_long_operation(context.slot, 1)  # a log of any size is read
-    log = open_metadata_log(context)
-    context.slots.set_long_operation(context.slot, 0)
-    # From now on the others speak to this one: nothing is lost between its questions and their answers.
-    context.slots.set_active_epoch(context.slot, log.epoch + 1)
-    context.bells.ring_all()
-    take_over = TakeOver(context, first_of_run=first_of_run)
-    take_over.ask_workers()
-    if context.stopping:
-        log.close()
-        return
-    controller = Controller(context, log)
-    controller.take_over(take_over)
-    controller.turn()
-    context.ready()
-    while not context.stopping:
-        context.wait(controller.next_retry_s())
-        controller.turn()
-    controller.close()
 
 
 def _key_of(topic: TopicImage, partition: PartitionImage) -> Key:

@@ -99,7 +99,8 @@ class Leader:
                     self._on_entries(slot, incarnation, ring)
                 else:
                     for message in context.inbox.read(slot, incarnation, ring):
-                        self._on_message(slot, message)
+                        if context.obeys(slot):
+                            self._on_message(slot, message)
             context.outbox.flush()
             if self._commit is not None:
                 self._commit.turn()

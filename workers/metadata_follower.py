@@ -60,16 +60,6 @@ class MetadataReader:
         return os.path.join(self._path, f"{self._segment_base:020d}.log")
 
 
-def followed(context: ProcessContext) -> tuple[str, int]:
-    """The directory of the metadata log that a process follows, and the row that says what is committed.
-
-    The first broker's: the other controllers have no copy so far. Once they have, a process follows that of
-    its own broker: this is the one place that says which.
-    """
-    first = 0
-    return context.brokers[first].log_dirs.metadata_dir, metadata_row(first)
-
-
 def metadata_row(broker: int) -> int:
     """The row of the state table for the metadata log of a broker's controller; counted from 0."""
     return broker
@@ -88,7 +78,7 @@ class MetadataFollower:
     @classmethod
     def of(cls, context: ProcessContext) -> "MetadataFollower":
         """What a process of a broker follows."""
-        return cls(*followed(context), context.state_table)
+        return cls(context.log_dirs.metadata_dir, metadata_row(context.broker), context.state_table)
 
     def poll(self) -> bool:
         """Replay what was committed since the last call. Whether the image moved. Cheap when nothing was."""

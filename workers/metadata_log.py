@@ -1,14 +1,18 @@
-"""The controller's own copy of the metadata log: append, sync, then publish.
+"""The controller's own copy of the metadata log, and the image that it decides on.
 
-`__cluster_metadata-0` is an ordinary log. `stage` appends and replays, which only the controller sees;
-`commit` syncs, and only then moves its row, which is what everybody else follows (R). Whatever depends on a
-staged record is said after `commit`.
+`__cluster_metadata-0` is an ordinary log, which the quorum replicates (quorum.py). `stage` appends and
+replays, which only the controller sees; what is committed moves the row that all processes of its broker
+follow. Whatever depends on a staged record is said once `is_committed` (R).
+
+The image of a controller that leads is ahead of the commit by what is staged; that of another is at the
+commit. One that stops leading ends with what it had staged (quorum_member.py).
 """
 
 import os
 import time
 from collections.abc import Sequence
 
+from tailrace.core.errors import KafkaError
 from tailrace.core.ids import METADATA_TOPIC_ID
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.log import Log
@@ -18,73 +22,111 @@ from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import Record
 from tailrace.shm import state_table as rows
 from tailrace.shm.state_table import RowWriter, topic_id_words
+from tailrace.workers.control import Raft
 from tailrace.workers.data_dir import METADATA_LOG
 from tailrace.workers.metadata_follower import MetadataReader, metadata_row
 from tailrace.workers.process import ProcessContext
+from tailrace.workers.quorum import Quorum
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 8 * 1024 * 1024  # every row of the state table in one batch takes less than 1 MiB
 
 
 class MetadataLog:
-    """Records in, an image that is ahead of the commit by what is staged."""
+    """Records in, an image out."""
 
-    def __init__(self, log: Log, metadata_dir: str, row: RowWriter, *, owner: int) -> None:
-        """`log` has recovered; all that it holds is replayed here."""
+    def __init__(self, context: ProcessContext, directory: RealDirectory, log: Log, row: RowWriter) -> None:
+        """`log` has recovered and is on the disk."""
+        self._context, self._log, self._row = context, log, row
         self.image = MetadataImage()
-        self._log = log
-        self._row = row
-        self._owner = owner
-        MetadataReader(metadata_dir).advance(self.image, log.log_end_offset)
-        self._epoch = log.leader_epochs.latest + 1  # one leader an epoch: each controller takes its own (R)
-        self._dirty = True
+        self._reader = MetadataReader(context.log_dirs.metadata_dir)
+        self._led_in = 0
+        committed = row.values[rows.HIGH_WATERMARK]  # by a dead predecessor of this run
+        self.quorum = Quorum(
+            context, directory, log, high_watermark=committed, on_committed=self._on_committed
+        )
 
     @property
     def epoch(self) -> int:
-        """The epoch in which its controller decides."""
-        return self._epoch
+        """The epoch in which its controller decides, 0: it does not."""
+        return self.quorum.leads_in
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether nothing staged is left to be committed."""
+        return self.quorum.is_committed
+
+    @property
+    def refused(self) -> KafkaError | None:
+        """Why this controller's last append was; None: it was not."""
+        return self.quorum.quorum_log.refused
+
+    def step(self, message: Raft) -> None:
+        """Another controller's."""
+        self.quorum.step(message)
+
+    def turn(self) -> None:
+        """All that the quorum has to do now, and the image as far as it may be known."""
+        self.quorum.turn()
+        epoch = self.quorum.leads_in
+        if not self._led_in:
+            self._reader.advance(self.image, self.quorum.node.high_watermark)
+            if epoch:  # its own first batch is committed, and it alone appends from here on
+                self._reader.advance(self.image, self._log.log_end_offset)
+            self._led_in = epoch
 
     def stage(self, records: Sequence[Record], now_ms: int) -> None:
-        """Append one batch and replay it; KafkaError when the disk does not take it, and then nothing has
-        happened.
+        """Append one batch and replay it; KafkaError when the disk does not take it, or this controller does
+        not lead any more, and then nothing has happened.
         """
-        self._log.append_as_leader(batch_of(records, now_ms), self._epoch, now_ms, from_client=False)
-        self.image.replay(records, self._log.log_end_offset)
-        self._dirty = True
+        end_offset = self.quorum.append(batch_of(records, now_ms))
+        self.image.replay(records, end_offset)
 
     def commit(self) -> None:
-        """Everything staged is on disk, then everybody may see it."""
-        if self._dirty:
-            self._log.flush(self._log.log_end_offset)
-            self._log.high_watermark = self._log.log_end_offset
-            self._publish()
-            self._dirty = False
+        """Returns when all that was staged is committed, or this controller leads no more."""
+        self.turn()
+        while self.epoch and not self.is_committed:
+            self._context.pause(self.quorum.wait_s(1.0))
+            self.turn()
 
-    def _publish(self) -> None:
+    def mark_taken_over(self) -> None:
+        """For the controllers that come later in this run."""
+        self._row.values[rows.RECOVERY_POINT] = self.epoch
+        self._row.publish()
+
+    def _on_committed(self, high_watermark: int) -> None:
         log, values = self._log, self._row.values
+        base, position = log.active_base_offset, log.active_position
+        if high_watermark < log.log_end_offset:
+            base, position = log.place_of(high_watermark)
+        node = self.quorum.node
         values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO] = topic_id_words(METADATA_TOPIC_ID)
         values[rows.PARTITION] = 0
         values[rows.ROW_GENERATION] = 1
-        values[rows.ROLE] = rows.ROLE_LEADER
-        values[rows.LEADER_EPOCH] = self._epoch
+        values[rows.ROLE] = rows.ROLE_LEADER if node.is_leader else rows.ROLE_FOLLOWER
+        values[rows.LEADER_EPOCH] = node.epoch
         values[rows.LOG_START_OFFSET] = log.log_start_offset
         values[rows.LOG_END_OFFSET] = log.log_end_offset
-        values[rows.HIGH_WATERMARK] = log.log_end_offset
-        values[rows.HIGH_WATERMARK_POSITION] = log.active_position
-        values[rows.LAST_STABLE_OFFSET] = log.log_end_offset
-        values[rows.HW_SEGMENT_BASE_OFFSET] = log.active_base_offset
+        values[rows.HIGH_WATERMARK] = high_watermark
+        values[rows.HIGH_WATERMARK_POSITION] = position
+        values[rows.LAST_STABLE_OFFSET] = high_watermark
+        values[rows.HW_SEGMENT_BASE_OFFSET] = base
         values[rows.ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
         values[rows.SEGMENT_GENERATION] = log.segment_generation
-        values[rows.OWNER] = self._owner
+        values[rows.OWNER] = self._context.slot << 32 | self._context.incarnation
         self._row.publish()
 
     def close(self) -> None:
         """The last of an orderly stop."""
+        self.quorum.close()
         self._log.close(True)
 
 
 def open_metadata_log(context: ProcessContext) -> MetadataLog:
-    """Open or make it in the data directory; it is recovered from its recovery point, as any log."""
+    """Open or make it in the data directory; it is recovered from its recovery point, as any log, and all
+    that it holds is synced: what a dead predecessor had not is as good as what it had (R). A quorum of one
+    leads when this returns.
+    """
     directory = RealDirectory(os.path.join(context.log_dirs.metadata_dir, METADATA_LOG))
     row = RowWriter(context.state_table, metadata_row(context.broker))
     log = Log.open(
@@ -92,12 +134,10 @@ def open_metadata_log(context: ProcessContext) -> MetadataLog:
         METADATA_LOG,
         LogConfig(segment_bytes=SEGMENT_BYTES, max_message_bytes=BATCH_BYTES_MAX),
         now_ms=time.time_ns() // 1_000_000,
-        high_watermark=row.values[rows.HIGH_WATERMARK],  # committed by a dead predecessor of this run
+        high_watermark=row.values[rows.HIGH_WATERMARK],
         topic_id=METADATA_TOPIC_ID,
     )
-    return MetadataLog(
-        log,
-        context.log_dirs.metadata_dir,
-        row,
-        owner=context.slot << 32 | context.incarnation,
-    )
+    log.flush()
+    metadata_log = MetadataLog(context, directory, log, row)
+    metadata_log.turn()
+    return metadata_log

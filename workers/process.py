@@ -158,6 +158,12 @@ class ProcessContext:
         """The slot of the controller that decides for the host, and its epoch; 0, 0: there is none now."""
         return self.slots.active_controller(self._controllers)
 
+    def obeys(self, slot: int) -> bool:
+        """(R) Whether the controller in this slot decides now: what another says, that lost its epoch and has
+        yet to notice, may be long overruled.
+        """
+        return self.active_controller()[0] == slot
+
     def tell_controller(self, message: Message) -> bool:
         """Send to the controller that decides. False: there is none now, and the message is dropped; the next
         one asks what it has to know.

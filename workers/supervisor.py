@@ -253,6 +253,8 @@ class Supervisor:
         for peer_slot, peer_incarnation, ring in self._context.links.poll():
             assert isinstance(ring, ByteConsumer)
             for message in self._context.inbox.read(peer_slot, peer_incarnation, ring):
+                if not self._context.obeys(peer_slot):
+                    continue
                 if isinstance(message, WantWorker):
                     self._by_slot[message.slot].wanted = True
                 elif isinstance(message, RetireWorker):

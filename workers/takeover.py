@@ -7,7 +7,6 @@ workers that go on serving: it asks each, and leaves alone what they hold in the
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.shm import state_table as rows
-from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import SUPERVISOR_SLOT
 from tailrace.shm.state_table import topic_id_bytes
 from tailrace.workers.assignments import Assignments, Key
@@ -46,32 +45,25 @@ class TakeOver:
             if values[rows.ROLE] == rows.ROLE_OFFLINE:
                 self.quarantined.add(key)
 
-    def ask_workers(self) -> None:
-        """Wait until every worker that lived when we began has said what it holds, or is dead."""
-        context = self._context
+    def ask(self) -> None:
+        """Every worker that lives; their answers come by `take`."""
         for slot in self.incarnations:
-            context.outbox.send(slot, ReportReplicas())
-        while not context.stopping:
-            context.outbox.flush()
-            self._take_answers()
-            context.links.drop_dead()
-            if not any(
-                context.slots.is_live(slot, incarnation)
-                for slot, incarnation in self.incarnations.items()
-                if slot not in self._answers
-            ):
-                return
-            context.wait(3600.0)
+            self._context.outbox.send(slot, ReportReplicas())
 
-    def _take_answers(self) -> None:
-        context = self._context
-        for slot, incarnation, ring in context.links.poll():
-            assert isinstance(ring, ByteConsumer)
-            for message in context.inbox.read(slot, incarnation, ring):
-                if isinstance(message, Replicas) and self.incarnations.get(slot) == incarnation:
-                    self._answers[slot] = message.replicas
-                else:
-                    self.early.append((slot, incarnation, message))
+    def take(self, slot: int, incarnation: int, message: Message) -> None:
+        """An answer; anything else is kept for later."""
+        if isinstance(message, Replicas) and self.incarnations.get(slot) == incarnation:
+            self._answers[slot] = message.replicas
+        else:
+            self.early.append((slot, incarnation, message))
+
+    def is_done(self) -> bool:
+        """Whether every worker that lived when we began has said what it holds, or is dead."""
+        return not any(
+            self._context.slots.is_live(slot, incarnation)
+            for slot, incarnation in self.incarnations.items()
+            if slot not in self._answers
+        )
 
     def held_topics(self) -> set[bytes]:
         """The topics of which some worker holds a replica."""

@@ -5,7 +5,7 @@ them.
 from collections.abc import Sequence
 
 from tailrace.core.metadata.records import Record, decode_record, encode_record
-from tailrace.core.records.batch import Buffer
+from tailrace.core.records.batch import CONTROL, Buffer, parse_header
 from tailrace.core.records.record import NewRecord, build_batch, iterate_batch
 
 
@@ -15,5 +15,7 @@ def batch_of(records: Sequence[Record], now_ms: int) -> bytes:
 
 
 def records_of(batch: Buffer) -> list[Record]:
-    """The records of one whole batch."""
+    """The records of one whole batch; the quorum's own tell nothing here."""
+    if parse_header(batch).attributes & CONTROL:
+        return []
     return [decode_record(record.value) for record in iterate_batch(batch) if record.value is not None]

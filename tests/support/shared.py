@@ -18,7 +18,7 @@ from tailrace.workers.process import Broker, Shared
 LAYOUT = Layout(brokers=1, workers_each=2)
 SLOTS, ROWS = LAYOUT.slot_count, 64
 WORKER_SLOT = LAYOUT.workers(0)[0]
-DIRECTORY_ID = "first-directory"
+DIRECTORY_ID = "Zmlyc3QtZGlyZWN0b3J5Lg"
 
 
 def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:

@@ -19,6 +19,7 @@ from tailrace.shm.slots import PROGRESS, STOPPING, row_start
 from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
 from tailrace.workers.addresses import Addresses, publish_addresses
+from tailrace.workers.control import Assigned, Unassigned
 from tailrace.workers.descriptors import ROW_ADVANCED
 from tailrace.workers.gateway.asks import Asks
 from tailrace.workers.gateway.broker_configs import broker_configs
@@ -229,13 +230,14 @@ class Gateway:
                         self.outstanding.complete(slot, incarnation, entry)
             else:
                 for message in self.context.inbox.read(slot, incarnation, ring):
-                    self._on_message(message)
+                    if self.context.obeys(slot) or not isinstance(message, Assigned | Unassigned):
+                        self._on_message(message)
         for slot, incarnation in self.context.links.drop_dead():
             self.outstanding.fail_dead(slot, incarnation)
 
     def _on_message(self, message: control.Message) -> None:
         match message:
-            case control.Assigned():
+            case Assigned():
                 former = self.partitions.by_row(message.row)
                 partition = self.partitions.on_assigned(message)
                 if former is partition:
@@ -244,7 +246,7 @@ class Gateway:
                     self.long_polls.on_partition_changed(partition)
                 if partition.held:
                     self.partitions.waiting.add(partition)
-            case control.Unassigned():
+            case Unassigned():
                 self._follow()  # what it follows from is committed: a topic that is gone is found no more
                 partition_gone = self.partitions.on_unassigned(message, self.topic(message.topic_id))
                 if partition_gone is not None:

@@ -6,9 +6,6 @@ from tailrace.core.metadata.requests import NewTopic
 from tailrace.shm.names import RunDir
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER
-from tailrace.shm.state_table import (
-    ROLE,
-)
 from tailrace.workers.control import (
     BecomeLeader,
     ConfigureReplica,
@@ -21,10 +18,9 @@ from tailrace.workers.control import (
     WorkerDied,
 )
 from tailrace.workers.controller import Controller
-from tailrace.workers.metadata_follower import metadata_row
-from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
+from tailrace.workers.metadata_log import MetadataLog
 from tailrace.workers.process import ProcessContext
-from tailrace.workers.takeover import TakeOver
+from tailrace.workers.quorum_member import Member
 from tests.support.shared import make_shared
 
 SUPERVISOR_AT, CONTROLLER_AT, GATEWAY_AT, WORKER_AT = 0, 1, 2, 4
@@ -40,29 +36,35 @@ class Run:
         self.slots = self.shared.slots
         self.supervisor = self.begin(SUPERVISOR_AT, SUPERVISOR)
         self.gateway = self.begin(GATEWAY_AT, GATEWAY)
-        self.controller = self.new_controller()
+        self.member = self.new_member()
 
     def begin(self, slot: int, role: int) -> ProcessContext:
         return ProcessContext(self.shared, slot, self.slots.begin(slot, role, 0, 0))
 
-    def new_controller(
+    @property
+    def controller(self) -> Controller:
+        """The one that decides now."""
+        assert self.member.controller is not None
+        return self.member.controller
+
+    @property
+    def log(self) -> MetadataLog:
+        """Its log."""
+        return self.member.log
+
+    def turn(self) -> None:
+        """All that can be done now."""
+        assert self.member.turn()
+
+    def new_member(
         self, worker: ProcessContext | None = None, replicas: list[HeldReplica] | None = None
-    ) -> Controller:
+    ) -> Member:
         """A controller starts; a worker that lives answers what it holds."""
-        context, log, take_over = self.begin_controller()
+        member = self.member = Member(self.begin(CONTROLLER_AT, CONTROLLER))
         if worker is not None:
             say(worker, CONTROLLER_AT, Replicas(replicas=replicas or []))
-        take_over.ask_workers()
-        controller = Controller(context, log)
-        controller.take_over(take_over)
-        controller.turn()
-        return controller
-
-    def begin_controller(self) -> tuple[ProcessContext, MetadataLog, TakeOver]:
-        """A controller that has yet to ask the workers."""
-        context = self.begin(CONTROLLER_AT, CONTROLLER)
-        first = self.shared.state_table.read_word(metadata_row(0), ROLE) == 0
-        return context, open_metadata_log(context), TakeOver(context, first_of_run=first)
+        member.turn()
+        return member
 
     def die(self, slot: int) -> None:
         self.slots.mark_dead(slot, self.slots.incarnation(slot))
@@ -83,7 +85,7 @@ class Run:
             CONTROLLER_AT,
             CreateTopics(request_id=1, topics=[topic], validate_only=False, timeout_ms=1000),
         )
-        self.controller.turn()
+        self.turn()
         (answer,) = heard(self.gateway)
         assert isinstance(answer, TopicResults)
         return answer
@@ -91,11 +93,11 @@ class Run:
     def serve(self) -> tuple[ProcessContext, list[BecomeLeader]]:
         """A worker begins and does what it is told."""
         worker = self.begin(WORKER_AT, WORKER)
-        self.controller.turn()
+        self.turn()
         orders = [message for message in heard(worker) if isinstance(message, BecomeLeader)]
         for order in orders:
             say(worker, CONTROLLER_AT, started(order))
-        self.controller.turn()
+        self.turn()
         return worker, orders
 
 

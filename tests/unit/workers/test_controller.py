@@ -87,7 +87,7 @@ def test_nobody_hears_of_what_could_not_be_synced(run: Run, monkeypatch: pytest.
     monkeypatch.setattr(Log, "flush", fail)
     say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
     with pytest.raises(OSError, match=r"^$"):
-        run.controller.turn()
+        run.turn()
     assert heard(run.gateway) == []
     assert heard(run.supervisor) == []
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
@@ -98,7 +98,7 @@ def test_a_dead_leaders_partitions_get_new_epochs_in_one_batch(run: Run) -> None
     _, orders = run.serve()
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     run.worker_dies(run.slots.incarnation(WORKER_AT), -1, signal.SIGKILL)
-    run.controller.turn()
+    run.turn()
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before + len(orders)
     _, again = run.serve()
     assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]
@@ -111,7 +111,7 @@ def test_no_new_epoch_before_the_death_is_stored(run: Run) -> None:
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     died = WorkerDied(slot=WORKER_AT, incarnation=worker.incarnation, row=order.row, signal=signal.SIGKILL)
     say(run.supervisor, CONTROLLER_AT, died)
-    run.controller.turn()
+    run.turn()
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
 
 
@@ -127,9 +127,9 @@ def test_a_death_between_two_looks_is_met_with_its_frame(run: Run, monkeypatch: 
         run.worker_dies(worker.incarnation, order.row, signal.SIGBUS)
 
     monkeypatch.setattr(run.controller, "_take_frames", take_frames_and_die)
-    run.controller.turn()
+    run.turn()
     assert run.shared.state_table.read_word(order.row, ROLE) != ROLE_OFFLINE
-    run.controller.turn()
+    run.turn()
     assert run.shared.state_table.read_word(order.row, ROLE) == ROLE_OFFLINE
 
 
@@ -138,13 +138,13 @@ def test_a_death_heard_of_late_does_not_touch_the_row_of_the_next_leader(run: Ru
     run.create("t")
     worker, (order,) = run.serve()
     run.die(WORKER_AT)
-    run.controller.turn()
+    run.turn()
     run.serve()
     heard(run.gateway)
     before = run.shared.state_table.read(order.row)
     died = WorkerDied(slot=WORKER_AT, incarnation=worker.incarnation, row=order.row, signal=signal.SIGBUS)
     say(run.supervisor, CONTROLLER_AT, died)
-    run.controller.turn()
+    run.turn()
     assert heard(run.gateway) == []
     assert run.shared.state_table.read(order.row) == before
 
@@ -176,13 +176,13 @@ def test_a_crash_loop_quarantines_its_partition_and_not_the_neighbours(run: Run)
     assert len(orders) == 2
     for _ in range(3):
         run.worker_dies(worker.incarnation, bad.row, signal.SIGSEGV)
-        run.controller.turn()
+        run.turn()
         heard(run.gateway)
         worker, orders = run.serve()
     assert [order.partition for order in orders] == [2]
     assert run.shared.state_table.read_word(bad.row, ROLE) == ROLE_OFFLINE
     run.die(CONTROLLER_AT)
-    run.new_controller(worker, [held(order) for order in orders])
+    run.new_member(worker, [held(order) for order in orders])
     codes = {
         message.partition: message.error_code
         for message in heard(run.gateway)
@@ -197,7 +197,7 @@ def test_a_new_controller_leaves_alone_what_live_workers_serve(run: Run) -> None
     heard(run.gateway)
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     run.die(CONTROLLER_AT)
-    run.new_controller(worker, [held(order)])
+    run.new_member(worker, [held(order)])
     assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
     assert heard(worker) == [ReportReplicas(), configured(order)]
     (assigned,) = heard(run.gateway)
@@ -216,7 +216,7 @@ def test_what_nobody_holds_is_served_in_a_new_epoch_and_generation(run: Run) -> 
     writer.publish()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
-    run.controller = run.new_controller()
+    run.new_member()
     _, (again,) = run.serve()
     assert (again.row, again.leader_epoch) == (order.row, order.leader_epoch + 1)
     assert again.row_generation > order.row_generation
@@ -228,7 +228,7 @@ def test_a_worker_in_an_epoch_before_the_committed_one_is_told(run: Run) -> None
     worker, (order,) = run.serve()
     heard(run.gateway)
     run.die(CONTROLLER_AT)
-    run.controller = run.new_controller(worker, [held(order, order.leader_epoch - 1)])
+    run.new_member(worker, [held(order, order.leader_epoch - 1)])
     assert heard(run.gateway) == []
     report, told, configs = heard(worker)
     assert isinstance(report, ReportReplicas)
@@ -236,7 +236,7 @@ def test_a_worker_in_an_epoch_before_the_committed_one_is_told(run: Run) -> None
     assert configs == configured(told)
     assert (told.leader_epoch, told.row_generation) == (order.leader_epoch, order.row_generation)
     say(worker, CONTROLLER_AT, started(told))
-    run.controller.turn()
+    run.turn()
     assert [type(message) for message in heard(run.gateway)] == [Assigned]
 
 
@@ -288,7 +288,7 @@ def test_each_controller_writes_in_a_leader_epoch_of_its_own_above_the_commit_of
         epochs.append(table.read_word(METADATA_ROW, LEADER_EPOCH))
         committed.append(table.read_word(METADATA_ROW, HIGH_WATERMARK))
         run.die(CONTROLLER_AT)
-        run.controller = run.new_controller()
+        run.new_member()
         heard(run.gateway)
     assert epochs == [epochs[0], epochs[0] + 1, epochs[0] + 2]
     assert given == committed
@@ -308,7 +308,7 @@ def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: R
     writer.publish()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
-    assert run.new_controller().assignments.by_key[topic_id, 0, 0].row == 9
+    assert run.new_member().assignments.by_key[topic_id, 0, 0].row == 9
 
 
 def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:
@@ -319,13 +319,13 @@ def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -
     say(
         run.gateway, CONTROLLER_AT, DeleteTopics(request_id=2, topics=[TopicToDelete(name="t")], timeout_ms=1)
     )
-    run.controller.turn()
+    run.turn()
     assert {type(message) for message in heard(run.gateway)} == {TopicResults, Unassigned}
     (stop,) = heard(worker)
     assert isinstance(stop, StopReplica)
     free = run.controller.assignments.rows_free
     say(worker, CONTROLLER_AT, ReplicaStopped(row=stop.row, row_generation=stop.row_generation))
-    run.controller.turn()
+    run.turn()
     assert run.controller.assignments.rows_free == free + 1
 
 
@@ -333,13 +333,13 @@ def test_producer_ids_are_never_given_twice_over_a_restart(run: Run) -> None:
     firsts: list[int] = []
     for request_id in range(2):
         say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=request_id))
-        run.controller.turn()
+        run.turn()
         (block,) = heard(run.gateway)
         assert isinstance(block, ProducerIds)
         assert block.count == 1000
         firsts.append(block.first_producer_id)
         run.die(CONTROLLER_AT)
-        run.controller = run.new_controller()
+        run.new_member()
         heard(run.gateway)
     assert firsts == [0, 1000]
 

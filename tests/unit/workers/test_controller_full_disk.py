@@ -80,7 +80,7 @@ def test_no_room_for_a_new_epoch_leaves_a_dead_leaders_partitions_offline_until_
     run.worker_dies(worker.incarnation, -1, signal.SIGKILL)
     successor = run.begin(WORKER_AT, WORKER)
     for _ in range(3):
-        run.controller.turn()
+        run.turn()
     assert heard(successor) == []
     gone = [message for message in heard(run.gateway) if isinstance(message, Unassigned)]
     assert {(message.partition, message.error_code) for message in gone} == {
@@ -88,11 +88,11 @@ def test_no_room_for_a_new_epoch_leaves_a_dead_leaders_partitions_offline_until_
     }
     assert run.controller.next_retry_s() == FULL_PAUSE_S
     clock.now_s += FULL_PAUSE_S
-    run.controller.turn()
+    run.turn()
     assert heard(successor) == [], "there is no room yet"
     disk.undo()
     clock.now_s += 2 * FULL_PAUSE_S
-    run.controller.turn()
+    run.turn()
     again = [message for message in heard(successor) if isinstance(message, BecomeLeader)]
     assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]
 
@@ -103,9 +103,9 @@ def test_a_log_that_there_is_no_room_for_is_tried_again_without_a_record_each_ti
     """(R) Or the metadata log takes, a partition and a second, what room there is."""
     run.create("orders")
     worker = run.begin(WORKER_AT, WORKER)
-    run.controller.turn()
+    run.turn()
     (order,) = (message for message in heard(worker) if isinstance(message, BecomeLeader))
-    end = run.controller._log.image.metadata_offset  # pyright: ignore[reportPrivateUsage]
+    end = run.log.image.metadata_offset  # pyright: ignore[reportPrivateUsage]
     for _ in range(3):
         say(
             worker,
@@ -118,15 +118,15 @@ def test_a_log_that_there_is_no_room_for_is_tried_again_without_a_record_each_ti
                 message="the disk is full",
             ),
         )
-        run.controller.turn()
+        run.turn()
         assert heard(worker) == []
         clock.now_s += 5.0
-        run.controller.turn()
+        run.turn()
         assert heard(worker) == [order]
-    assert run.controller._log.image.metadata_offset == end  # pyright: ignore[reportPrivateUsage]
+    assert run.log.image.metadata_offset == end  # pyright: ignore[reportPrivateUsage]
     heard(run.gateway)
     say(worker, CONTROLLER_AT, started(order))
-    run.controller.turn()
+    run.turn()
     (told,) = heard(run.gateway)
     assert isinstance(told, Assigned)
     assert run.controller.next_retry_s() == 3600.0
@@ -149,7 +149,7 @@ def test_the_successor_of_a_dead_controller_waits_for_room(
             disk.undo()
 
     monkeypatch.setattr("tailrace.workers.process.ProcessContext.wait", wait)
-    run.controller = run.new_controller()
+    run.new_member()
     assert len(waits) == 3
     _, again = run.serve()
     assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]

@@ -44,7 +44,7 @@ def more(run: Run, name: str, count: int, *, only: bool = False) -> TopicResult:
         CONTROLLER_AT,
         CreatePartitions(request_id=3, topics=[MorePartitions(name=name, count=count)], validate_only=only),
     )
-    run.controller.turn()
+    run.turn()
     (answer,) = [message for message in heard(run.gateway) if isinstance(message, TopicResults)]
     assert answer.metadata_offset == image(run).metadata_offset
     return answer.results[0]
@@ -58,7 +58,7 @@ def alter(run: Run, kind: int, name: str, key: str, value: str, *, only: bool = 
         CONTROLLER_AT,
         AlterConfigs(request_id=4, resources=[resource], validate_only=only, replaces_all=False),
     )
-    run.controller.turn()
+    run.turn()
     (answer,) = [message for message in heard(run.gateway) if isinstance(message, ConfigResults)]
     assert answer.metadata_offset == image(run).metadata_offset
     return answer.results[0]
@@ -72,7 +72,7 @@ def told(messages: list[Message]) -> dict[int, dict[str, str]]:
 def serve_two(run: Run) -> tuple[list[ProcessContext], dict[str, int]]:
     """The two workers there are, and the row of each topic."""
     workers = [run.begin(slot, WORKER) for slot in (WORKER_AT, WORKER_AT + 1)]
-    run.controller.turn()
+    run.turn()
     orders = [order for worker in workers for order in heard(worker)]
     return workers, {order.topic: order.row for order in orders if isinstance(order, BecomeLeader)}
 
@@ -87,7 +87,7 @@ def test_new_partitions_are_given_to_workers(run: Run) -> None:
     assert more(run, "t", 2).error_code == errors.NONE
     assert len(image(run).topics_by_name["t"].partitions) == 2
     other = run.begin(WORKER_AT + 1, WORKER)
-    run.controller.turn()
+    run.turn()
     assert not heard(worker), "it goes on with what it has"
     (order,) = heard(other)
     assert isinstance(order, BecomeLeader)
@@ -160,7 +160,7 @@ def test_a_successor_tells_what_its_predecessor_had_no_time_to(run: Run) -> None
     alter(run, TOPIC, "t", "segment.bytes", BIG)
     heard(worker)
     run.die(CONTROLLER_AT)
-    run.controller = run.new_controller(worker, [held(order)])
+    run.new_member(worker, [held(order)])
     report, *others = heard(worker)
     assert report == ReportReplicas()
     assert told(others) == {order.row: {"segment.bytes": BIG}}

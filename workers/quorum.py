@@ -1,0 +1,203 @@
+"""A controller's membership in the quorum: the Raft node with its log, its vote file, its clock and its peers.
+
+    quorum.step(message)    another controller said something
+    quorum.turn()           time, deaths of peers, what the disk has done; then all that follows
+
+Syncs run beside the loop, or at once where there is nobody to wait for meanwhile: in a quorum of one.
+
+Rules (R), each with a test:
+- the row's high watermark moves when the quorum has committed, and never back within a run;
+- the vote file is on the disk, its name too, before the node is told so.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from tailrace.core.ids import parse_uuid
+from tailrace.core.log.directory import RealDirectory, storage_error
+from tailrace.core.log.flush import Flush
+from tailrace.core.log.log import Log
+from tailrace.core.raft.effects import (
+    BecameLeader,
+    Committed,
+    Effect,
+    InstallSnapshot,
+    LeaderChanged,
+    LostLeadership,
+    Send,
+    StoreVote,
+    Sync,
+)
+from tailrace.core.raft.messages import Message, decode_message, encode_message
+from tailrace.core.raft.node import RaftNode
+from tailrace.core.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
+from tailrace.core.raft.settings import RaftSettings
+from tailrace.core.raft.voters import ReplicaKey, Voter, VoterSet
+from tailrace.workers.background import Background
+from tailrace.workers.control import Raft
+from tailrace.workers.outbox import Outbox
+from tailrace.workers.process import Broker, ProcessContext
+from tailrace.workers.quorum_log import QuorumLog
+
+QUORUM_STATE = "quorum-state"
+FETCH_BYTES_MAX = 256 * 1024  # they go through a ring of 16 KiB
+
+OnCommitted = Callable[[int], object]
+Job = tuple[StoreVote, None] | tuple[Sync, Flush]
+
+
+class Quorum:
+    """See the module. `leads_in` is the epoch in which this controller may decide, 0: it may not."""
+
+    def __init__(
+        self, context: ProcessContext, directory: RealDirectory, log: Log, *, high_watermark: int,
+        on_committed: OnCommitted,
+    ) -> None:  # fmt: skip
+        """`log` has recovered and is on the disk. high_watermark: committed for sure. OSError if the vote
+        cannot be read.
+        """
+        self._context, self._directory, self.log = context, directory, log
+        self._on_committed = on_committed
+        self._outbox = Outbox(context.links, context.bells, context.slots)
+        self._is_alone = len(context.brokers) == 1
+        self._background: Background[Job] = Background(context.doorbell.wake)
+        self._peers = {
+            broker.node_id: context.layout.controller(index)
+            for index, broker in enumerate(context.brokers)
+            if index != context.broker
+        }
+        self._incarnations = dict.fromkeys(self._peers, 0)
+        self.leads_in = 0
+        self.leader_id = -1
+        now_ms = _now_ms()
+        settings = RaftSettings(
+            key=_key_of(context.brokers[context.broker]),
+            seed=context.incarnation << 16 | context.slot,
+            wall_offset_ms=time.time_ns() // 1_000_000 - now_ms,
+            fetch_bytes_max=FETCH_BYTES_MAX,
+        )
+        self.quorum_log = QuorumLog(log)
+        self.node = RaftNode(
+            settings, self.quorum_log, self._read_vote(), initial_voters(context.brokers), now_ms,
+            synced_offset=log.log_end_offset, high_watermark=high_watermark,
+        )  # fmt: skip
+
+    def _read_vote(self) -> QuorumState:
+        data = self._directory.read(QUORUM_STATE)
+        if data is None:
+            return QuorumState()
+        try:
+            return decode_quorum_state(data)
+        except ValueError as error:
+            raise storage_error(OSError(5, str(error)), f"{self._directory.path}/{QUORUM_STATE}") from error
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether all that this leader has appended is."""
+        return self.node.high_watermark >= self.log.log_end_offset
+
+    def append(self, batch: bytes) -> int:
+        """As leader; returns the end offset that is to be committed. KafkaError: refused, by the log too."""
+        return self.node.append(batch, _now_ms())
+
+    def step(self, message: Raft) -> None:
+        """Another controller said it."""
+        self.node.step(decode_message(message.data), _now_ms())
+
+    def turn(self) -> None:
+        """See the module."""
+        for token, error in self._background.take_done():
+            if error is not None:
+                raise error
+            self._done(token)
+        self._look_for_dead()
+        self.node.tick(_now_ms())
+        while effects := self.node.take_effects(_now_ms()):
+            for effect in effects:
+                self._perform(effect)
+        self._outbox.flush()
+
+    def wait_s(self, timeout_s: float) -> float:
+        """How long the loop may sleep."""
+        due_s = max(self.node.next_deadline_ms - _now_ms(), 0) / 1000
+        waited = self._outbox.wait_s(min(timeout_s, due_s))
+        assert waited is not None
+        return waited
+
+    def resign(self) -> None:
+        """Another shall lead, at once."""
+        self.node.resign(_now_ms())
+        self.turn()
+
+    def close(self) -> None:
+        """What the disk was asked to do is done."""
+        self._background.take_done(wait=True)
+
+    def _look_for_dead(self) -> None:
+        slots = self._context.slots
+        for node_id, slot in self._peers.items():
+            incarnation = slots.live_incarnation(slot)
+            known, self._incarnations[node_id] = self._incarnations[node_id], incarnation
+            if known and incarnation != known:
+                self.node.peer_died(node_id, _now_ms())
+
+    # What the node wants done.
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self._send(effect.target, effect.message)
+            case StoreVote():
+                data = encode_quorum_state(effect.state)
+                self._do((effect, None), partial(self._directory.replace, QUORUM_STATE, data))
+            case Sync():
+                flush = self.log.begin_flush()
+                self._do((effect, flush), flush.run)
+            case Committed():
+                self.log.high_watermark = effect.high_watermark
+                self._on_committed(effect.high_watermark)
+            case LeaderChanged():
+                self.leader_id = effect.leader_id
+            case BecameLeader():
+                self.leads_in = effect.epoch
+            case LostLeadership():
+                self.leads_in = 0
+            case InstallSnapshot():
+                raise AssertionError("nobody sends snapshots yet")
+
+    def _send(self, target: int, message: Message) -> None:
+        slot = self._peers.get(target)
+        if slot is not None:
+            self._outbox.send(slot, Raft(data=encode_message(message)))  # it may be lost
+
+    def _do(self, token: Job, job: Callable[[], object]) -> None:
+        if self._is_alone:
+            job()
+            self._done(token)
+        else:
+            self._background.submit(token, job)
+
+    def _done(self, token: Job) -> None:
+        effect, flush = token
+        if isinstance(effect, StoreVote):
+            self.node.on_vote_stored(effect.state, _now_ms())
+        else:
+            assert flush is not None
+            self.log.flushed(flush)
+            self.node.on_synced(effect, _now_ms())
+
+
+def initial_voters(brokers: tuple[Broker, ...]) -> VoterSet:
+    """Who votes until the log says it: all controllers of this host."""
+    return VoterSet(Voter(_key_of(broker)) for broker in brokers)
+
+
+def _key_of(broker: Broker) -> ReplicaKey:
+    log_dirs = broker.log_dirs
+    found = next(log_dir for log_dir in log_dirs.dirs if log_dir.path == log_dirs.metadata_dir)
+    return ReplicaKey(broker.node_id, parse_uuid(found.directory_id))
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
