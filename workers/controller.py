@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from tailrace.core import errors
-from tailrace.core.errors import KafkaError
-from tailrace.core.log.directory import DiskFullError, is_full
+from tailrace.core.log.directory import DiskFullError
 from tailrace.core.metadata.configs import told_configs
 from tailrace.core.metadata.image import PartitionImage, TopicImage
 from tailrace.core.metadata.records import NO_LEADER, BrokerRegistered, PartitionChange, Record
 from tailrace.shm import state_table as rows
-from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import STOPPING, SUPERVISOR_SLOT
 from tailrace.shm.state_table import RowWriter, topic_id_words
 from tailrace.workers.assignments import Assignments, Key, Replica
@@ -37,13 +35,11 @@ from tailrace.workers.control import (
     ReplicaStopped,
     WorkerDied,
 )
-from tailrace.workers.failed_dirs import FailedDirs, check_own
+from tailrace.workers.failed_dirs import FailedDirs
 from tailrace.workers.gateway_requests import GatewayRequests
-from tailrace.workers.log_dirs import is_broken
-from tailrace.workers.metadata_follower import metadata_row
-from tailrace.workers.metadata_log import MetadataLog, open_metadata_log
+from tailrace.workers.metadata_log import MetadataLog
 from tailrace.workers.presence import Presence
-from tailrace.workers.process import DiskLost, ProcessContext, Refusal
+from tailrace.workers.process import ProcessContext
 from tailrace.workers.retries import Retries
 from tailrace.workers.survey import Place, Survey
 from tailrace.workers.takeover import TakeOver

@@ -1,4 +1,4 @@
-"""A controller's membership in the quorum: the Raft node with its log, its vote file, its clock and its peers.
+"""A controller's membership in the quorum: the Raft node with its log, vote file, clock and peers.
 
     quorum.step(message)    another controller said something
     quorum.turn()           time, deaths of peers, what the disk has done; then all that follows

@@ -45,7 +45,8 @@ class QuorumLog:
 
     def append_as_follower(self, batch: Buffer, now_ms: int) -> object:
         """See RaftLog."""
-        return self.log.append_as_follower(batch, now_ms)
+        self.log.append_as_follower(batch, now_ms)
+        return None
 
     def read(self, offset: int, max_bytes: int) -> bytes:
         """See RaftLog."""
@@ -85,7 +86,7 @@ class QuorumLog:
 
     def write_snapshot(self, snapshot_id: OffsetAndEpoch, position: int, piece: bytes) -> None:
         """See RaftLog."""
-        raise AssertionError(f"nobody has a snapshot {snapshot_id} to send, at {position}: {len(piece)} bytes")
+        raise AssertionError(f"nobody sends snapshots: {snapshot_id}, {position}, {len(piece)} bytes")
 
 
 def _whole(data: bytes) -> int:

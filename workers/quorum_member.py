@@ -4,8 +4,8 @@
     takes over     leads: asks every worker what it holds, and enters that (takeover.py)
     decides        see controller.py; what it says is held until the quorum has committed what it rests on (R)
 
-One that leads no more ends: the process that comes in its place has nothing of what it had staged, and what it
-said reaches nobody (R).
+One that leads no more ends: the process that comes in its place has nothing of what it had staged, and what
+it said reaches nobody (R).
 """
 
 from collections import deque
@@ -91,7 +91,7 @@ class Member:
             return
         if not self._leads_in:
             self._leads_in = epoch
-            # From now on the others speak to this one: nothing is lost between its questions and their answers.
+            # from now on the others speak to it: nothing is lost between its questions and their answers
             context.slots.set_active_epoch(context.slot, epoch)
             context.bells.ring_all()
             self.take_over = TakeOver(context, first_of_run=is_first_of_run(context))

@@ -1,12 +1,14 @@
 """The real controller over a real metadata log and real rings, in one process with its peers."""
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailrace.core import errors
+from tailrace.core.log.flush import Flush
 from tailrace.core.log.log import Log
 from tailrace.core.metadata.requests import NewTopic, TopicToDelete
 from tailrace.shm.slots import GATEWAY, WORKER
@@ -28,6 +30,7 @@ from tailrace.workers.control import (
     BecomeLeader,
     CreateTopics,
     DeleteTopics,
+    Message,
     ProducerIds,
     Replicas,
     ReplicaStopped,
@@ -38,7 +41,6 @@ from tailrace.workers.control import (
     WantWorker,
     WorkerDied,
 )
-from tailrace.workers.controller import Controller
 from tailrace.workers.metadata_follower import MetadataFollower, metadata_row
 from tailrace.workers.survey import Survey
 from tests.unit.workers.controller_run import (
@@ -78,13 +80,13 @@ def test_a_topic_is_committed_before_the_answer_and_assigned_once_its_leader_ser
 def test_nobody_hears_of_what_could_not_be_synced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row moves, and answers leave, only after the sync (R)."""
 
-    def fail(_log: Log, _up_to: int | None = None) -> None:
+    def fail(_flush: Flush) -> None:
         raise OSError
 
     run.create("t")
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     heard(run.supervisor)
-    monkeypatch.setattr(Log, "flush", fail)
+    monkeypatch.setattr(Flush, "run", fail)
     say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
     with pytest.raises(OSError, match=r"^$"):
         run.turn()
@@ -119,14 +121,15 @@ def test_a_death_between_two_looks_is_met_with_its_frame(run: Run, monkeypatch: 
     """(R) Deaths are looked for before frames are read: what the worker died of decides who comes next."""
     run.create("t")
     worker, (order,) = run.serve()
-    take_frames = run.controller._take_frames  # pyright: ignore[reportPrivateUsage]
+    hear = run.controller._hear  # pyright: ignore[reportPrivateUsage]
 
-    def take_frames_and_die() -> None:
-        take_frames()
+    def hear_and_die() -> Sequence[tuple[int, int, Message]]:
+        heard = hear()
         monkeypatch.undo()
         run.worker_dies(worker.incarnation, order.row, signal.SIGBUS)
+        return heard
 
-    monkeypatch.setattr(run.controller, "_take_frames", take_frames_and_die)
+    monkeypatch.setattr(run.controller, "_hear", hear_and_die)
     run.turn()
     assert run.shared.state_table.read_word(order.row, ROLE) != ROLE_OFFLINE
     run.turn()
@@ -151,22 +154,22 @@ def test_a_death_heard_of_late_does_not_touch_the_row_of_the_next_leader(run: Ru
 
 def test_what_a_dead_gateway_asked_is_not_answered_to_its_successor(run: Run) -> None:
     """(R) The successor numbers its requests from 1, too, and would take the answer for one to its own."""
+    worker = run.begin(WORKER_AT, WORKER)
     run.die(CONTROLLER_AT)
-    context, log, take_over = run.begin_controller()
+    member = run.new_member()
     topic = NewTopic(name="t", num_partitions=1)
     say(run.gateway, CONTROLLER_AT, AllocateProducerIds(request_id=1))
     asked = CreateTopics(request_id=2, topics=[topic], validate_only=False, timeout_ms=1000)
     say(run.gateway, CONTROLLER_AT, asked)
-    take_over.ask_workers()
-    assert len(take_over.early) == 2
+    run.turn()
+    assert member.take_over is not None
+    assert len(member.take_over.early) == 2
     run.die(GATEWAY_AT)
     successor = run.begin(GATEWAY_AT, GATEWAY)
-    controller = Controller(context, log)
-    controller.take_over(take_over)
-    controller.turn()
+    say(worker, CONTROLLER_AT, Replicas(replicas=[]))
+    run.turn()
     assert heard(successor) == []
-    assert "t" in log.image.topics_by_name
-    controller.close()
+    assert "t" in run.log.image.topics_by_name
 
 
 def test_a_crash_loop_quarantines_its_partition_and_not_the_neighbours(run: Run) -> None:
@@ -198,7 +201,8 @@ def test_a_new_controller_leaves_alone_what_live_workers_serve(run: Run) -> None
     before = run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK)
     run.die(CONTROLLER_AT)
     run.new_member(worker, [held(order)])
-    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before
+    begins = 1  # the record that says who leads
+    assert run.shared.state_table.read_word(METADATA_ROW, HIGH_WATERMARK) == before + begins
     assert heard(worker) == [ReportReplicas(), configured(order)]
     (assigned,) = heard(run.gateway)
     assert isinstance(assigned, Assigned)
@@ -240,26 +244,18 @@ def test_a_worker_in_an_epoch_before_the_committed_one_is_told(run: Run) -> None
     assert [type(message) for message in heard(run.gateway)] == [Assigned]
 
 
-def test_a_controller_waits_for_what_every_living_worker_holds(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_controller_waits_for_what_every_living_worker_holds(run: Run) -> None:
     """(R) Or it would give away what is served; and of two that hold the same only one goes on."""
     run.create("t")
     worker, (order,) = run.serve()
     second = run.begin(WORKER_AT + 1, WORKER)
     run.die(CONTROLLER_AT)
-    context, log, take_over = run.begin_controller()
-    asked = [worker, second]
-
-    def wait(_timeout_s: float) -> None:
-        say(asked.pop(0), CONTROLLER_AT, Replicas(replicas=[held(order)]))
-
-    monkeypatch.setattr(context, "wait", wait)
-    take_over.ask_workers()
-    assert not asked
-    controller = Controller(context, log)
-    controller.take_over(take_over)
-    controller.turn()
+    member = run.new_member()
+    for asked in (worker, second):
+        assert member.controller is None
+        say(asked, CONTROLLER_AT, Replicas(replicas=[held(order)]))
+        run.turn()
+    assert member.controller is not None
     assert heard(worker) == [ReportReplicas(), configured(order)]
     report, stop = heard(second)
     assert isinstance(report, ReportReplicas)
@@ -308,7 +304,8 @@ def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: R
     writer.publish()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
-    assert run.new_member().assignments.by_key[topic_id, 0, 0].row == 9
+    run.new_member()
+    assert run.controller.assignments.by_key[topic_id, 0, 0].row == 9
 
 
 def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:

@@ -11,6 +11,7 @@ from tailrace.core.log.log import Log
 from tailrace.shm.slots import WORKER
 from tailrace.workers.control import Assigned, BecomeLeader, ReplicaFailed, Unassigned
 from tailrace.workers.retries import FULL_PAUSE_S
+from tests.support.waiting import wait_until
 from tests.unit.workers.controller_run import (
     CONTROLLER_AT,
     WORKER_AT,
@@ -132,24 +133,18 @@ def test_a_log_that_there_is_no_room_for_is_tried_again_without_a_record_each_ti
     assert run.controller.next_retry_s() == 3600.0
 
 
-def test_the_successor_of_a_dead_controller_waits_for_room(
-    run: Run, disk: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_successor_of_a_dead_controller_waits_for_room(run: Run, disk: pytest.MonkeyPatch) -> None:
     """(R) The workers go on meanwhile."""
     run.create("orders")
     _, orders = run.serve()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
     fill(disk)
-    waits: list[float] = []
-
-    def wait(_: object, timeout_s: float) -> None:
-        waits.append(timeout_s)
-        if len(waits) == 3:
-            disk.undo()
-
-    monkeypatch.setattr("tailrace.workers.process.ProcessContext.wait", wait)
-    run.new_member()
-    assert len(waits) == 3
+    member = run.new_member()
+    for _ in range(3):
+        run.turn()
+        assert member.controller is None
+    disk.undo()
+    wait_until(lambda: member.turn() and member.controller is not None, "the controller to decide")
     _, again = run.serve()
     assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]
