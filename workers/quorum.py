@@ -173,7 +173,10 @@ class Quorum:
 
     def _do(self, token: Job, job: Callable[[], object]) -> None:
         if self._is_alone:
+            slots, slot = self._context.slots, self._context.slot
+            slots.set_long_operation(slot, 1)  # a disk may take its time
             job()
+            slots.set_long_operation(slot, 0)
             self._done(token)
         else:
             self._background.submit(token, job)

@@ -75,6 +75,7 @@ def _gateway(context: ProcessContext) -> None:
 
 
 def _controller(context: ProcessContext) -> None:
+    context.slots.set_active_epoch(context.slot, 1)
     for index in range(int(os.environ.get("TINY_WORKERS", "1"))):
         context.outbox.send(SUPERVISOR_SLOT, WantWorker(slot=FIRST_WORKER_SLOT + index))
     context.outbox.flush()
