@@ -1,7 +1,6 @@
 """Unmodified clients and one of Kafka's tools against three brokers on one host."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
