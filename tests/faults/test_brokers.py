@@ -88,9 +88,9 @@ def test_every_broker_tells_of_all_and_each_leads_its_share(host: Host) -> None:
         assert {f"127.0.0.1:{int(port)}" for port in ports(host)} == set(host.addresses.values())
         assert told["controller_id"] in IDS
         assert sorted(host.leaders(broker, TOPIC).values()) == [1, 1, 2, 2, 3, 3]
-    for broker, partition in leaders(host).items():
-        assert broker is not None
-        assert end_of(host, broker, partition) >= 0
+    for leader, partition in leaders(host).items():
+        assert leader is not None
+        assert end_of(host, leader, partition) >= 0
     for broker in IDS:
         assert (host.data / f"broker-{broker}" / "meta.properties").exists()
     assert sorted(path.name for path in (host.data / "broker-2").glob(f"{TOPIC}-*")) == [

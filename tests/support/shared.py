@@ -22,12 +22,12 @@ WORKER_SLOT = LAYOUT.workers(0)[0]
 DIRECTORY_ID = "first-directory"
 
 
-def make_shared(data: Path, run_dir: RunDir, brokers: int = 1, **settings: str) -> Shared:
+def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
     """Two worker slots a broker; `settings` are keys of the configuration with _ for dots."""
     given = {"log.dirs": str(data), "workers.max": "2", "listeners": "PLAINTEXT://127.0.0.1:0"}
     given |= {name.replace("_", "."): value for name, value in settings.items()}
-    configs = split(load({**given, "brokers": str(brokers)})[0])
-    layout = Layout(brokers, 2)
+    configs = split(load(given)[0])
+    layout = Layout(len(configs), 2)
     data.mkdir(exist_ok=True)
     return Shared(
         brokers=[Broker(config, _log_dirs(run_dir, index, config)) for index, config in enumerate(configs)],

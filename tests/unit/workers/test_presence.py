@@ -35,7 +35,7 @@ class Host:
 
     def __init__(self, path: Path) -> None:
         self.run_dir = RunDir.create(str(path))
-        self.shared = make_shared(path / "data", self.run_dir, brokers=2)
+        self.shared = make_shared(path / "data", self.run_dir, brokers="2")
         self.layout, self.slots = self.shared.layout, self.shared.slots
         self.begin(SUPERVISOR_SLOT, SUPERVISOR)
         context = self.begin(self.layout.controller(0), CONTROLLER)
