@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from tests.sim import raft_scenario
 from tests.sim.world import World
 
-SCENARIOS: dict[str, Callable[[int], World]] = {}
+SCENARIOS: dict[str, Callable[[int], World]] = {
+    "raft": raft_scenario.play,
+}

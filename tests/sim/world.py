@@ -22,7 +22,7 @@ from msgspec import Struct
 STORY_LINES_MAX = 20_000
 
 Receive = Callable[[str, Any], None]
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 class Broken(AssertionError):
@@ -53,8 +53,11 @@ class Place(Struct, kw_only=True):
 class World:
     """See the module."""
 
-    def __init__(self, seed: int, weather: Weather | None = None) -> None:
-        self.seed = seed
+    def __init__(
+        self, seed: int, weather: Weather | None = None, describe: Callable[[Any], str] = str
+    ) -> None:
+        """describe: how the story tells a Struct, such as a message."""
+        self.seed, self._describe = seed, describe
         self.random = Random(seed)
         self.weather = weather or Weather()
         self.now_ms = 0
@@ -215,7 +218,11 @@ class World:
 
     def story(self) -> list[str]:
         """What has happened, a line each."""
-        return [f"{now_ms:6} ms  {line.format(*values)}" for now_ms, line, values in self._story]
+        told: list[str] = []
+        for now_ms, line, values in self._story:
+            words = [self._describe(value) if isinstance(value, Struct) else value for value in values]
+            told.append(f"{now_ms:6} ms  {line.format(*words)}")
+        return told
 
     def fail(self, why: str) -> NoReturn:
         """Raises Broken with the story."""
