@@ -140,6 +140,7 @@ def test_a_broker_that_is_gone_is_not_told_of_and_leads_again_when_it_is_back(ho
         (1, "running"), (2, "stopped"), (3, "running"),
     ]  # fmt: skip
     assert not gone[1]["pids"]
+    assert "broker 2 is stopped" in host.command("doctor").stdout
     wait_until(lambda: host.leaders(1, TOPIC)[partition] == -1, "its partitions to have no leader")
     for other in (1, 3):
         assert host.listed(other) == [1, 3]
