@@ -27,7 +27,8 @@ NOTHING: Final = -1
 
 _HEADER_WORDS: Final = 8
 _BLOCK: Final = 8
-_CHUNK: Final = 64  # words compared at once to find those that moved
+_WIDE: Final = 2048  # bytes compared at once to find the words that moved, and then
+_NARROW: Final = 256
 
 Peer = tuple[int, int]
 """Slot and incarnation of a follower's process."""
@@ -118,18 +119,21 @@ class LinkSlots:
         if now == self._seen[: len(now)]:
             return []
         found: list[tuple[int, int]] = []
-        seen, size = self._seen_words, 8 * _CHUNK
-        for at in range(0, len(now), size):
-            chunk = now[at : at + size]
-            if chunk == self._seen[at : at + len(chunk)]:
-                continue
-            first = at // 8
-            words = memoryview(chunk).cast("q").tolist()
-            for number, word in enumerate(words, first):
-                if word != seen[number]:
-                    seen[number] = word
-                    found.append((number, word))
+        before = bytes(self._seen[: len(now)])
+        for wide in range(0, len(now), _WIDE):
+            if now[wide : wide + _WIDE] != before[wide : wide + _WIDE]:
+                for at in range(wide, min(wide + _WIDE, len(now)), _NARROW):
+                    chunk = now[at : at + _NARROW]
+                    if chunk != before[at : at + _NARROW]:
+                        self._compare(chunk, at // 8, found)
         return found
+
+    def _compare(self, chunk: bytes, first: int, found: list[tuple[int, int]]) -> None:
+        seen = self._seen_words
+        for number, word in enumerate(memoryview(chunk).cast("q").tolist(), first):
+            if word != seen[number]:
+                seen[number] = word
+                found.append((number, word))
 
     def close(self) -> None:
         """Unmaps and unlinks the file."""

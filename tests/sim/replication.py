@@ -400,5 +400,5 @@ class Cluster:
 
 
 def play(seed: int) -> World:
-    """What `make sim` runs: every fifth seed with rings that lose data, every seventh with three partitions."""
+    """What `make sim` runs: each fifth seed with rings that lose data, each seventh with three partitions."""
     return Cluster(seed, partitions=3 if seed % 7 == 0 else 1, drops=seed % 5 == 0).run()
