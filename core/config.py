@@ -48,6 +48,7 @@ __all__ = [
 
 TOPIC_CONFIGS = TOPIC_KEYS
 
+STALL_MS_MIN = 2000  # who has nothing to do shows that it lives every half second, under load later
 _UNIX_PATH_MAX = 107  # sockaddr_un holds 108 bytes, the last a NUL
 
 
@@ -75,6 +76,8 @@ class BrokerConfig:
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")
         self.supervisor_stall_timeout_ms = self.integer("supervisor.stall.timeout.ms")
+        if 0 < self.supervisor_stall_timeout_ms < STALL_MS_MIN:
+            raise ConfigError(f"supervisor.stall.timeout.ms is 0 (never) or {STALL_MS_MIN} and more")
         self.shm_ring_bytes = self.integer("shm.ring.bytes")
         self.flush_policy = self.text("flush.policy")
         self.flush_group_ms = self.integer("flush.group.ms")

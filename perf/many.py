@@ -140,7 +140,7 @@ class Filler:
         """Write so many bytes, as many batches to each partition."""
         rounds = max(1, size // len(self._batch) // self._partitions)
         with wire.Connection(self._endpoint) as connection:
-            producer_id, epoch = _producer_id(connection)
+            producer_id, epoch = new_producer_id(connection)
             stream = Stream(connection)
             for number in range(rounds):
                 batch = self._stamped(producer_id, epoch, number * self._records)
@@ -156,7 +156,7 @@ class Filler:
         return bytes(batch)
 
 
-def _producer_id(connection: wire.Connection) -> tuple[int, int]:
+def new_producer_id(connection: wire.Connection) -> tuple[int, int]:
     """A producer id and its epoch; waits while the broker has none to give yet."""
     give_up = time.monotonic() + PATIENCE_S
     while True:

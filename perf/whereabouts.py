@@ -175,13 +175,16 @@ class Guide:
         self._connections.pop(broker_id).socket.close()
 
 
-def wait_until_whole(guide: Guide, topic: str, replicas: int) -> Part:
-    """Wait until partition 0 has a leader and all replicas in sync, and all voters what is committed."""
+def wait_until_whole(guide: Guide, topic: str, replicas: int, partitions: int = 1) -> Part:
+    """Wait until each partition has a leader and all replicas in sync, and all voters what is committed. The
+    first partition is returned.
+    """
     give_up = time.monotonic() + PATIENCE_S
     while True:
-        part, quorum = guide.partition(topic, 0), guide.quorum(patience_s=2.0)
-        if part.leader >= 0 and len(part.isr) == replicas and quorum.whole:
-            return part
+        parts = [guide.partition(topic, number) for number in range(partitions)]
+        quorum = guide.quorum(patience_s=2.0)
+        if quorum.whole and all(part.leader >= 0 and len(part.isr) == replicas for part in parts):
+            return parts[0]
         if time.monotonic() > give_up:
-            raise wire.WireError(f"{topic}: leader {part.leader}, in sync {part.isr}, {quorum}")
+            raise wire.WireError(f"{topic}: {parts}, {quorum}")
         time.sleep(LOOK_S)

@@ -86,12 +86,17 @@ class ProduceResponse(NamedTuple):
 
 
 def fetch_frame(
-    topic: str, offset: int, partition_max_bytes: int, correlation_id: int = 0, index: int = 0
+    topic: str,
+    offset: int,
+    partition_max_bytes: int,
+    correlation_id: int = 0,
+    index: int = 0,
+    wait_ms: int = 500,
 ) -> bytes:
     """One partition from `offset` on, without a session."""
     partition = struct.pack(">iiqiqi", index, -1, offset, -1, -1, partition_max_bytes) + b"\0"
     topics = b"\2" + compact(topic) + b"\2" + partition + b"\0"
-    head = struct.pack(">iiiibii", -1, 500, 1, 52_428_800, 0, 0, -1)
+    head = struct.pack(">iiiibii", -1, wait_ms, 1, 52_428_800, 0, 0, -1)
     return frame(FETCH, head + topics + b"\1" + b"\1" + b"\0", True, correlation_id)
 
 
@@ -224,7 +229,7 @@ def create_topic(
         if error:
             raise WireError(f"creating {topic}: error {error}")
     give_up = time.monotonic() + CREATE_PATIENCE_S
-    probe = fetch_frame(topic, 0, 1).replace(struct.pack(">ii", -1, 500), struct.pack(">ii", -1, 0), 1)
+    probe = fetch_frame(topic, 0, 1, wait_ms=0)
     while error := fetch_response(connection.ask(probe)).error_code:
         if error not in RETRIABLE or time.monotonic() > give_up:
             raise WireError(f"{topic} cannot be read: error {error}")

@@ -13,7 +13,7 @@ ASKERS_MAX others have come.
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -145,7 +145,7 @@ class ControlSocket:
 
 
 @contextmanager
-def _short_path(run_dir: str) -> Iterator[str]:
+def _short_path(run_dir: str) -> Generator[str]:
     """A name of the socket that is never longer than the 107 bytes which a socket's address has."""
     directory = os.open(run_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -23,6 +23,7 @@ from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.cluster import Cluster
 from tailrace.clients.connection import UnreachableError
 from tailrace.core.config import BrokerConfig
+from tailrace.core.config_brokers import split
 from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.core.listeners import address_text
 from tailrace.shm.names import BASE, debris
@@ -231,8 +232,9 @@ def _holder(patient: Patient) -> Iterator[Finding]:
         yield Finding(status=WARN, check="lock", found=found, advice=advice)
         return
     yield Finding(status=OK, check="lock", found="free: no broker runs on this data directory")
-    for listener in patient.config.listeners:
-        yield _port(listener.host, listener.port)
+    for config in split(patient.config):
+        for listener in config.listeners:
+            yield _port(listener.host, listener.port)
 
 
 def _is_locked(path: str) -> bool:
@@ -263,6 +265,11 @@ def _broker(patient: Patient) -> Iterator[Finding]:
     else:
         found = f"{bootstrap} answered in {spent_ms:.1f} ms; {topics} topics"
         yield Finding(status=OK, check="broker", found=found)
+    for virtual in shown.get("brokers", []):
+        if virtual["state"] != "ready":
+            found = f"broker {virtual['node_id']} is {virtual['state']}: its partitions have no leader"
+            advice = f"`tailrace broker start {virtual['node_id']}`"
+            yield Finding(status=WARN, check="broker", found=found, advice=advice)
     processes = shown.get("processes", [])
     for log_dir in shown.get("log_dirs", []):
         if log_dir["failure"]:

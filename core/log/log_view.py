@@ -130,6 +130,10 @@ class LogView:
         """All segments, the active one last."""
         return [*self._segments, self._active.as_segment()]
 
+    def stored(self, start: int, end: int) -> memoryview:
+        """The bytes of the active segment between two positions below its end; until the next append."""
+        return self._active.view[start:end]
+
     def place_of(self, offset: int) -> tuple[int, int]:
         """(base offset of the segment, position in it) of the first batch that ends at or above `offset`, the
         end of the log if none does. KafkaError: OFFSET_OUT_OF_RANGE if that is no offset of this log, or the

@@ -6,12 +6,11 @@ record value   the message of that type, which starts with its version
 
 from collections.abc import Iterable
 from struct import Struct as Layout
-from typing import Annotated
 
 from msgspec import Struct
 
 from tailrace.core.protocol.compile import decode, encode
-from tailrace.core.protocol.schema import NO_ID, Int16, Int32, String, Uint16, Uuid, message, since
+from tailrace.core.protocol.schema import NO_ID, Int16, Int32, String, Uint16, Uuid, message
 from tailrace.core.raft.voters import ReplicaKey, Voter, VoterSet
 from tailrace.core.records.record import NewRecord, build_batch, iterate_batch
 
@@ -19,7 +18,6 @@ LEADER_CHANGE = 2
 KRAFT_VERSION = 5
 KRAFT_VOTERS = 6
 
-LEADER_CHANGE_VERSION = 1
 LEVEL = 1  # kraft.version: voters are in the log, with their directories
 
 KEY = Layout(">hh")
@@ -29,10 +27,9 @@ class LeaderChangeVoter(Struct, gc=False):
     """A voter as a leader names it."""
 
     voter_id: Int32 = 0
-    voter_directory_id: Annotated[Uuid, since(1)] = NO_ID
 
 
-@message(versions=(0, 1), flexible=0)
+@message(versions=(0, 0), flexible=0)  # there is a 1, which Kafka neither writes nor can its tools print
 class LeaderChangeMessage(Struct, gc=False):
     """Who leads the epoch of its batch, and who voted for it."""
 
@@ -87,12 +84,12 @@ def leader_change_batch(
 ) -> bytes:
     """The first batch of an epoch."""
     value = LeaderChangeMessage(
-        LEADER_CHANGE_VERSION,
+        0,
         leader_id,
-        [LeaderChangeVoter(voter.key.node_id, voter.key.directory_id) for voter in voters],
-        [LeaderChangeVoter(key.node_id, key.directory_id) for key in granting],
+        [LeaderChangeVoter(node_id) for node_id in voters.ids],
+        [LeaderChangeVoter(key.node_id) for key in granting],
     )
-    return _control_batch([_record(LEADER_CHANGE, encode(value, LEADER_CHANGE_VERSION), now_ms)])
+    return _control_batch([_record(LEADER_CHANGE, encode(value, 0), now_ms)])
 
 
 def voters_batch(voters: VoterSet, now_ms: int) -> bytes:

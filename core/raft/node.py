@@ -180,8 +180,9 @@ class RaftNode:
             case FetchRequest():
                 self.role.on_fetch_request(message, now_ms)
             case FetchResponse():
-                is_leader = not message.error_code
-                if self._observe(message.epoch, message.leader_id, now_ms, from_leader=is_leader):
+                # of a voter this may be the last that a dead leader had said
+                found = not message.error_code and not self.is_voter
+                if self._observe(message.epoch, message.leader_id, now_ms, from_leader=found):
                     self.role.on_fetch_response(message, now_ms)
             case FetchSnapshotRequest():
                 self.role.on_fetch_snapshot_request(message, now_ms)

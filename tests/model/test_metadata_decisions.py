@@ -86,7 +86,7 @@ class Story:
         if not set(old.replicas) <= set(new.replicas):
             assert new.leader_epoch == old.leader_epoch + 1
         arrived = (set(old.adding) & set(new.replicas)) - {*new.adding, *new.removing}
-        assert arrived <= set(new.isr), "a move ends with those it brought in sync"
+        assert arrived <= {*new.isr, *old.isr}, "a move ends with those it brought in sync"
         if new.lineage != old.lineage:
             assert new.lineage == new.leader_epoch
         else:

@@ -44,18 +44,18 @@ class Oracle:
             return
         if isinstance(node.role, Leader) and member.led_epoch != node.epoch:
             member.led_epoch = node.epoch
-            self._on_elected(member, node.role)
+            self._on_elected(member)
         if node.high_watermark != member.high_watermark:
             self._on_commit(member)
 
-    def _on_elected(self, member: "Member", role: Leader) -> None:
+    def _on_elected(self, member: "Member") -> None:
         assert member.node is not None
         epoch, now = member.node.epoch, (member.node_id, member.incarnation)
         if self._leaders.setdefault(epoch, now) != now:
             self._world.fail(f"election safety: {self._leaders[epoch]} and {now} lead epoch {epoch}")
         # a late leader of an old epoch need not have what a newer one has committed
         needed = max((end for by, end in self._committed_by.items() if by < epoch), default=0)
-        if role.epoch_start_offset < needed or not self._has(member.log, needed):
+        if not self._has(member.log, needed):
             self._world.fail(
                 f"leader completeness: node {member.node_id} leads epoch {epoch} without what is "
                 f"committed below {needed}"

@@ -36,6 +36,34 @@ class Climate(Struct, frozen=True, kw_only=True):
     changes: float = 0.004
     false_hints: float = 0.001
     one_batch_fetches: float = 0.3  # chance that fetches bring one batch each
+    restart_ms: int = 150  # at most
+    slow_syncs: tuple[float, ...] = (0.0, 0.05)
+    slow_links: tuple[float, ...] = (0.0, 0.015, 0.05)
+
+
+CHANGEABLE = Climate()
+QUICK_DEATHS = Climate(  # leaders die as soon as they are elected, and come back soon
+    voters=(3,), observers=(0,), proposals=0.2, crashes=0.06, crash_leader=0.8, one_batch_fetches=1.0,
+    restart_ms=40, lost_disks=0.0, changes=0.0,
+)  # fmt: skip
+SLOW_DISKS = Climate(
+    voters=(3,), observers=(0,), proposals=0.02, crashes=0.06, restart_ms=20, slow_syncs=(0.5,),
+    partitions=0.02, lost_disks=0.0, changes=0.0,
+)  # fmt: skip
+SLOW_LINKS = Climate(
+    voters=(3,), observers=(0,), proposals=0.3, slow_links=(0.3,), resignations=0.05, lost_disks=0.0,
+    changes=0.0,
+)  # fmt: skip
+COMING_AND_GOING = Climate(
+    voters=(3, 4, 5), observers=(1, 2), changes=0.1, partitions=0.04, crashes=0.02, lost_disks=0.0
+)
+LOSING_DISKS = Climate(voters=(3, 4, 5), changes=0.05, lost_disks=0.02, snapshots=0.05)
+SINGLE = Climate(voters=(1,), observers=(0, 1), crashes=0.03, lost_disks=0.0, changes=0.0)
+PAIR = Climate(voters=(2,))
+CLIMATES = (
+    *(CHANGEABLE, CHANGEABLE, CHANGEABLE, QUICK_DEATHS, SLOW_DISKS, SLOW_LINKS, COMING_AND_GOING),
+    *(LOSING_DISKS, SINGLE, PAIR),
+)
 
 
 class Storm:
@@ -82,7 +110,9 @@ class Storm:
         if member.node is not None:
             member.crash(power=self.world.chance(0.5))
             self._hint(member)
-            self.world.at(self.world.now_ms + self.world.random.randint(1, 150), member.restart)
+            self.world.at(
+                self.world.now_ms + self.world.random.randint(1, self.climate.restart_ms), member.restart
+            )
 
     def _hint(self, dead: Member) -> None:
         """Others may hear of a death, soon or late."""
@@ -219,17 +249,17 @@ def _remove(leader: Member, key: ReplicaKey) -> None:
 def play(seed: int, climate: Climate | None = None, make_node: MakeNode = RaftNode) -> World:
     """One run; Broken if a promise was."""
     world = World(seed, describe=brief)
-    climate = climate or Climate()
+    climate = climate or CLIMATES[seed % len(CLIMATES)]
     random = world.random
     roughness = random.choice([0.0, 0.3, 1.0])
     world.weather = Weather(
         delay_ms=(0, random.choice([1, 2, 10])),
-        slow=0.05 * roughness,
+        slow=random.choice(climate.slow_links),
         slow_ms=150,
         drop=random.choice([0.0, 0.02, 0.15]) * roughness,
         duplicate=0.1 * roughness,
     )
-    pace = Pace(sync_ms=(0, random.choice([0, 2, 8])), slow_sync=random.choice([0.0, 0.05]))
+    pace = Pace(sync_ms=(0, random.choice([0, 2, 8])), slow_sync=random.choice(climate.slow_syncs))
     if random.random() < climate.one_batch_fetches:
         pace = structs.replace(pace, settings=structs.replace(pace.settings, fetch_bytes_max=1))
     cluster = Cluster(world, random.choice(climate.voters), random.choice(climate.observers), pace, make_node)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from tests.sim import raft_scenario
+from tests.sim import raft_scenario, replication
 from tests.sim.world import World
 
 SCENARIOS: dict[str, Callable[[int], World]] = {
     "raft": raft_scenario.play,
+    "replication": replication.play,
 }

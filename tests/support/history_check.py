@@ -75,6 +75,17 @@ class History:
         """Records acknowledged by now."""
         return self._acknowledged
 
+    @property
+    def complaints(self) -> list[Fault]:
+        """What is known to be wrong before the end."""
+        with self._lock:
+            return list(self._faults)
+
+    def end(self, partition: int) -> int:
+        """The offset after all that was acknowledged or read of a partition."""
+        acknowledged = (max(fates[partition], default=UNKNOWN) for fates in self._fates)
+        return max(len(self._reads[partition].seen), *(offset + 1 for offset in acknowledged), 0)
+
     def send(self, producer: int, partition: int) -> int:
         """The number of the record that this producer sends next; note it before it is sent."""
         fates = self._fates[producer][partition]
@@ -154,11 +165,10 @@ class History:
                 self._fault("phantom", f"{where} was never sent, or was refused")
         self._stored += len(records)
         self._judge_acknowledged(partition, places)
-        for offset, record in enumerate(self._reads[partition].seen):
-            if record is not None and by_offset.get(offset) != record:
-                self._fault(
-                    "vanished", f"{partition} at {offset}: {record} was read, now {by_offset.get(offset)}"
-                )
+        for offset, seen in enumerate(self._reads[partition].seen):
+            if seen is not None and by_offset.get(offset) != seen:
+                now = by_offset.get(offset)
+                self._fault("vanished", f"{partition} at {offset}: {seen} was read, now {now}")
 
     def _judge_acknowledged(self, partition: int, places: dict[Record, int]) -> None:
         for producer, of_producer in enumerate(self._fates):

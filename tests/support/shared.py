@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from tailrace.core.config import load
+from tailrace.core.config import BrokerConfig, load
+from tailrace.core.config_brokers import split
 from tailrace.shm.doorbell import make_eventfd
 from tailrace.shm.links import HeadTable
 from tailrace.shm.log_dir_table import LogDirTable, log_dirs_name
@@ -16,31 +17,36 @@ from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.process import Broker, Shared
 
 LAYOUT = Layout(brokers=1, workers_each=2)
-SLOTS, ROWS = LAYOUT.slot_count, 64
+ROWS = 64
 WORKER_SLOT = LAYOUT.workers(0)[0]
 DIRECTORY_ID = "Zmlyc3QtZGlyZWN0b3J5Lg"
 
 
 def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
-    """Two worker slots; `settings` are keys of the configuration with _ for dots."""
+    """Two worker slots a broker; `settings` are keys of the configuration with _ for dots."""
     given = {"log.dirs": str(data), "workers.max": "2", "listeners": "PLAINTEXT://127.0.0.1:0"}
     given |= {name.replace("_", "."): value for name, value in settings.items()}
-    log_dirs = LogDirs(
-        [LogDir(str(data), DIRECTORY_ID, _lock(data))],
-        str(data),
-        LogDirTable.create(run_dir.file(log_dirs_name(0)), 1),
-    )
+    configs = split(load(given)[0])
+    layout = Layout(len(configs), 2)
+    data.mkdir(exist_ok=True)
     return Shared(
-        brokers=[Broker(load(given)[0], log_dirs)],
-        layout=LAYOUT,
+        brokers=[Broker(config, _log_dirs(run_dir, index, config)) for index, config in enumerate(configs)],
+        layout=layout,
         cluster_id="c",
         run_dir=run_dir.path,
-        slots=SlotTable.create(run_dir.file("slots"), SLOTS),
+        slots=SlotTable.create(run_dir.file("slots"), layout.slot_count),
         state_table=StateTable.create(run_dir.file("state"), ROWS),
         waiters=WaiterTable.create(run_dir.file("waiters"), ROWS),
-        heads=HeadTable.create(run_dir.file("heads"), SLOTS),
-        eventfds=tuple(make_eventfd() for _ in range(SLOTS)),
+        heads=HeadTable.create(run_dir.file("heads"), layout.slot_count),
+        eventfds=tuple(make_eventfd() for _ in range(layout.slot_count)),
     )
+
+
+def _log_dirs(run_dir: RunDir, index: int, config: BrokerConfig) -> LogDirs:
+    path = config.log_dirs[0]
+    directory_id = DIRECTORY_ID if index == 0 else f"{DIRECTORY_ID}-of-{index}"
+    table = LogDirTable.create(run_dir.file(log_dirs_name(index)), 1)
+    return LogDirs([LogDir(path, directory_id, _lock(Path(path)))], path, table)
 
 
 def _lock(data: Path) -> int:

@@ -17,6 +17,7 @@ from tailrace.core import errors
 from tailrace.core.config import BrokerConfig
 from tailrace.core.protocol.apis import CREATE_TOPICS, METADATA
 from tests.support.fake_broker import FakeBroker
+from tests.support.hooks import no_supervisor
 
 
 class Result(NamedTuple):
@@ -43,7 +44,7 @@ def showing(status: dict[str, Any]) -> Hooks:
     def read_status(_: str) -> dict[str, Any]:
         return status
 
-    return Hooks(no_broker, nobody, read_status, lambda *_: None)
+    return Hooks(no_broker, nobody, read_status, no_supervisor)
 
 
 def running_as(pid: int) -> Hooks:
@@ -52,7 +53,7 @@ def running_as(pid: int) -> Hooks:
     def read_pid(_: str) -> int:
         return pid
 
-    return Hooks(no_broker, read_pid, nobody, lambda *_: None)
+    return Hooks(no_broker, read_pid, nobody, no_supervisor)
 
 
 Run = Callable[..., Result]
@@ -78,7 +79,7 @@ def run(
         os.close(write_fd)
         monkeypatch.setattr("tailrace.clients.cli.produce_command.STDIN", read_fd)
         capfdbinary.readouterr()
-        code = exit_code(arguments, hooks or Hooks(no_broker, nobody, nobody, lambda *_: None))
+        code = exit_code(arguments, hooks or Hooks(no_broker, nobody, nobody, no_supervisor))
         os.close(read_fd)
         out, err = capfdbinary.readouterr()
         return Result(code, out.decode(), err.decode())

@@ -24,6 +24,7 @@ from tailrace.core.groups.consumer_protocol import (
     encode_consumer_protocol,
 )
 from tailrace.core.records.record import NewRecord, build_batch
+from tests.support.hooks import no_supervisor
 from tests.unit.log.logs import NOW, batch, fill, open_log
 
 FIRST = f"{0:020d}"
@@ -51,7 +52,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
         def read_status(_: str) -> Any:
             return status
 
-        code = exit_code(arguments, Hooks(no_broker, read_pid, read_status, lambda *_: None))
+        code = exit_code(arguments, Hooks(no_broker, read_pid, read_status, no_supervisor))
         out, err = capfdbinary.readouterr()
         return code, out.decode(), err.decode()
 

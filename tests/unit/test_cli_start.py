@@ -10,6 +10,7 @@ from tailrace.clients.cli.failures import USAGE
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.cli.start import StartArguments, configure, plain_arguments, start
 from tailrace.core.config import BrokerConfig, ConfigError
+from tests.support.hooks import no_supervisor
 
 
 def nobody(_: str) -> None:
@@ -157,7 +158,7 @@ def test_start_hands_the_configuration_over_and_returns_the_brokers_status(
         return 9
 
     arguments = StartArguments(data=str(tmp_path), settings=("nmu.partitions=1",))
-    assert start(arguments, Hooks(run, nobody, nobody, lambda *_: None)) == 9
+    assert start(arguments, Hooks(run, nobody, nobody, no_supervisor)) == 9
     assert seen[0].log_dirs == (str(tmp_path),)
     warning = (
         "unknown configuration nmu.partitions (on the command line) is ignored; did you mean num.partitions?"

@@ -175,3 +175,18 @@ def test_a_partition_that_was_not_looked_at_is_no_partition_without_faults() -> 
     history, stored = good()
     with pytest.raises(AssertionError, match="2 partitions, not 1"):
         history.faults(stored[:1])
+
+
+def test_the_end_of_a_partition_is_what_anybody_knows_of_it() -> None:
+    history, stored = good()
+    assert history.end(0) == len(stored[0])
+    history.acknowledge(0, 0, history.send(0, 0), len(stored[0]) + 4)
+    assert history.end(0) == len(stored[0]) + 5
+    assert History(1, 1).end(0) == 0
+
+
+def test_complaints_are_known_before_the_end() -> None:
+    history, _ = good()
+    assert history.complaints == []
+    history.complain("crashed", "a producer")
+    assert [fault.kind for fault in history.complaints] == ["crashed"]

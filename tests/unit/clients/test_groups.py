@@ -26,6 +26,7 @@ from tailrace.core.protocol.apis import (
 )
 from tailrace.core.protocol.messages.describe_groups import DescribeGroupsResponseMember
 from tests.support.fake_groups import FakeGroupBroker
+from tests.support.hooks import no_supervisor
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -61,7 +62,7 @@ def run(
 
     def run_command(*arguments: str) -> tuple[int, str, str]:
         capfdbinary.readouterr()
-        code = exit_code(arguments, Hooks(nothing, nothing, nothing, lambda *_: None))
+        code = exit_code(arguments, Hooks(nothing, nothing, nothing, no_supervisor))
         out, err = capfdbinary.readouterr()
         return code, out.decode(), err.decode()
 

@@ -7,6 +7,7 @@ import pytest
 from tailrace.shm import slots as slots_module
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import (
+    CONTROLLER,
     CURRENT_ROW,
     DEAD_INCARNATION,
     DEATH_COUNT,
@@ -19,6 +20,7 @@ from tailrace.shm.slots import (
     STARTING,
     STATE,
     WORKER,
+    Layout,
     SlotTable,
     role_name,
     row_start,
@@ -97,3 +99,36 @@ def test_another_program_reads_the_table_by_path(tmp_path: Path) -> None:
         0,
     )
     assert (role_name(seen.role(1)), state_name(seen.state(1))) == ("gateway", "starting")
+
+
+def test_each_slot_of_a_layout_is_of_one_broker() -> None:
+    layout = Layout(brokers=3, workers_each=2)
+    assert (layout.controllers(), layout.gateways()) == ([1, 4, 7], [2, 5, 8])
+    assert [list(layout.workers(broker)) for broker in range(3)] == [[10, 11], [12, 13], [14, 15]]
+    assert list(layout.all_workers()) == list(range(10, layout.slot_count))
+    own = [
+        {layout.controller(b), layout.gateway(b), layout.housekeeper(b), *layout.workers(b)} for b in range(3)
+    ]
+    assert [layout.broker_of(slot) for slot in range(1, layout.slot_count)] == [
+        next(b for b in range(3) if slot in own[b]) for slot in range(1, layout.slot_count)
+    ]
+    one = Layout(brokers=1, workers_each=4)
+    assert (one.controller(0), one.gateway(0), one.housekeeper(0), one.workers(0)) == (1, 2, 3, range(4, 8))
+
+
+def test_the_controller_of_the_latest_epoch_that_lives_decides(tmp_path: Path) -> None:
+    layout = Layout(brokers=3, workers_each=1)
+    table = SlotTable.create(str(tmp_path / "slots"), layout.slot_count)
+    assert table.active_controller(layout.controllers()) == (0, 0)
+    for broker, slot in enumerate(layout.controllers()):
+        table.begin(slot, CONTROLLER, broker, 0)
+    assert table.active_controller(layout.controllers()) == (0, 0)
+    table.set_active_epoch(1, 4)
+    table.set_active_epoch(7, 6)  # the first has yet to notice
+    assert table.active_controller(layout.controllers()) == (7, 6)
+    table.mark_dead(7, table.incarnation(7))
+    assert table.active_controller(layout.controllers()) == (1, 4)
+    table.set_active_epoch(1, 0)
+    assert table.active_controller(layout.controllers()) == (0, 0)
+    table.begin(7, CONTROLLER, 2, 0)
+    assert table.active_controller(layout.controllers()) == (0, 0), "a successor does not decide yet"

@@ -16,7 +16,7 @@ from tailrace.workers.data_dir import (
     open_data_dirs,
     read_info,
 )
-from tailrace.workers.data_dirs import DataDirs
+from tailrace.workers.data_dirs import DataDirs, HostDirs
 
 
 def open_it(path: Path, *, node_id: int = 0, cluster_id: str | None = None) -> int:
@@ -212,3 +212,58 @@ def test_without_any_directory_for_partitions_a_start_is_refused(tmp_path: Path)
     (tmp_path / "a").write_text("no directory")
     with pytest.raises(DataDirError, match="is not a directory"):
         named(tmp_path, "a", metadata="m")
+
+
+def host_dirs(path: Path, **settings: str) -> HostDirs:
+    """Those of two brokers, unless the settings say otherwise; let go of at once."""
+    given = {"log.dirs": str(path), "brokers": "2", "node.id": "4"}
+    given |= {name.replace("_", "."): value for name, value in settings.items()}
+    found = HostDirs(load(given)[0])
+    for held in (*found.roots, *(opened for dirs in found.brokers for opened in dirs.opened)):
+        os.close(held.lock_fd)
+    return found
+
+
+def test_each_of_several_brokers_has_a_directory_and_all_have_one_cluster(tmp_path: Path) -> None:
+    first = host_dirs(tmp_path / "d")
+    assert first.shown() == [str(tmp_path / "d")]
+    assert [dirs.paths for dirs in first.brokers] == [(f"{tmp_path}/d/broker-{number}",) for number in (4, 5)]
+    assert {opened.cluster_id for dirs in first.brokers for opened in dirs.opened} == {first.cluster_id}
+    assert [opened.node_id for dirs in first.brokers for opened in dirs.opened] == [4, 5]
+    assert host_dirs(tmp_path / "d").cluster_id == first.cluster_id
+
+
+def test_without_the_metadata_log_the_others_are_left_alone(tmp_path: Path) -> None:
+    """(R) All that they hold would be taken for strays."""
+    host_dirs(tmp_path)
+    shutil.rmtree(tmp_path / "broker-4")
+    with pytest.raises(DataDirError, match=r"broker-4 is new and .*broker-5 is not: mount the directory"):
+        host_dirs(tmp_path)
+    assert not (tmp_path / "broker-4").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("2", "1", "is the data directory of 2 brokers: start it with --brokers 2"),
+        ("2", "3", "is the data directory of 2 brokers: start it with --brokers 2"),
+        ("1", "3", "is the data directory of one broker: start it without --brokers"),
+    ],
+)
+def test_a_directory_keeps_its_number_of_brokers(tmp_path: Path, first: str, second: str, said: str) -> None:
+    host_dirs(tmp_path, brokers=first)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(DataDirError, match=said):
+        host_dirs(tmp_path, brokers=second)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_two_brokers_have_no_directory_in_common(tmp_path: Path) -> None:
+    with pytest.raises(DataDirError, match="brokers 4 and 5 cannot both have"):
+        host_dirs(tmp_path, broker_5_log_dirs=f"{tmp_path}/broker-4")
+
+
+def test_a_directory_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    host_dirs(tmp_path)
+    with pytest.raises(DataDirError, match="belongs to cluster"):
+        host_dirs(tmp_path, cluster_id="another")

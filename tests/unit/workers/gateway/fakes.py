@@ -161,12 +161,12 @@ class FakeGateway:
         )
         self.partitions = SimpleNamespace(
             error_of=self._error_of,
-            is_awaited=lambda *key: self._error_of(*key) == LEADER_NOT_AVAILABLE,
+            is_awaited=self._is_awaited,
         )
         self.brokers = SimpleNamespace(
-            is_there=lambda _: True,
+            is_there=self._is_there,
             controller_id=lambda: NODE_ID,
-            listed=lambda connection: [Endpoint(NODE_ID, *self.advertised(connection), self.config.rack)],
+            listed=self._listed,
         )
         self.controller = ControllerRequests(self)  # type: ignore[arg-type]
 
@@ -206,6 +206,16 @@ class FakeGateway:
             self.time_ms = min(end_ms, self.time_ms + 1)
             self.timers.run_due(self.time_ms)
             self.run()
+
+    @staticmethod
+    def _is_there(node_id: int) -> bool:
+        return node_id == NODE_ID
+
+    def _listed(self, connection: FakeConnection) -> list[Endpoint]:
+        return [Endpoint(NODE_ID, *self.advertised(connection), self.config.rack)]
+
+    def _is_awaited(self, topic_id: bytes, partition: int) -> bool:
+        return self._error_of(topic_id, partition) == LEADER_NOT_AVAILABLE
 
     def _error_of(self, _topic_id: bytes, partition: int) -> int:
         if not self.has_leaders:

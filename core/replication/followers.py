@@ -1,0 +1,226 @@
+"""All partitions that one process follows, and the processes of their leaders."""
+
+from collections import deque
+
+from tailrace.core.replication.downstream import Push
+from tailrace.core.replication.follower import ASKING, LINKED, OPENING, FollowerPartition, Read
+from tailrace.core.replication.frames import (
+    CONTROL,
+    HIGH_WATERMARKS,
+    INLINE,
+    REFERENCE,
+    CloseLink,
+    Control,
+    EpochEnd,
+    FrameError,
+    LinkBroken,
+    LinkOpened,
+    decode_control,
+    decode_data,
+    decode_marks,
+    encode_control,
+)
+
+Peer = tuple[int, int]
+"""Slot and incarnation of a leader's process."""
+Ack = tuple[Peer, int, int]
+"""Whose file of words, which word, and the offset to store in it."""
+
+
+class Upstream:
+    """One process that leads partitions which this one follows."""
+
+    def __init__(self, push: Push) -> None:
+        self.links: dict[int, FollowerPartition] = {}
+        self._push = push
+        self._unsaid: deque[bytes] = deque()  # a few a partition
+
+    def say(self, message: Control) -> None:
+        """Now, or when there is room in the ring."""
+        frame = encode_control(message)
+        if self._unsaid or not self._push(frame):
+            self._unsaid.append(frame)
+
+    def say_waiting(self) -> bool:
+        """The ring may have room again. Returns whether all is said."""
+        while self._unsaid:
+            if not self._push(self._unsaid[0]):
+                return False
+            self._unsaid.popleft()
+        return True
+
+
+class Followers:
+    """What a worker talks to: it hands over frames, then stores acknowledgements in the leaders' words."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[tuple[bytes, int], FollowerPartition] = {}
+        self.upstreams: dict[Peer, Upstream] = {}
+        self._peers: dict[FollowerPartition, Peer] = {}
+        self._waiting: set[FollowerPartition] = set()  # for answers, or to ask again
+        self._copying: dict[FollowerPartition, None] = {}
+        self._touched: set[FollowerPartition] = set()
+
+    def add(self, partition: FollowerPartition) -> None:
+        """It follows nobody yet."""
+        self.partitions[partition.topic_partition] = partition
+
+    def remove(self, topic_partition: tuple[bytes, int]) -> None:
+        """It is to lead, or to go."""
+        partition = self.partitions.pop(topic_partition, None)
+        if partition is not None:
+            self._unlink(partition)
+            partition.leave()
+            self._peers.pop(partition, None)
+            for some in (self._waiting, self._touched):
+                some.discard(partition)
+            self._copying.pop(partition, None)
+
+    def connect(self, peer: Peer, push: Push) -> None:
+        """There is a ring to that process."""
+        if peer not in self.upstreams:
+            self.upstreams[peer] = Upstream(push)
+
+    def follow(self, topic_partition: tuple[bytes, int], leader_epoch: int, peer: Peer, now_ms: int) -> None:
+        """Its leader in this epoch is that process, which is connected; older epochs are no news."""
+        partition = self.partitions[topic_partition]
+        if leader_epoch < partition.leader_epoch:
+            return
+        self._unlink(partition)
+        self._peers[partition] = peer
+        partition.follow(leader_epoch, self.upstreams[peer].say, now_ms)
+        self._sort(partition)
+
+    def on_peer_died(self, peer: Peer) -> None:
+        """Its partitions wait for a leader."""
+        if self.upstreams.pop(peer, None) is None:
+            return
+        for partition in [one for one, at in self._peers.items() if at == peer]:
+            partition.leave(leader_died=True)
+            del self._peers[partition]
+            self._sort(partition)
+
+    def on_frame(self, peer: Peer, frame: bytes, now_ms: int) -> None:
+        """A frame of a leader's process. FrameError if none could have sent it; KafkaError: a disk refuses,
+        that of `partition_of` the frame.
+        """
+        upstream = self.upstreams[peer]
+        kind = frame[0] if frame else 0
+        if kind in (INLINE, REFERENCE):
+            header = decode_data(frame)
+            partition = upstream.links.get(header[2])
+            if partition is None:  # of a link that was closed meanwhile
+                return
+            if partition.on_data(header, frame, now_ms):
+                self._touched.add(partition)
+            if partition.state != LINKED:
+                self._lost(partition, upstream, header[2])
+            elif partition.is_copying:
+                self._copying[partition] = None
+        elif kind == CONTROL:
+            self._on_control(decode_control(frame), upstream, peer, now_ms)
+        elif kind == HIGH_WATERMARKS:
+            for number, mark, start in decode_marks(frame):
+                partition = upstream.links.get(number)
+                if partition is not None:
+                    partition.on_mark(mark, start, now_ms)
+                    self._touched.add(partition)
+        else:
+            raise FrameError(f"a frame of {len(frame)} bytes that a leader does not send")
+
+    def partition_of(self, peer: Peer, frame: bytes) -> FollowerPartition | None:
+        """Whom a sound frame is for, if it is for one."""
+        if frame[0] in (INLINE, REFERENCE):
+            return self.upstreams[peer].links.get(decode_data(frame)[2])
+        if frame[0] == CONTROL and not isinstance(message := decode_control(frame), LinkBroken):
+            topic_id, number = getattr(message, "topic_id", b""), getattr(message, "partition", -1)
+            return self.partitions.get((topic_id, number))
+        return None
+
+    def _on_control(self, message: Control, upstream: Upstream, peer: Peer, now_ms: int) -> None:
+        if isinstance(message, LinkBroken):
+            partition = upstream.links.get(message.link)
+            if partition is not None:
+                partition.begin_again("the leader has let go of what comes next", now_ms)
+                self._lost(partition, upstream, message.link)
+            return
+        if not isinstance(message, EpochEnd | LinkOpened):
+            raise FrameError(f"a leader does not say {message}")
+        partition = self.partitions.get((message.topic_id, message.partition))
+        if partition is None or self._peers.get(partition) != peer:
+            if isinstance(message, LinkOpened) and not message.error:
+                upstream.say(CloseLink(link=message.link))
+            return
+        if isinstance(message, EpochEnd):
+            partition.on_epoch_end(message, now_ms)
+        elif partition.on_link_opened(message, now_ms):
+            upstream.links[partition.link] = partition
+        self._touched.add(partition)
+        self._sort(partition)
+
+    def _lost(self, partition: FollowerPartition, upstream: Upstream, number: int) -> None:
+        upstream.links.pop(number, None)
+        self._sort(partition)
+
+    def _unlink(self, partition: FollowerPartition) -> None:
+        """(R) Before it truncates: no frame and no acknowledgement of the old link any more."""
+        peer = self._peers.get(partition)
+        if peer is not None and partition.link >= 0:
+            self.upstreams[peer].links.pop(partition.link, None)
+
+    def _sort(self, partition: FollowerPartition) -> None:
+        if partition.state in (ASKING, OPENING):
+            self._waiting.add(partition)
+        else:
+            self._waiting.discard(partition)
+        if not partition.is_copying:
+            self._copying.pop(partition, None)
+
+    # A turn
+
+    @property
+    def is_copying(self) -> bool:
+        """Whether `copy` has work."""
+        return bool(self._copying)
+
+    def copy(self, partition: FollowerPartition, read: Read, budget: int, now_ms: int) -> int:
+        """One of `copying`: see FollowerPartition.copy."""
+        number, peer = partition.link, self._peers[partition]
+        copied = partition.copy(read, budget, now_ms)
+        self._touched.add(partition)
+        if partition.state != LINKED:
+            self._lost(partition, self.upstreams[peer], number)
+        self._sort(partition)
+        if partition in self._copying:  # in turn with the others
+            self._copying[partition] = self._copying.pop(partition)
+        return copied
+
+    def copying(self) -> list[tuple[FollowerPartition, Peer]]:
+        """Those with something to be copied, longest waiting first, and whose leader's files it is in."""
+        return [(partition, self._peers[partition]) for partition in self._copying]
+
+    def take_touched(self) -> tuple[list[FollowerPartition], list[Ack]]:
+        """Whose rows are to be published, and what is to be stored in the leaders' words."""
+        touched, self._touched = self._touched, set()
+        acks: list[Ack] = []
+        for partition in touched:
+            ack = partition.ack
+            if ack >= 0:
+                acks.append((self._peers[partition], partition.link, ack))
+        return list(touched), acks
+
+    def synced(self, partition: FollowerPartition) -> None:
+        """More of its log is on the disk."""
+        self._touched.add(partition)
+
+    def tick(self, now_ms: int) -> None:
+        """Questions that are to be asked again, also those that the ring had no room for."""
+        for upstream in self.upstreams.values():
+            upstream.say_waiting()
+        for partition in list(self._waiting):
+            partition.tick(now_ms)
+            self._sort(partition)
+
+    def next_due_ms(self) -> int | None:
+        """When `tick` has something to ask again."""
+        return min((partition.due_ms for partition in self._waiting), default=None)
