@@ -35,7 +35,7 @@ def test_a_follower_truncates_where_its_leader_knows_no_more() -> None:
     leading = log_of(0, 0, 1, 1, 3)
     following = copy_of(leading, 3)
     for _ in range(4):
-        following.append_as_leader(leading.batches[0].data, 2)
+        following.produce(leading.batches[0].data, 2)
     pair = Pair(leading, following, 4)
     pair.exchange()
     assert pair.is_equal()
@@ -46,7 +46,7 @@ def test_epochs_that_the_leader_never_had_take_several_rounds() -> None:
     leading = log_of(0, 0, 2, 4, 6)
     following = copy_of(leading, 2)
     for epoch in (1, 1, 3, 3, 5, 5):
-        following.append_as_leader(leading.batches[0].data, epoch)
+        following.produce(leading.batches[0].data, epoch)
     pair = Pair(leading, following, 7)
     questions = 0
     for _ in range(10):
@@ -62,7 +62,7 @@ def test_nothing_is_acknowledged_before_it_is_truncated() -> None:
     """(R) What the follower has beyond the leader's line would count."""
     leading = log_of(0, 0, 0)
     following = copy_of(leading, 2)
-    following.append_as_leader(leading.batches[0].data, 1)
+    following.produce(leading.batches[0].data, 1)
     pair = Pair(leading, following, 2)
     while following.truncations == 0:
         assert pair.follower.ack == -1
