@@ -58,7 +58,7 @@ from tailrace.core.protocol.messages.unregister_broker import (
 )
 from tests.support.waiting import wait_until
 
-PATIENCE_S = 8.0
+PATIENCE_S = 30.0
 TIMEOUT_MS = 10_000
 PREFERRED, UNCLEAN = 0, 1
 RULES = LeaderRules()
@@ -307,6 +307,11 @@ class Asked:
         with suppress(AssertionError):  # said by the comparison, with all that differs
             wait_until(is_as_expected, doing, PATIENCE_S)
         return answers[0]
+
+    def brokers(self) -> list[int]:
+        """Those that serve."""
+        found = self._ask(apis.METADATA, 9, MetadataRequest(topics=[]), MetadataResponse)
+        return sorted(broker.node_id for broker in found.brokers)
 
     def _ask(self, key: int, version: int, message: Any, response: Any) -> Any:
         """Of requests that we need not serve."""
