@@ -100,7 +100,7 @@ def pause_of_writes(cluster: Cluster, guide: Guide, topic: str, kill: Kill) -> f
 def leader_killed(cluster: Cluster, guide: Guide, topic: str) -> float:
     """Of the process that leads the partition."""
     leader = wait_until_whole(guide, topic, len(cluster.brokers())).leader
-    return pause_of_writes(cluster, guide, topic, cluster.leader_killer(leader, topic, 0))
+    return pause_of_writes(cluster, guide, topic, cluster.replica_killer(leader, topic, 0))
 
 
 def broker_killed(cluster: Cluster, guide: Guide, topic: str) -> float:

@@ -210,10 +210,11 @@ def rounds(
             cluster.start()
         for cluster in clusters:
             wait_until_served(cluster)
+        kept = only in MEMORY or only in IDLE  # what is kept is what load has left
         for cluster in clusters:
-            warm_up(cluster, [*load, *tool], warm_up_s)
+            warm_up(cluster, [*load, *tool] or (LOAD if kept else []), warm_up_s)
         load_rounds(clusters, [*load, *tool], count, report)
-        if only in MEMORY or only in IDLE:
+        if kept:
             time.sleep(SETTLE_S)
             for cluster in clusters:
                 report.add(MEMORY, "PSS MB", cluster.name, "tcp", memory(cluster))

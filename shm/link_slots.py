@@ -119,6 +119,9 @@ class LinkSlots:
         if now == self._seen[: len(now)]:
             return []
         found: list[tuple[int, int]] = []
+        if len(now) <= _NARROW:
+            self._compare(now, 0, found)
+            return found
         before = bytes(self._seen[: len(now)])
         for wide in range(0, len(now), _WIDE):
             if now[wide : wide + _WIDE] != before[wide : wide + _WIDE]:

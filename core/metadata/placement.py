@@ -2,7 +2,6 @@
 serves a replica.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -21,6 +20,13 @@ class _Turns:
     def begin(self) -> None:
         """A partition begins: it has none yet."""
         self._taken = 0
+
+    def vary(self, times: int) -> None:
+        """Others come after the first of all, the same at the same count of times."""
+        if len(self.broker_ids) > 2:
+            tail = self.broker_ids[1:]
+            turned = times % len(tail)
+            self.broker_ids[1:] = tail[turned:] + tail[:turned]
 
     def advance(self) -> None:
         """The next partition begins with the next broker."""
@@ -43,7 +49,13 @@ class _Rack:
         self.unfenced = _Turns([broker.broker_id for broker in brokers if not broker.fenced], start)
         self.fenced = _Turns([broker.broker_id for broker in brokers if broker.fenced], start)
 
+    def vary(self, times: int) -> None:
+        """See `_Turns`."""
+        self.unfenced.vary(times)
+        self.fenced.vary(times)
+
     def take(self) -> int | None:
+        """The next that the partition does not have yet."""
         found = self.unfenced.take()
         return self.fenced.take() if found is None else found
 
@@ -55,9 +67,8 @@ def place_replicas(
 
     As Kafka's striped placement: each partition begins with the rack after the one before it began with and
     takes a broker from rack to rack, in each the next in turn, which moves on when the rack leads; leaders
-    are not fenced. When all brokers have led once the order is shuffled, so that a dead broker's leaders do
-    not all fall to the same neighbour. The same `start` gives the same placement; it goes on where that of so
-    many partitions ended.
+    are not fenced. When all have led once the order changes, so that a dead broker's leaders do not all fall
+    to the same neighbour: Kafka shuffles, here it follows from `start`, the count of partitions there are.
     """
     assert 0 < replication_factor <= len(brokers)
     assert not all(broker.fenced for broker in brokers)
@@ -67,21 +78,14 @@ def place_replicas(
         for name in names
     ]
     unfenced_count = sum(not broker.fenced for broker in brokers)
-    chance = random.Random(start)
     placed: list[tuple[int, ...]] = []
-    for partition in range(partition_count):
-        if partition and partition % unfenced_count == 0:
-            _shuffle(racks, chance)
-        first_rack = (start + partition) % len(racks)
+    for partition in range(start, start + partition_count):
+        if not placed or partition % unfenced_count == 0:
+            for rack in racks:
+                rack.vary(1 if placed else start // unfenced_count)
+        first_rack = partition % len(racks)
         placed.append(_place_one(racks[first_rack:] + racks[:first_rack], replication_factor))
     return placed
-
-
-def _shuffle(racks: list[_Rack], chance: random.Random) -> None:
-    chance.shuffle(racks)
-    for rack in racks:
-        chance.shuffle(rack.unfenced.broker_ids)
-        chance.shuffle(rack.fenced.broker_ids)
 
 
 def _place_one(racks: Sequence[_Rack], replication_factor: int) -> tuple[int, ...]:

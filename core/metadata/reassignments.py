@@ -28,8 +28,6 @@ from tailrace.core.metadata.records import PartitionChange, Record
 from tailrace.core.metadata.requests import OngoingReassignment, PartitionResult, Reassignment
 from tailrace.core.metadata.topics import check_replicas
 
-NOT_IN_PROGRESS = "No partition reassignment is in progress."
-
 
 class Reassigned(msgspec.Struct, kw_only=True, frozen=True):
     """Records to commit as one batch and the answers to give then, one a partition, in the order asked."""
@@ -77,7 +75,7 @@ def reassign(
                     topic=move.topic,
                     partition=move.partition,
                     error_code=error.code,
-                    error_message=error.message,
+                    error_message=error.message or None,
                 )
             )
             continue
@@ -165,7 +163,7 @@ def _cancel(
     in sync: an unclean election.
     """
     if not old.is_reassigned:
-        raise KafkaError(errors.NO_REASSIGNMENT_IN_PROGRESS, NOT_IN_PROGRESS)
+        raise KafkaError(errors.NO_REASSIGNMENT_IN_PROGRESS)
     replicas = [broker_id for broker_id in old.replicas if broker_id not in old.adding]
     isr = [broker_id for broker_id in old.isr if broker_id not in old.adding]
     if not replicas:

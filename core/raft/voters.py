@@ -7,7 +7,7 @@ and (R) a set counts as soon as it is in the log, committed or not, and no longe
 
 from collections.abc import Iterable, Iterator
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 
 from tailrace.core.ids import ZERO_UUID, uuid_text
 
@@ -75,6 +75,16 @@ class VoterSet:
     def rank(self, node_id: int, *absent: int) -> int:
         """How many voters have smaller ids, those absent aside: who acts first when several could."""
         return sum(1 for other in self._by_id if other < node_id and other not in absent)
+
+
+def encode_voters(voters: VoterSet) -> bytes:
+    """A set in bytes, for a snapshot."""
+    return msgpack.encode(list(voters))
+
+
+def decode_voters(data: bytes) -> VoterSet:
+    """The set in these bytes; msgspec.MsgspecError if there is none."""
+    return VoterSet(msgpack.decode(data, type=list[Voter]))
 
 
 class VoterHistory:

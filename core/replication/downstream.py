@@ -19,6 +19,7 @@ from tailrace.core.replication.frames import (
     MARKS_HEAD_BYTES,
     MARKS_MAX,
     REFERENCE,
+    UNSAID_MAX,
     Control,
     LinkBroken,
     encode_control,
@@ -62,7 +63,7 @@ class Downstream:
         self._marks_max = min(MARKS_MAX, (frame_max - MARKS_HEAD_BYTES) // MARK_BYTES)
         self.links: dict[int, Link] = {}  # by number; closed ones too, until the follower says so
         self._push = push
-        self._unsaid: deque[bytes] = deque()  # control frames: at most a few a partition
+        self._unsaid: deque[bytes] = deque()  # control frames, see is_congested
         self._lapped: dict[Link, None] = {}
         self._marks: dict[Link, None] = {}
 
@@ -70,6 +71,11 @@ class Downstream:
     def is_waiting(self) -> bool:
         """Whether something waits for room in the ring."""
         return bool(self._unsaid or self._lapped)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the follower asks without reading: no more of its frames are to be taken for now."""
+        return len(self._unsaid) >= UNSAID_MAX
 
     def say(self, message: Control) -> None:
         """Before anything that is sent later."""

@@ -28,6 +28,7 @@ from tailrace.core.errors import (
     OFFSET_OUT_OF_RANGE,
     KafkaError,
 )
+from tailrace.core.log.directory import is_full
 from tailrace.core.records.batch import HEADER_SIZE, INT32, LENGTH_PREFIX
 from tailrace.core.replication.frames import (
     DATA_BYTES,
@@ -232,16 +233,15 @@ class FollowerPartition:
             return False
         self.next_offset = end
         if kind == INLINE and not self._ranges:
-            if self._append(memoryview(frame)[DATA_BYTES:], bool(flags & GAPS), now_ms) != length:
+            log, has_gaps = self.log, bool(flags & GAPS)
+            if self._append(memoryview(frame)[DATA_BYTES:], has_gaps, now_ms) != length:
                 self.begin_again(self.fault or "a frame does not hold whole batches", now_ms)
-                return True
-            if not self._ends_at(end, bool(flags & GAPS), now_ms):
-                return True
-            self._tries = 0
-            if mark > self._mark or start > self.log.log_start_offset:
-                self._learn(mark, start, now_ms)
-            else:
-                self._move()
+            elif log.log_end_offset == end or self._ends_at(end, has_gaps, now_ms):
+                self._tries = 0
+                if mark > self._mark or start > log.log_start_offset:
+                    self._learn(mark, start, now_ms)
+                elif self._mark > log.high_watermark:
+                    self._move()
             return True
         last = self._ranges[-1] if self._ranges else None
         if last is not None and (last.segment, last.end) == (segment, position):
@@ -289,7 +289,7 @@ class FollowerPartition:
                 append(data[at:after], now_ms, allow_gap=has_gaps)
                 at = after
         except KafkaError as error:
-            if error.code not in MISFITS:
+            if error.code not in MISFITS and not is_full(error):  # of a full disk the leader is asked again
                 raise
             self.fault = str(error)
         return at

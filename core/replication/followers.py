@@ -33,7 +33,7 @@ class Upstream:
     def __init__(self, push: Push) -> None:
         self.links: dict[int, FollowerPartition] = {}
         self._push = push
-        self._unsaid: deque[bytes] = deque()  # a few a partition
+        self._unsaid: deque[bytes] = deque()  # a few a partition: each waits for an answer before it asks on
 
     def say(self, message: Control) -> None:
         """Now, or when there is room in the ring."""

@@ -45,6 +45,7 @@ INLINE_MAX = 8 * 1024  # above it a second copy costs more than to read the lead
 _MARKS_HEAD = Struct("<B3xI")
 _MARK = Struct("<3q")
 MARKS_HEAD_BYTES, MARK_BYTES = _MARKS_HEAD.size, _MARK.size
+UNSAID_MAX = 4096  # control frames that wait for room in a ring; then nothing more is read from that peer
 MARKS_MAX = 1024  # in one frame
 OFFSET_MAX = (1 << 63) - 1
 

@@ -43,8 +43,8 @@ class Cluster(Protocol):
         """The processes all others descend from."""
         ...
 
-    def leader_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
-        """For the process that leads the partition in this broker."""
+    def replica_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
+        """For the process of this broker that has the partition."""
         ...
 
     def controller_killer(self, broker_id: int) -> Kill:

@@ -51,7 +51,7 @@ class KafkaCluster:
         """For the node's one process."""
         return self.nodes[broker_id].kill
 
-    def leader_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
+    def replica_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
         """One process does all: that of the whole broker."""
         del topic, partition
         return self.broker_killer(broker_id)

@@ -13,12 +13,12 @@ from perf.peers.cluster import BROKERS, SETTINGS, Kill
 from perf.peers.peer import Tcp, free_port
 from perf.peers.tailrace import COMMAND, Tailrace
 
-FIRST_ID = 1
+FIRST_ID = 0  # ids and the numbers that `tailrace status` shows are the same then
 NOT_WORKERS = ("supervisor", "controller", "gateway", "housekeeper")
 
 
 class TailraceCluster:
-    """Brokers 1 to 3. With `sync_delay_ms` every fsync and fdatasync takes so much longer."""
+    """Brokers 0 to 2. With `sync_delay_ms` every fsync and fdatasync takes so much longer."""
 
     name = "tailrace"
 
@@ -47,8 +47,8 @@ class TailraceCluster:
         """The supervisor."""
         return [self._host.pid]
 
-    def leader_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
-        """For the worker that leads the partition."""
+    def replica_killer(self, broker_id: int, topic: str, partition: int) -> Kill:
+        """For the worker that has the partition."""
         for process in self._processes(broker_id):
             holds = any(
                 (own["topic"], own["partition"]) == (topic, partition) for own in process["partitions"]

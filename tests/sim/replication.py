@@ -12,6 +12,7 @@ from tailrace.core.replication.frames import CONTROL, AskEpoch, CloseLink, OpenL
 from tailrace.core.replication.isr import Proposal
 from tailrace.core.replication.replicated_log import ReplicatedLog
 from tests.sim.replication_controller import Assigned, Controller, Order
+from tests.sim.replication_disk import open_log
 from tests.sim.replication_log import MemoryLog, new_batch
 from tests.sim.replication_memory import Memory, Peer, Row, TopicPartition
 from tests.sim.replication_process import Process
@@ -28,7 +29,7 @@ class SimulatedLog(ReplicatedLog, Protocol):
 
     truncations: int
 
-    def append_as_leader(self, batch: bytes, leader_epoch: int) -> int: ...
+    def produce(self, batch: bytes, leader_epoch: int) -> int: ...
 
     def read(self, segment: int, position: int, length: int) -> bytes: ...
 
@@ -88,7 +89,10 @@ class Cluster:
 
     def log(self, tp: TopicPartition, broker: int) -> SimulatedLog:
         """The replica's log; it outlives processes."""
-        return self.logs.setdefault((tp, broker), self.make_log())
+        log = self.logs.get((tp, broker))
+        if log is None:
+            log = self.logs[tp, broker] = self.make_log()
+        return log
 
     def rows_of(self, tp: TopicPartition) -> list[Row]:
         """Of all replicas, also those that are dead or moved away."""
@@ -400,5 +404,8 @@ class Cluster:
 
 
 def play(seed: int) -> World:
-    """What `make sim` runs: each fifth seed with rings that lose data, each seventh with three partitions."""
-    return Cluster(seed, partitions=3 if seed % 7 == 0 else 1, drops=seed % 5 == 0).run()
+    """What `make sim` runs: each fifth seed with rings that lose data, each seventh with three partitions,
+    each twentieth with the real log on a simulated disk.
+    """
+    make_log = open_log if seed % 20 == 3 else MemoryLog
+    return Cluster(seed, partitions=3 if seed % 7 == 0 else 1, drops=seed % 5 == 0, make_log=make_log).run()

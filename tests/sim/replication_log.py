@@ -103,7 +103,7 @@ class MemoryLog:
         data = b"".join(stored.data for stored in self.batches if stored.segment == segment)
         return data[position : position + length]
 
-    def append_as_leader(self, batch: bytes, leader_epoch: int) -> int:
+    def produce(self, batch: bytes, leader_epoch: int) -> int:
         """At the end; returns the new end."""
         data = bytearray(batch)
         stamp(data, self.log_end_offset, leader_epoch)

@@ -258,7 +258,7 @@ class Process:
                     mine.in_sync.check_enough()
                 except KafkaError:
                     return
-            end = log.append_as_leader(batch, mine.leader_epoch)
+            end = log.produce(batch, mine.leader_epoch)
             if acks_all:
                 self.pending[tp].add(end, (end, number))
         if mine.replicate():

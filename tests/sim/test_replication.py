@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.sim.replication import Cluster
+from tests.sim.replication import Cluster, play
+from tests.sim.replication_disk import open_log
 from tests.sim.replication_faults import FAULTS
 from tests.sim.world import Broken
 
@@ -27,11 +28,19 @@ def test_partitions_that_share_rings_do_not_disturb_each_other() -> None:
     assert run(1000, partitions=3).acks > 100
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_real_log_keeps_what_the_small_one_keeps(seed: int) -> None:
+    """On a disk that is simulated, and loses what was not synced."""
+    cluster = Cluster(seed, make_log=open_log)
+    cluster.run()
+    assert cluster.acks > 100
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("first", range(0, 400, 50))
 def test_nothing_acknowledged_is_lost_in_many_runs(first: int) -> None:
     for seed in range(first, first + 50):
-        run(seed)
+        play(seed)
 
 
 # Where to begin to look: some take a rare order of events

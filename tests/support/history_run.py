@@ -1,8 +1,11 @@
 """A crew of producers and readers on one topic while a cluster is hurt, and the verdict in the end."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import cycle, islice
 
+from perf import wire
+from perf.peers.cluster import Cluster, Kill
 from perf.peers.peer import Tcp
 from perf.whereabouts import Guide, wait_until_whole
 from tests.support.history_check import Fault, History, Record, Summary
@@ -113,3 +116,53 @@ class Crew:
         for client in clients:
             if client.is_alive():
                 client.join()
+
+
+Choose = Callable[[Cluster, Guide, str], tuple[str, Kill]]
+"""Who is to be killed, in words, and what does it."""
+
+
+def _leader(cluster: Cluster, guide: Guide, topic: str) -> tuple[str, Kill]:
+    leader = guide.partition(topic, 0).leader
+    return f"leader process in {leader}", cluster.replica_killer(leader, topic, 0)
+
+
+def _follower(cluster: Cluster, guide: Guide, topic: str) -> tuple[str, Kill]:
+    part = guide.partition(topic, 0)
+    follower = next(replica for replica in part.replicas if replica != part.leader)
+    return f"follower process in {follower}", cluster.replica_killer(follower, topic, 0)
+
+
+def _controller(cluster: Cluster, guide: Guide, topic: str) -> tuple[str, Kill]:
+    del topic
+    leader = guide.quorum().leader
+    return f"controller {leader}", cluster.controller_killer(leader)
+
+
+def _broker(cluster: Cluster, guide: Guide, topic: str) -> tuple[str, Kill]:
+    leader = guide.partition(topic, 0).leader
+    return f"broker {leader}", cluster.broker_killer(leader)
+
+
+DEATHS: tuple[Choose, ...] = (_leader, _controller, _broker, _follower)
+
+
+def killed_in_a_loop(
+    cluster: Cluster, kills: int, partitions: int, records: int
+) -> tuple[list[Fault], Summary]:
+    """Kill -9 of every kind in turn under a crew, on a cluster that serves. After each kill `records`
+    more are acknowledged before what was killed is started; all replicas are in sync before the next.
+    """
+    brokers, topic = cluster.brokers(), "history"
+    with wire.Connection(next(iter(brokers.values()))) as connection:
+        wire.create_topic(connection, topic, partitions, replicas=list(brokers))
+    with Crew(brokers, topic, partitions, len(brokers)) as crew, Guide(brokers) as guide:
+        crew.goes_on(records)
+        for number, choose in enumerate(islice(cycle(DEATHS), kills), 1):
+            wait_until_whole(guide, topic, len(brokers), partitions)
+            who, kill = choose(cluster, guide, topic)
+            print(f"kill {number}: {who}, {crew.history.acknowledged} records acknowledged", flush=True)
+            kill()
+            crew.goes_on(records)
+            cluster.revive()
+        return crew.finish()

@@ -4,10 +4,13 @@ Voters are 1, 2 and 3 unless said otherwise, the node is 1. Stores and syncs are
 answered by `stored` and `synced`.
 """
 
+from typing import cast
+
 from tailrace.core.raft.effects import Effect, InstallSnapshot, Send, StoreVote, Sync
 from tailrace.core.raft.messages import FetchRequest, FetchResponse, Message, VoteResponse
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.quorum_state import QuorumState
+from tailrace.core.raft.raft_log import RaftLog
 from tailrace.core.raft.settings import RaftSettings
 from tailrace.core.raft.voters import ReplicaKey, Voter, VoterSet
 from tailrace.core.records.batch import stamp
@@ -54,11 +57,11 @@ class Script:
         node_id: int = 1,
         voters: VoterSet | None = None,
         state: QuorumState | None = None,
-        log: MemoryLog | None = None,
+        log: RaftLog | None = None,
     ) -> None:
         """epochs: one batch each is in the log, on disk."""
         self.now_ms = 0
-        self.log = log or new_log()
+        self.log = cast(MemoryLog, log or new_log())  # but for the tests of another
         for epoch in epochs:
             self.log.append_as_leader(data(), epoch, 0)
         self.state = state or QuorumState(epochs[-1] if epochs else 0)

@@ -19,7 +19,7 @@ def log_of(*epochs: int) -> MemoryLog:
     """One batch of one record in each of these epochs."""
     log = MemoryLog()
     for epoch in epochs:
-        log.append_as_leader(new_batch(next(NUMBERS), 1), epoch)
+        log.produce(new_batch(next(NUMBERS), 1), epoch)
     return log
 
 
@@ -72,7 +72,7 @@ class Pair:
     def append(self, count: int = 1) -> None:
         """A run of the leader's."""
         for _ in range(count):
-            self.log.append_as_leader(new_batch(next(NUMBERS), 1), self.partition.leader_epoch)
+            self.log.produce(new_batch(next(NUMBERS), 1), self.partition.leader_epoch)
         self.partition.replicate()
 
     def take_up(self) -> None:

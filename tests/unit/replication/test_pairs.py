@@ -2,10 +2,13 @@
 
 import pytest
 
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+from tailrace.core.log.directory import DiskFullError
 from tailrace.core.replication.frames import (
     DATA_BYTES,
     INLINE,
     REFERENCE,
+    UNSAID_MAX,
     AskEpoch,
     CloseLink,
     FrameError,
@@ -35,7 +38,7 @@ def test_a_follower_truncates_where_its_leader_knows_no_more() -> None:
     leading = log_of(0, 0, 1, 1, 3)
     following = copy_of(leading, 3)
     for _ in range(4):
-        following.append_as_leader(leading.batches[0].data, 2)
+        following.produce(leading.batches[0].data, 2)
     pair = Pair(leading, following, 4)
     pair.exchange()
     assert pair.is_equal()
@@ -46,7 +49,7 @@ def test_epochs_that_the_leader_never_had_take_several_rounds() -> None:
     leading = log_of(0, 0, 2, 4, 6)
     following = copy_of(leading, 2)
     for epoch in (1, 1, 3, 3, 5, 5):
-        following.append_as_leader(leading.batches[0].data, epoch)
+        following.produce(leading.batches[0].data, epoch)
     pair = Pair(leading, following, 7)
     questions = 0
     for _ in range(10):
@@ -62,7 +65,7 @@ def test_nothing_is_acknowledged_before_it_is_truncated() -> None:
     """(R) What the follower has beyond the leader's line would count."""
     leading = log_of(0, 0, 0)
     following = copy_of(leading, 2)
-    following.append_as_leader(leading.batches[0].data, 1)
+    following.produce(leading.batches[0].data, 1)
     pair = Pair(leading, following, 2)
     while following.truncations == 0:
         assert pair.follower.ack == -1
@@ -136,6 +139,52 @@ def test_a_damaged_batch_is_not_taken() -> None:
     pair.down[0] = bytes(frame)
     pair.exchange()
     assert pair.is_equal()
+
+
+def test_a_full_disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It refuses, and breaks nothing: what was refused comes again."""
+    pair = Pair(log_of(0), MemoryLog(), 1)
+    pair.exchange()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise DiskFullError(KAFKA_STORAGE_ERROR, "full")
+
+    with monkeypatch.context() as full:
+        full.setattr(pair.copy, "append_as_follower", refuse)
+        pair.append(3)
+        pair.exchange()
+        assert pair.copy.log_end_offset == 1
+        assert "full" in pair.follower.fault
+    pair.exchange()
+    assert pair.is_equal()
+
+
+def test_a_disk_that_breaks_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(log_of(0), MemoryLog(), 1)
+    pair.exchange()
+
+    def fail(*_: object, **__: object) -> None:
+        raise KafkaError(KAFKA_STORAGE_ERROR, "EIO")
+
+    monkeypatch.setattr(pair.copy, "append_as_follower", fail)
+    pair.append()
+    frame = pair.down[0]
+    with pytest.raises(KafkaError):
+        pair.take_down()
+    assert pair.followers.partition_of(LEADER, frame) is pair.follower
+
+
+def test_who_asks_and_never_reads_is_not_read_from() -> None:
+    """Else its questions would fill the memory of the leader."""
+    pair = Pair(log_of(0), MemoryLog(), 1, room=0)
+    downstream = pair.leaders.downstreams[FOLLOWER]
+    ask = encode_control(
+        AskEpoch(topic_id=TP[0], partition=0, leader_epoch=1, replica_id=1, question=1, epoch=0)
+    )
+    for _ in range(UNSAID_MAX):
+        assert not downstream.is_congested
+        pair.leaders.on_frame(FOLLOWER, ask)
+    assert downstream.is_congested
 
 
 def test_a_compacted_log_is_copied_with_its_gaps() -> None:
