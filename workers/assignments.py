@@ -22,13 +22,13 @@ from tailrace.core.metadata.topics import INTERNAL_TOPICS
 from tailrace.shm.slots import SUPERVISOR_SLOT, Layout
 from tailrace.workers.control import (
     Assigned,
-    BecomeLeader,
     ConfigureReplica,
     HeldReplica,
     LogDirFailed,
     Message,
     ReplicaStarted,
     RetireWorker,
+    ServeReplica,
     StopReplica,
     Unassigned,
     WantWorker,
@@ -245,10 +245,10 @@ class Assignments:
             if replica.configs_due and replica.incarnation:
                 replica.configs_due = not self._send(slot, _configure_message(replica))
 
-    def _order(self, replica: Replica) -> BecomeLeader | StopReplica:
+    def _order(self, replica: Replica) -> ServeReplica | StopReplica:
         if replica.deleting:
             return _stop_message(replica)
-        return BecomeLeader(
+        return ServeReplica(
             topic=replica.topic,
             topic_id=replica.topic_id,
             partition=replica.partition,
@@ -258,6 +258,11 @@ class Assignments:
             log_dir=replica.log_dir,
             configs=replica.configs,
             is_new=replica.is_new,
+            leader=replica.broker,
+            replicas=(replica.broker,),
+            isr=(replica.broker,),
+            partition_epoch=0,
+            rows=(replica.row,),
         )
 
     def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> bool:

@@ -3,8 +3,9 @@
 Every message is a msgpack array that starts with its tag. Both ends are always of the same build (one fork
 tree), so there are no versions. Who says what:
 
-    controller -> worker       BecomeLeader StopReplica ConfigureReplica LogDirFailed ReportReplicas
-    worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas
+    controller -> worker       ServeReplica StopReplica ConfigureReplica LogDirFailed ReportReplicas
+                               ResignLeadership PartitionAltered
+    worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas Resigned AlterPartition
     gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
     controller -> gateway      TopicResults ProducerIds Assigned Unassigned
     controller -> supervisor   WantWorker RetireWorker
@@ -30,12 +31,13 @@ from tailrace.core.metadata.requests import (
 )
 
 
-class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
-    """Open (or make, when `is_new`) this partition's log and lead it in `leader_epoch`, publishing to `row`.
+class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
+    """Open (or make, when `is_new`) the log of this replica, and lead it or follow its leader, publishing to
+    `row`.
 
-    The worker answers ReplicaStarted once the row is published, or ReplicaFailed. The same message with a
-    higher leader epoch for a replica that the worker leads already only moves the epoch; with an equal one it
-    is answered again.
+    The worker answers ReplicaStarted once the row shows that, or ReplicaFailed. The same row and generation
+    again says what has changed: the leader and its epoch, or only who is in sync. It is led where `leader` is
+    the broker of the worker. Epochs below those known are no news; equal ones are answered again.
     """
 
     topic: str
@@ -47,6 +49,14 @@ class BecomeLeader(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     log_dir: str
     configs: dict[str, str]
     is_new: bool
+    leader: int  # broker id, -1: there is none
+    leader_slot: int = 0  # its process, once it has published that it leads in this epoch; 0: not yet
+    leader_incarnation: int = 0
+    replicas: tuple[int, ...]
+    isr: tuple[int, ...]
+    partition_epoch: int
+    lineage: int = -1  # leader epoch of the last unclean election
+    rows: tuple[int, ...] = ()  # of all replicas there are: a new leader asks them for the high watermark
 
 
 class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):
@@ -122,6 +132,8 @@ class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
     leader_epoch: int
     log_dir: str
     started: bool
+    leads: bool = True  # in that epoch, and has not resigned it
+    partition_epoch: int = -1  # the newest that it was told
 
 
 class Replicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=7):
@@ -132,6 +144,50 @@ class Replicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=7
     """
 
     replicas: list[HeldReplica]
+
+
+class ResignLeadership(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=33):
+    """Another is to lead: append and acknowledge no more in this leader epoch, publish the row a last time
+    and answer Resigned, also when it is not led (R): only then may another epoch be committed.
+    """
+
+    row: int
+    row_generation: int
+    leader_epoch: int
+
+
+class Resigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=34):
+    """The replica on `row` does not lead in this epoch, or an earlier one, and never will."""
+
+    row: int
+    row_generation: int
+    leader_epoch: int
+
+
+class AlterPartition(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=35):
+    """The leader on `row` proposes who is in sync. Answered by PartitionAltered."""
+
+    row: int
+    row_generation: int
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+    partition_epoch: int
+    isr: tuple[int, ...]
+
+
+class PartitionAltered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=36):
+    """What became of the proposal that named this partition epoch; the state is that which is committed, of
+    no meaning with an error.
+    """
+
+    row: int
+    row_generation: int
+    proposed: int  # the partition epoch in the proposal
+    error_code: int
+    replicas: tuple[int, ...] = ()
+    isr: tuple[int, ...] = ()
+    partition_epoch: int = -1
 
 
 class Hello(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=10):
@@ -288,7 +344,7 @@ class Raft(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=50):
 
 
 Message = (
-    BecomeLeader
+    ServeReplica
     | StopReplica
     | ConfigureReplica
     | LogDirFailed
@@ -313,6 +369,10 @@ Message = (
     | WorkerDied
     | Prefault
     | Raft
+    | ResignLeadership
+    | Resigned
+    | AlterPartition
+    | PartitionAltered
 )
 
 encode = msgspec.msgpack.Encoder().encode

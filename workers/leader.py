@@ -316,8 +316,8 @@ class Leader:
 
     def _on_message(self, asker: int, message: control.Message) -> None:
         match message:
-            case control.BecomeLeader():
-                self._become_leader(message)
+            case control.ServeReplica():
+                self._serve_replica(message)
             case control.StopReplica():
                 self._stop_replica(message)
             case control.ConfigureReplica():
@@ -338,7 +338,7 @@ class Leader:
     def _say(self, message: control.Message) -> None:
         self._context.tell_controller(message)
 
-    def _become_leader(self, order: control.BecomeLeader) -> None:
+    def _serve_replica(self, order: control.ServeReplica) -> None:
         replica = self._replicas.get(order.row)
         if replica is not None and replica.order.row_generation == order.row_generation:
             if order.leader_epoch > replica.order.leader_epoch:
@@ -474,7 +474,7 @@ class Leader:
             self._drop(replica, KafkaError(KAFKA_STORAGE_ERROR, "its log directory is out of service"))
 
 
-def _held(order: control.BecomeLeader) -> control.HeldReplica:
+def _held(order: control.ServeReplica) -> control.HeldReplica:
     return control.HeldReplica(
         topic=order.topic,
         topic_id=order.topic_id,

@@ -51,7 +51,7 @@ class Replica:
     __slots__ = ("_committed", "generations_before", "log", "order", "path", "row")
 
     def __init__(
-        self, order: control.BecomeLeader, log: Log, row: RowWriter, path: str, generations_before: int
+        self, order: control.ServeReplica, log: Log, row: RowWriter, path: str, generations_before: int
     ) -> None:
         self.generations_before = generations_before  # segment generations its predecessor published
         self.order = order
@@ -119,7 +119,7 @@ class Opener:
         self._context = context
         self._starting_points = starting_points
 
-    def open(self, order: control.BecomeLeader) -> Replica:
+    def open(self, order: control.ServeReplica) -> Replica:
         """Open the log, recovered if need be, and publish its row. OSError, KafkaError: it cannot be."""
         context = self._context
         self._check_dir(order.log_dir)
@@ -192,12 +192,12 @@ class Opener:
                 log.close(clean=False)
             raise
 
-    def _take_back(self, order: control.BecomeLeader, row: RowWriter, recovery_point: int) -> None:
+    def _take_back(self, order: control.ServeReplica, row: RowWriter, recovery_point: int) -> None:
         row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again
         row.publish()
         self._starting_points(order.log_dir).take_back(order.topic, order.partition, recovery_point)
 
-    def _write_start(self, order: control.BecomeLeader, row: RowWriter, offset: int) -> None:
+    def _write_start(self, order: control.ServeReplica, row: RowWriter, offset: int) -> None:
         def publish() -> None:
             row.values[LOG_START_OFFSET] = offset
             row.publish()

@@ -34,9 +34,9 @@ CONFIG = LogConfig(
     segment_bytes=8 * 1024, index_interval_bytes=512, segment_index_bytes=1024, snapshot_interval_bytes=4096
 )
 KEY = ("t", 0)
-ORDER = control.BecomeLeader(
+ORDER = control.ServeReplica(
     topic="t", topic_id=bytes(16), partition=0, row=1, row_generation=1, leader_epoch=0, log_dir="",
-    configs={}, is_new=False,
+    configs={}, is_new=False, leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
 )  # fmt: skip
 
 

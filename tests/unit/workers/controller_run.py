@@ -7,13 +7,13 @@ from tailrace.shm.names import RunDir
 from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, WORKER
 from tailrace.workers.control import (
-    BecomeLeader,
     ConfigureReplica,
     CreateTopics,
     HeldReplica,
     Message,
     Replicas,
     ReplicaStarted,
+    ServeReplica,
     TopicResults,
     WorkerDied,
 )
@@ -90,23 +90,23 @@ class Run:
         assert isinstance(answer, TopicResults)
         return answer
 
-    def serve(self) -> tuple[ProcessContext, list[BecomeLeader]]:
+    def serve(self) -> tuple[ProcessContext, list[ServeReplica]]:
         """A worker begins and does what it is told."""
         worker = self.begin(WORKER_AT, WORKER)
         self.turn()
-        orders = [message for message in heard(worker) if isinstance(message, BecomeLeader)]
+        orders = [message for message in heard(worker) if isinstance(message, ServeReplica)]
         for order in orders:
             say(worker, CONTROLLER_AT, started(order))
         self.turn()
         return worker, orders
 
 
-def started(order: BecomeLeader) -> ReplicaStarted:
+def started(order: ServeReplica) -> ReplicaStarted:
     """What a worker says that did as it was told."""
     return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
 
 
-def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
+def held(order: ServeReplica, leader_epoch: int | None = None) -> HeldReplica:
     """What a worker says that does as it was told."""
     return HeldReplica(
         topic=order.topic,
@@ -120,7 +120,7 @@ def held(order: BecomeLeader, leader_epoch: int | None = None) -> HeldReplica:
     )
 
 
-def configured(order: BecomeLeader, **configs: str) -> ConfigureReplica:
+def configured(order: ServeReplica, **configs: str) -> ConfigureReplica:
     """What a worker is told of the configs of what it serves."""
     told = {name.replace("_", "."): value for name, value in configs.items()}
     return ConfigureReplica(row=order.row, row_generation=order.row_generation, configs=told)

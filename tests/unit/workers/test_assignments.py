@@ -5,13 +5,13 @@ from tailrace.shm.slots import Layout
 from tailrace.workers.assignments import Assignments, Replica
 from tailrace.workers.control import (
     Assigned,
-    BecomeLeader,
     ConfigureReplica,
     HeldReplica,
     LogDirFailed,
     Message,
     ReplicaStarted,
     RetireWorker,
+    ServeReplica,
     StopReplica,
     Unassigned,
     WantWorker,
@@ -73,7 +73,7 @@ def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
     world.assignments.serve_slot(4, 7)
     ((slot, order),) = world.take()
     assert slot == 4
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
     assert (order.row, order.row_generation, order.leader_epoch, order.configs) == (1, 1, 3, {"k": "v"})
     world.started(world.assignments.by_key[A, 0, 0])
     ((slot, assigned),) = world.take()
@@ -98,7 +98,7 @@ def test_replicas_of_a_dead_worker_wait_for_a_new_epoch_and_a_new_generation() -
     world.assignments.renew(replica, 1)
     world.assignments.serve_slot(4, 8)
     ((_, order),) = world.take()
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
     assert (order.leader_epoch, order.row_generation, order.is_new) == (1, 2, False)
 
 
@@ -172,7 +172,7 @@ def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
     world.take()
     world.assignments.serve_slot(4, 7)
     ((_, order),) = world.take()
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
     assert order.topic_id == B
 
 
@@ -220,7 +220,7 @@ def test_a_topic_made_again_after_a_new_controller_waits_as_well() -> None:
     world.take()
     world.assignments.serve_slot(slot, 7)
     ((_, order),) = world.take()
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
 
 
 def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
@@ -245,7 +245,7 @@ def test_a_partition_taken_offline_leaves_its_neighbours_alone() -> None:
     world.assignments.renew(good, 1)
     world.assignments.serve_slot(4, 8)
     ((_, order),) = world.take()
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
     assert order.partition == 1
 
 
@@ -314,7 +314,7 @@ def test_who_serves_next_begins_with_the_configs_there_are() -> None:
     world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
     world.assignments.renew(replica, 1)
     world.assignments.serve_slot(replica.slot, 8)
-    orders = [order for _, order in world.take() if isinstance(order, BecomeLeader)]
+    orders = [order for _, order in world.take() if isinstance(order, ServeReplica)]
     assert [order.configs for order in orders] == [{"segment.bytes": "1"}]
 
 

@@ -106,11 +106,12 @@ class Run:
 
     def try_to_lead(self, number: int = 1, row: int = 1, generation: int = 1, name: str = TOPIC) -> bool:
         """Whether it does."""
-        order = control.BecomeLeader(
+        order = control.ServeReplica(
             topic=name, topic_id=topic_id(number), partition=0, row=row, row_generation=generation,
             leader_epoch=generation, log_dir=str(self.path), configs={}, is_new=False,
+            leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
         )  # fmt: skip
-        self.leader._become_leader(order)
+        self.leader._serve_replica(order)
         return row in self.leader._replicas
 
     def word(self, index: int, row: int = 1) -> int:

@@ -27,7 +27,6 @@ from tailrace.shm.state_table import (
 from tailrace.workers.control import (
     AllocateProducerIds,
     Assigned,
-    BecomeLeader,
     CreateTopics,
     DeleteTopics,
     Message,
@@ -35,6 +34,7 @@ from tailrace.workers.control import (
     Replicas,
     ReplicaStopped,
     ReportReplicas,
+    ServeReplica,
     StopReplica,
     TopicResults,
     Unassigned,
@@ -236,7 +236,7 @@ def test_a_worker_in_an_epoch_before_the_committed_one_is_told(run: Run) -> None
     assert heard(run.gateway) == []
     report, told, configs = heard(worker)
     assert isinstance(report, ReportReplicas)
-    assert isinstance(told, BecomeLeader)
+    assert isinstance(told, ServeReplica)
     assert configs == configured(told)
     assert (told.leader_epoch, told.row_generation) == (order.leader_epoch, order.row_generation)
     say(worker, CONTROLLER_AT, started(told))

@@ -9,7 +9,7 @@ from tailrace.core.errors import KAFKA_STORAGE_ERROR, NONE
 from tailrace.core.log.directory import DiskFullError
 from tailrace.core.log.log import Log
 from tailrace.shm.slots import WORKER
-from tailrace.workers.control import Assigned, BecomeLeader, ReplicaFailed, Unassigned
+from tailrace.workers.control import Assigned, ReplicaFailed, ServeReplica, Unassigned
 from tailrace.workers.retries import FULL_PAUSE_S
 from tests.support.waiting import wait_until
 from tests.unit.workers.controller_run import (
@@ -94,7 +94,7 @@ def test_no_room_for_a_new_epoch_leaves_a_dead_leaders_partitions_offline_until_
     disk.undo()
     clock.now_s += 2 * FULL_PAUSE_S
     run.turn()
-    again = [message for message in heard(successor) if isinstance(message, BecomeLeader)]
+    again = [message for message in heard(successor) if isinstance(message, ServeReplica)]
     assert [order.leader_epoch for order in again] == [order.leader_epoch + 1 for order in orders]
 
 
@@ -105,7 +105,7 @@ def test_a_log_that_there_is_no_room_for_is_tried_again_without_a_record_each_ti
     run.create("orders")
     worker = run.begin(WORKER_AT, WORKER)
     run.turn()
-    (order,) = (message for message in heard(worker) if isinstance(message, BecomeLeader))
+    (order,) = (message for message in heard(worker) if isinstance(message, ServeReplica))
     end = run.log.image.metadata_offset  # pyright: ignore[reportPrivateUsage]
     for _ in range(3):
         say(

@@ -14,12 +14,12 @@ from tailrace.core.metadata.requests import (
 from tailrace.shm.slots import WORKER
 from tailrace.workers.control import (
     AlterConfigs,
-    BecomeLeader,
     ConfigResults,
     ConfigureReplica,
     CreatePartitions,
     Message,
     ReportReplicas,
+    ServeReplica,
     TopicResults,
 )
 from tailrace.workers.metadata_follower import MetadataFollower
@@ -74,7 +74,7 @@ def serve_two(run: Run) -> tuple[list[ProcessContext], dict[str, int]]:
     workers = [run.begin(slot, WORKER) for slot in (WORKER_AT, WORKER_AT + 1)]
     run.turn()
     orders = [order for worker in workers for order in heard(worker)]
-    return workers, {order.topic: order.row for order in orders if isinstance(order, BecomeLeader)}
+    return workers, {order.topic: order.row for order in orders if isinstance(order, ServeReplica)}
 
 
 def heard_by(workers: list[ProcessContext]) -> list[Message]:
@@ -90,7 +90,7 @@ def test_new_partitions_are_given_to_workers(run: Run) -> None:
     run.turn()
     assert not heard(worker), "it goes on with what it has"
     (order,) = heard(other)
-    assert isinstance(order, BecomeLeader)
+    assert isinstance(order, ServeReplica)
     assert (order.partition, order.is_new, order.leader_epoch) == (1, True, 0)
 
 
@@ -141,7 +141,7 @@ def test_the_brokers_keys_reach_all_topics_below_their_own(run: Run) -> None:
     alter(run, BROKER, "0", "log.roll.ms", "5000")
     assert told(heard_by(workers))[rows["u"]] == {"segment.bytes": BIGGER, "segment.ms": "5000"}
     run.create("v")
-    (order,) = [order for order in heard_by(workers) if isinstance(order, BecomeLeader)]
+    (order,) = [order for order in heard_by(workers) if isinstance(order, ServeReplica)]
     assert order.configs == {"segment.bytes": BIGGER, "segment.ms": "5000"}
 
 

@@ -20,7 +20,7 @@ from tailrace.shm.slots import (
     SUPERVISOR_SLOT,
     WORKER,
 )
-from tailrace.workers.control import Assigned, BecomeLeader, CreateTopics, Message, Unassigned
+from tailrace.workers.control import Assigned, CreateTopics, Message, ServeReplica, Unassigned
 from tailrace.workers.controller import Controller
 from tailrace.workers.metadata_follower import MetadataFollower
 from tailrace.workers.metadata_log import open_metadata_log
@@ -66,11 +66,11 @@ class Host:
         say(self.gateways[1], self.layout.controller(0), request)
         self.controller.turn()
 
-    def serve(self, broker: int) -> list[BecomeLeader]:
+    def serve(self, broker: int) -> list[ServeReplica]:
         """The first worker of a broker begins and does what it is told."""
         worker = self.begin(self.layout.workers(broker)[0], WORKER)
         self.controller.turn()
-        orders = [message for message in heard(worker) if isinstance(message, BecomeLeader)]
+        orders = [message for message in heard(worker) if isinstance(message, ServeReplica)]
         for order in orders:
             say(worker, self.layout.controller(0), started(order))
         self.controller.turn()

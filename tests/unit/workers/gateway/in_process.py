@@ -57,11 +57,12 @@ class InProcess:
 
     def lead(self, generation: int = 1, row: int = 1, *, is_told: bool = True) -> None:
         """The worker leads the partition, and the gateway knows."""
-        order = control.BecomeLeader(
+        order = control.ServeReplica(
             topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
             leader_epoch=generation, log_dir=str(self.path), configs={}, is_new=False,
+            leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
         )  # fmt: skip
-        self.leader._become_leader(order)  # pyright: ignore[reportPrivateUsage]
+        self.leader._serve_replica(order)  # pyright: ignore[reportPrivateUsage]
         if is_told:
             self.assign(generation, row)
 
