@@ -72,6 +72,10 @@ class BrokerConfig:
         self._read_limits()
         self.log_dirs = self.names("log.dirs")
         self.metadata_log_dir = self.optional_text("metadata.log.dir") or (self.log_dirs or ("",))[0]
+        self.metadata_log_max_record_bytes_between_snapshots = self.integer(
+            "metadata.log.max.record.bytes.between.snapshots"
+        )
+        self.metadata_log_max_snapshot_interval_ms = self.integer("metadata.log.max.snapshot.interval.ms")
         self.run_dir = self.optional_text("run.dir")
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")

@@ -33,15 +33,17 @@ from tailrace.core.raft.messages import Message, decode_message, encode_message
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from tailrace.core.raft.settings import RaftSettings
+from tailrace.core.raft.stored_log import StoredLog
 from tailrace.core.raft.voters import ReplicaKey, Voter, VoterSet
 from tailrace.workers.background import Background
 from tailrace.workers.control import Raft
+from tailrace.workers.metadata_snapshots import voters_in
 from tailrace.workers.outbox import Outbox
 from tailrace.workers.process import Broker, ProcessContext
-from tailrace.workers.quorum_log import QuorumLog
 
 QUORUM_STATE = "quorum-state"
 FETCH_BYTES_MAX = 256 * 1024  # they go through a ring of 16 KiB
+PIECE_BYTES_MAX = 64 * 1024  # of a snapshot, for the same reason
 
 OnCommitted = Callable[[int], object]
 Job = tuple[StoreVote, None] | tuple[Sync, Flush]
@@ -76,10 +78,11 @@ class Quorum:
             seed=context.incarnation << 16 | context.slot,
             wall_offset_ms=time.time_ns() // 1_000_000 - now_ms,
             fetch_bytes_max=FETCH_BYTES_MAX,
+            snapshot_piece_bytes=PIECE_BYTES_MAX,
         )
-        self.quorum_log = QuorumLog(log)
+        self.stored = StoredLog(log, voters_in, time.time_ns() // 1_000_000)
         self.node = RaftNode(
-            settings, self.quorum_log, self._read_vote(), initial_voters(context.brokers), now_ms,
+            settings, self.stored, self._read_vote(), initial_voters(context.brokers), now_ms,
             synced_offset=log.log_end_offset, high_watermark=high_watermark,
         )  # fmt: skip
 
@@ -133,6 +136,7 @@ class Quorum:
     def close(self) -> None:
         """What the disk was asked to do is done."""
         self._background.take_done(wait=True)
+        self.stored.close()
 
     def _look_for_dead(self) -> None:
         slots = self._context.slots
@@ -164,7 +168,14 @@ class Quorum:
             case LostLeadership():
                 self.leads_in = 0
             case InstallSnapshot():
-                raise AssertionError("nobody sends snapshots yet")
+                self._install(effect)
+
+    def _install(self, effect: InstallSnapshot) -> None:
+        slots, slot = self._context.slots, self._context.slot
+        slots.set_long_operation(slot, 1)
+        self.stored.install_snapshot(effect.snapshot_id, time.time_ns() // 1_000_000)
+        slots.set_long_operation(slot, 0)
+        self.node.on_snapshot_installed(effect.snapshot_id, _now_ms())
 
     def _send(self, target: int, message: Message) -> None:
         slot = self._peers.get(target)
