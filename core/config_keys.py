@@ -14,6 +14,7 @@ Value = int | float | str | tuple[str, ...] | None
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
+MIN_INSYNC = "min.insync.replicas"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
 
 INT_MAX = 2**31 - 1
@@ -304,6 +305,9 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("num.partitions", INT, 1, 1, None, "partitions of a topic that does not say"),
     Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
     Key("queued.max.request.bytes", LONG, -1, None, None, "most bytes of requests held; -1: no limit"),
+    Key(
+        "replica.lag.time.max.ms", LONG, 30000, None, None, "who has not caught up for longer is not in sync"
+    ),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),
@@ -356,7 +360,6 @@ NOT_YET_OBEYED = frozenset(
         *(name for name in BROKER_KEYS if name.startswith(("log.cleaner.", "log.local.", "log.retention."))),
         "log.cleanup.policy",
         "log.segment.delete.delay.ms",
-        "min.insync.replicas",
         "shm.ring.bytes",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",
