@@ -1,5 +1,5 @@
-"""One partition on three workers of three brokers, in the process of the test: real logs, rings and words. The
-test is the controller and the clock.
+"""One partition on three workers of three brokers, in the process of the test: real logs, rings and words.
+The test is the controller and the clock.
 """
 
 from collections.abc import Generator
@@ -123,6 +123,7 @@ class ReplicatedRun:
 
     def settle(self) -> None:
         """Until all that live have what the leader has, and know that it is committed."""
+        end = -1
         for _ in range(20_000):
             self.turn()
             end = self.replica(self.leader).log.log_end_offset

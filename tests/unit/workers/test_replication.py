@@ -1,4 +1,4 @@
-"""Leaders and followers of one partition: what is copied, what is committed, what becomes of it when they die."""
+"""Leader and followers of one partition: what is copied, what is committed, what deaths do to it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_followers_get_what_the_leader_appends_and_all_show_that_it_is_committed
 def test_nothing_is_committed_that_a_member_in_sync_has_not(run: ReplicatedRun) -> None:
     """(R)"""
     run.settle()
-    one, two, three = run.workers
+    one, two, _ = run.workers
     assert one is not None
     assert two is not None
     run.append("a")
