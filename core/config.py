@@ -392,8 +392,8 @@ def min_insync_replicas(overrides: Mapping[str, str], broker: BrokerConfig) -> i
     return int(str(effective_topic_config(keys, broker)[MIN_INSYNC]))
 
 
-# Topic keys that something reads: the log its settings, its leader one, elections another, and the two that only
-# decide what is accepted.
+# Topic keys that something reads: the log its settings, its leader one, elections another, and the two that
+# only decide what is accepted.
 OBEYED_TOPIC_KEYS = frozenset(
     {
         *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
