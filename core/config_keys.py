@@ -8,6 +8,7 @@ ConfigDef.
 from typing import NamedTuple
 
 from tailrace.core.config_group_keys import GROUP_KEYS
+from tailrace.core.config_quorum_keys import QUORUM_KEYS
 
 Value = int | float | str | tuple[str, ...] | None
 
@@ -302,22 +303,6 @@ BROKER_KEYS = _synonym_keys() | _table(
         "most partitions of a DescribeTopicPartitions answer",
     ),
     Key("metadata.log.dir", STRING, None, None, None, "the metadata log's; default: the first of log.dirs"),
-    Key(
-        "metadata.log.max.record.bytes.between.snapshots",
-        LONG,
-        20_971_520,
-        1,
-        None,
-        "bytes of metadata records until a snapshot is taken",
-    ),
-    Key(
-        "metadata.log.max.snapshot.interval.ms",
-        LONG,
-        3_600_000,
-        0,
-        None,
-        "longest time until one is taken if there is anything new; 0: no such time",
-    ),
     Key("node.id", INT, 0, 0, None, "id of the first broker"),
     Key("num.partitions", INT, 1, 1, None, "partitions of a topic that does not say"),
     Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
@@ -336,13 +321,16 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("unix.socket.mode", STRING, "0600", None, None, "permissions of the Unix socket, octal"),
     Key("unix.socket.path", STRING, None, None, None, "Unix socket; empty: none; default: in run.dir"),
     Key("workers.max", INT, 32, 1, 4096, "most leader worker processes"),
-    *(Key(*row) for row in GROUP_KEYS),
+    *(Key(*row) for row in (*GROUP_KEYS, *QUORUM_KEYS)),
 )
 
 # Where we differ from Kafka on purpose.
 OWN_DEFAULTS = {
     "listeners": "loopback only, unless told otherwise",
     "controller.listener.names": "required by Kafka, needless here",
+    "controller.quorum.election.timeout.ms": "controllers share a host",
+    "controller.quorum.fetch.timeout.ms": "controllers share a host",
+    "controller.quorum.request.timeout.ms": "controllers share a host",
     "log.dir": "Kafka's is under /tmp, which a restart of the machine empties",
     "node.id": "required by Kafka; one node needs no choice",
     "group.initial.rebalance.delay.ms": "on one node a first member need not wait 3 s for others",

@@ -129,6 +129,30 @@ class MetadataReader:
         return os.path.join(self._path, f"{base:020d}{LOG_SUFFIX}")
 
 
+def has_metadata(metadata_dir: str) -> bool:
+    """Whether the metadata log there has anything in it; also if that cannot be looked at."""
+    path = os.path.join(metadata_dir, METADATA_LOG)
+    try:
+        for name in os.listdir(path):
+            if parse_snapshot_name(name) or offset_of(name, LOG_SUFFIX):
+                return True
+            if name == file_name(0, LOG_SUFFIX) and _begins_with_a_batch(path, name):
+                return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _begins_with_a_batch(path: str, name: str) -> bool:
+    file = RealReadFile(path, name)
+    try:
+        return _size_of_batch(file.read(0, HEADER_SIZE)) > 0
+    finally:
+        file.release()
+
+
 def metadata_row(broker: int) -> int:
     """The row of the state table for the metadata log of a broker's controller; counted from 0."""
     return broker
