@@ -241,6 +241,7 @@ BROKER_KEYS = _synonym_keys() | _table(
         "advertised.mode", STRING, None, None, None, "auto: the address the client came by", ("auto", "fixed")
     ),
     Key("auto.create.topics.enable", BOOLEAN, True, None, None, "make a topic when it is first asked for"),
+    Key("auto.leader.rebalance.enable", BOOLEAN, True, None, None, "give preferred leaders their turn again"),
     Key("broker.id", INT, -1, None, None, "older name of node.id"),
     Key("broker.rack", STRING, None, None, None, "rack told to clients"),
     Key("brokers", INT, 1, 1, BROKERS_MAX, "virtual brokers on this host; see also broker.<id>.<key>"),
@@ -275,6 +276,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("fetch.max.bytes", INT, 57_671_680, 1024, None, "most bytes of one fetch response"),
     Key("flush.group.ms", INT, 0, 0, None, "with flush.policy=group: pause before a sync; 0 is the quickest"),
     Key("flush.policy", STRING, "page", None, None, "when data reaches the disk", ("page", "group", "each")),
+    Key("leader.imbalance.check.interval.seconds", LONG, 300, 1, None, "pause between such elections"),
     Key("listener.security.protocol.map", STRING, _MAP, None, None, "the protocol of each listener name"),
     Key("listeners", LIST, ("PLAINTEXT://127.0.0.1:9092",), None, None, "addresses served: NAME://host:port"),
     Key("log.dir", LIST, (), None, None, "data directory, when log.dirs is not set"),
@@ -382,7 +384,6 @@ NOT_YET_OBEYED = frozenset(
         "shm.ring.bytes",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",
-        "unclean.leader.election.enable",
     }
 )
 

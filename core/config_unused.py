@@ -94,7 +94,7 @@ _LONG = """
 connections.max.reauth.ms controller.performance.always.log.threshold.ms
 controller.performance.sample.period.ms delegation.token.expiry.check.interval.ms
 delegation.token.expiry.time.ms delegation.token.max.lifetime.ms internal.metadata.delete.delay.millis
-leader.imbalance.check.interval.seconds log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
+log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
 log.dir.failure.timeout.ms log.initial.task.delay.ms log.retention.check.interval.ms
 metadata.log.segment.ms metadata.max.retention.bytes metadata.max.retention.ms metrics.sample.window.ms
 remote.list.offsets.request.timeout.ms
@@ -114,7 +114,7 @@ sasl.kerberos.ticket.renew.window.factor sasl.login.refresh.window.factor
 sasl.login.refresh.window.jitter
 """
 _BOOLEAN = """
-allow.everyone.if.no.acl.found auto.leader.rebalance.enable
+allow.everyone.if.no.acl.found
 follower.fetch.last.tiered.offset.enable log.cleaner.enable
 remote.log.storage.system.enable sasl.oauthbearer.assertion.claim.jti.include ssl.allow.dn.changes
 ssl.allow.san.changes transaction.partition.verification.enable transaction.two.phase.commit.enable
