@@ -256,12 +256,7 @@ BROKER_KEYS = _synonym_keys() | _table(
         "listeners that are left out: our controller needs none",
     ),
     Key(
-        "controlled.shutdown.enable",
-        BOOLEAN,
-        True,
-        None,
-        None,
-        "whether a broker that is stopped alone hands what it leads to others first",
+        "controlled.shutdown.enable", BOOLEAN, True, None, None, "a broker that stops alone hands over first"
     ),
     Key("default.replication.factor", INT, 1, None, None, "replicas of a topic that does not say"),
     Key("delete.topic.enable", BOOLEAN, True, None, None, "whether topics may be deleted"),
