@@ -7,7 +7,8 @@ tree), so there are no versions. Who says what:
                                ResignLeadership PartitionAltered
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas Resigned AlterPartition
     gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
-    controller -> gateway      TopicResults ProducerIds Assigned Unassigned
+                               DescribeQuorum AddVoter RemoveVoter
+    controller -> gateway      TopicResults ProducerIds Assigned Unassigned QuorumDescribed VotersChanged
     controller -> supervisor   WantWorker RetireWorker BrokerMayStop
     supervisor -> controller   ShutDownBroker
     supervisor -> controllers  WorkerDied
@@ -30,6 +31,8 @@ from tailrace.core.metadata.requests import (
     TopicResult,
     TopicToDelete,
 )
+from tailrace.core.raft.quorum import QuorumStatus
+from tailrace.core.raft.voters import ReplicaKey, Voter
 
 
 class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
@@ -370,6 +373,41 @@ class Raft(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=50):
     data: bytes
 
 
+class DescribeQuorum(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=60):
+    """A gateway asks who leads the quorum, who votes, who follows. Answered by QuorumDescribed."""
+
+    request_id: int
+
+
+class AddVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=61):
+    """Let this controller vote. Answered by VotersChanged once that is committed, or refused."""
+
+    request_id: int
+    voter: Voter
+
+
+class RemoveVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=62):
+    """Let this controller vote no more. Answered as AddVoter."""
+
+    request_id: int
+    key: ReplicaKey
+
+
+class QuorumDescribed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=63):
+    """The quorum as its leader sees it; None: it leads no more."""
+
+    request_id: int
+    status: QuorumStatus | None
+
+
+class VotersChanged(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=64):
+    """What became of a change of the voters; error_message None comes without an error."""
+
+    request_id: int
+    error_code: int
+    error_message: str | None
+
+
 Message = (
     ServeReplica
     | StopReplica
@@ -402,6 +440,11 @@ Message = (
     | PartitionAltered
     | ShutDownBroker
     | BrokerMayStop
+    | DescribeQuorum
+    | AddVoter
+    | RemoveVoter
+    | QuorumDescribed
+    | VotersChanged
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.workers import control
-from tailrace.workers.control import ConfigResults, ProducerIds, TopicResults
+from tailrace.workers.control import (
+    ConfigResults,
+    ProducerIds,
+    QuorumDescribed,
+    TopicResults,
+    VotersChanged,
+)
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
 
@@ -25,7 +31,7 @@ UNANSWERED_MAX = 1000  # asks under way at a time
 
 Committed = TopicResults | ConfigResults
 """What a client is told of once this gateway's own image has it."""
-Answer = Committed | ProducerIds | None
+Answer = Committed | ProducerIds | QuorumDescribed | VotersChanged | None
 OnAnswer = Callable[[Answer], None]
 
 
@@ -68,7 +74,7 @@ class ControllerRequests:
 
     def on_message(self, message: control.Message) -> None:
         """An answer of the controller; one to what has ended already is dropped."""
-        assert isinstance(message, Committed | ProducerIds), message
+        assert isinstance(message, Committed | ProducerIds | QuorumDescribed | VotersChanged), message
         asked = self._asked.get(message.request_id)
         if asked is None or asked.held is not None:
             return

@@ -15,6 +15,7 @@ from tailrace.workers.gateway.handlers import (
     describe_configs,
     describe_log_dirs,
     describe_producers,
+    describe_quorum,
     describe_topic_partitions,
     fetch,
     find_coordinator,
@@ -26,6 +27,7 @@ from tailrace.workers.gateway.handlers import (
     metadata,
     offset_for_leader_epoch,
     produce,
+    raft_voters,
 )
 from tailrace.workers.gateway.request import Request
 
@@ -52,6 +54,9 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.DESCRIBE_CLUSTER: describe_cluster.handle,
     apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
     apis.FIND_COORDINATOR: find_coordinator.handle,
+    apis.DESCRIBE_QUORUM: describe_quorum.handle,
+    apis.ADD_RAFT_VOTER: raft_voters.handle_add,
+    apis.REMOVE_RAFT_VOTER: raft_voters.handle_remove,
     **dict.fromkeys(groups.APIS_OF_ONE_GROUP, groups.handle),
     **group_batches.HANDLERS,
 }
