@@ -15,6 +15,7 @@ Value = int | float | str | tuple[str, ...] | None
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
 
 INT_MAX = 2**31 - 1
@@ -254,6 +255,9 @@ BROKER_KEYS = _synonym_keys() | _table(
         None,
         "listeners that are left out: our controller needs none",
     ),
+    Key(
+        "controlled.shutdown.enable", BOOLEAN, True, None, None, "a broker that stops alone hands over first"
+    ),
     Key("default.replication.factor", INT, 1, None, None, "replicas of a topic that does not say"),
     Key("delete.topic.enable", BOOLEAN, True, None, None, "whether topics may be deleted"),
     Key(
@@ -308,6 +312,15 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
     Key("queued.max.request.bytes", LONG, -1, None, None, "most bytes of requests held; -1: no limit"),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
+    Key(
+        "replica.selector.class",
+        STRING,
+        None,
+        None,
+        None,
+        "which replica consumers are sent to; default: the leader",
+        (RACK_AWARE_SELECTOR,),
+    ),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),
     Key("socket.listen.backlog.size", INT, 50, 1, None, "connections waiting to be accepted"),
