@@ -70,6 +70,8 @@ class BrokerConfig:
         self.brokers = self.integer("brokers")
         self.node_id = self.integer("node.id")
         self.cluster_id = self.optional_text("cluster.id") or None
+        self.controlled_shutdown_enable = self.boolean("controlled.shutdown.enable")
+        self.replica_selector_class = self.optional_text("replica.selector.class")
         self.rack = self.optional_text("broker.rack")
         self._read_addresses()
         self._read_limits()

@@ -16,6 +16,7 @@ INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
 MIN_INSYNC = "min.insync.replicas"
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
 
 INT_MAX = 2**31 - 1
@@ -255,6 +256,9 @@ BROKER_KEYS = _synonym_keys() | _table(
         None,
         "listeners that are left out: our controller needs none",
     ),
+    Key(
+        "controlled.shutdown.enable", BOOLEAN, True, None, None, "a broker that stops alone hands over first"
+    ),
     Key("default.replication.factor", INT, 1, None, None, "replicas of a topic that does not say"),
     Key("delete.topic.enable", BOOLEAN, True, None, None, "whether topics may be deleted"),
     Key(
@@ -312,6 +316,15 @@ BROKER_KEYS = _synonym_keys() | _table(
         "replica.lag.time.max.ms", LONG, 30000, None, None, "who has not caught up for longer is not in sync"
     ),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
+    Key(
+        "replica.selector.class",
+        STRING,
+        None,
+        None,
+        None,
+        "which replica consumers are sent to; default: the leader",
+        (RACK_AWARE_SELECTOR,),
+    ),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),
     Key("socket.listen.backlog.size", INT, 50, 1, None, "connections waiting to be accepted"),
