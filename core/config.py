@@ -14,10 +14,12 @@ import msgspec
 
 from tailrace.core.config_keys import (
     BROKER_KEYS,
+    MIN_INSYNC,
     NOT_YET_OBEYED,
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
+    UNCLEAN_ELECTION,
     ConfigError,
     Key,
     Value,
@@ -40,6 +42,7 @@ __all__ = [
     "effective_topic_config",
     "load",
     "log_config",
+    "min_insync_replicas",
     "topic_defaults",
     "validate_topic_config",
     "validate_topic_configs",
@@ -67,6 +70,8 @@ class BrokerConfig:
         self.brokers = self.integer("brokers")
         self.node_id = self.integer("node.id")
         self.cluster_id = self.optional_text("cluster.id") or None
+        self.controlled_shutdown_enable = self.boolean("controlled.shutdown.enable")
+        self.replica_selector_class = self.optional_text("replica.selector.class")
         self.rack = self.optional_text("broker.rack")
         self._read_addresses()
         self._read_limits()
@@ -87,7 +92,11 @@ class BrokerConfig:
         self.default_replication_factor = self.integer("default.replication.factor")
         self.auto_create_topics_enable = self.boolean("auto.create.topics.enable")
         self.delete_topic_enable = self.boolean("delete.topic.enable")
+        self.auto_leader_rebalance_enable = self.boolean("auto.leader.rebalance.enable")
+        self.leader_imbalance_check_interval_seconds = self.integer("leader.imbalance.check.interval.seconds")
+        self.unclean_leader_election_enable = self.boolean("unclean.leader.election.enable")
         self.min_insync_replicas = self.integer("min.insync.replicas")
+        self.replica_lag_time_max_ms = self.integer("replica.lag.time.max.ms")
         self.message_max_bytes = self.integer("message.max.bytes")
         self.producer_id_expiration_ms = self.integer("producer.id.expiration.ms")
         self.log_flush_offset_checkpoint_interval_ms = self.integer("log.flush.offset.checkpoint.interval.ms")
@@ -379,20 +388,27 @@ def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
     return msgspec.convert(told, LogConfig)
 
 
-# Topic keys that something reads: the log its settings, and the two that only decide what is accepted.
+def min_insync_replicas(overrides: Mapping[str, str], broker: BrokerConfig) -> int:
+    """How many have to be in sync for acks=all, by the same keys."""
+    keys = {key: text for key, text in overrides.items() if key == MIN_INSYNC}
+    return int(str(effective_topic_config(keys, broker)[MIN_INSYNC]))
+
+
+# Topic keys that something reads: the log its settings, its leader one, elections another, and the two that
+# only decide what is accepted.
 OBEYED_TOPIC_KEYS = frozenset(
     {
         *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
+        MIN_INSYNC,
         "internal.segment.bytes",
         "remote.storage.enable",
+        UNCLEAN_ELECTION,
     }
 )
-# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept, and one
-# replica has nobody to elect.
+# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept.
 _AS_IT_IS: dict[str, Value] = {
     "cleanup.policy": (),
     "retention.ms": -1,
-    "unclean.leader.election.enable": True,
 }
 # Of those, the keys that may be altered all the same, as they may be given when a topic is made: without them
 # clients that cannot be changed do not work, and with them a topic only keeps more than it must.
@@ -403,7 +419,6 @@ ACCEPTED_IDLE = frozenset(
         "max.compaction.lag.ms",
         "min.cleanable.dirty.ratio",
         "min.compaction.lag.ms",
-        "min.insync.replicas",
         "retention.bytes",
         "retention.ms",
     }
