@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import TypeVar
 
 from tailrace.core.metadata.image import MetadataImage, PartitionImage
-from tailrace.core.metadata.requests import NewTopic
+from tailrace.core.metadata.records import RESOURCE_TOPIC
+from tailrace.core.metadata.requests import SET, ConfigChange, NewTopic, ResourceChange
 from tailrace.shm.names import RunDir
+from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, SUPERVISOR, SUPERVISOR_SLOT, WORKER
 from tailrace.workers.control import (
+    AlterConfigs,
+    AlterPartition,
     Assigned,
     CreateTopics,
     HeldReplica,
     Message,
+    PartitionAltered,
     Replicas,
     ReplicaStarted,
     ReportReplicas,
@@ -47,7 +52,13 @@ class Worker:
 
     def turn(self) -> bool:
         """Hear and obey. Whether there was anything."""
-        messages = heard(self.context)
+        context = self.context
+        messages: list[Message] = []
+        for slot, incarnation, ring in context.links.poll():
+            assert isinstance(ring, ByteConsumer)
+            told = context.inbox.read(slot, incarnation, ring)
+            messages += told if context.obeys(slot) else []
+        context.links.drop_dead()
         for message in messages:
             self.heard.append(message)
             if isinstance(message, ServeReplica):
@@ -100,6 +111,11 @@ class Worker:
     def told(self, kind: type[T]) -> list[T]:
         """What it was told of this kind, ever."""
         return [message for message in self.heard if isinstance(message, kind)]
+
+    @property
+    def last(self) -> ServeReplica:
+        """What it was told last of the only replica that it has."""
+        return self.told(ServeReplica)[-1]
 
 
 class Cluster:
@@ -223,6 +239,40 @@ class Cluster:
         )
         asked = CreateTopics(request_id=1, topics=[new], validate_only=False, timeout_ms=1000)
         self.say(next(iter(self.gateways.values())), asked)
+
+    def alter(self, topic: str, key: str, value: str) -> None:
+        """A config of a topic."""
+        change = ConfigChange(key=key, operation=SET, value=value)
+        resource = ResourceChange(resource_type=RESOURCE_TOPIC, name=topic, changes=[change])
+        asked = AlterConfigs(request_id=2, resources=[resource], validate_only=False, replaces_all=False)
+        self.say(next(iter(self.gateways.values())), asked)
+
+    def propose(self, broker: int, *isr: int, epoch: int | None = None) -> PartitionAltered:
+        """The worker of this broker, which leads the only partition, says who is in sync; the answer.
+
+        `epoch`: of the partition, if not the present one.
+        """
+        worker, state = self.workers[broker], self.partition()
+        order = worker.last
+        self.say(
+            worker.context,
+            AlterPartition(
+                row=order.row,
+                row_generation=order.row_generation,
+                topic_id=order.topic_id,
+                partition=order.partition,
+                leader_epoch=state.leader_epoch,
+                partition_epoch=state.partition_epoch if epoch is None else epoch,
+                isr=isr,
+            ),
+        )
+        return worker.told(PartitionAltered)[-1]
+
+    def replace_worker(self, broker: int) -> None:
+        """It dies, and another comes in its place."""
+        self.kill(self.layout.workers(broker)[0])
+        self.begin_worker(broker)
+        self.settle()
 
     def told(self, broker: int) -> list[Assigned | Unassigned]:
         """What the gateway of a broker has heard of leaders since it was asked last."""
