@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from tailrace.core.metadata.directories import fill_directories
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.placement import choose_directories, pick_worker, place_replicas
+from tailrace.core.metadata.placement import pick_worker, place_replicas
 from tailrace.core.metadata.records import (
     BrokerRegistered,
     PartitionChange,
@@ -99,24 +100,10 @@ def new_topic(partitions: int) -> list[Record]:
     return [TopicRecord(name="t", topic_id=TOPIC_ID), *parts]
 
 
-def directories(records: list[Record]) -> list[tuple[str, ...]]:
-    """Of the partitions among them."""
-    return [record.directories for record in records if isinstance(record, PartitionRecord)]
-
-
-def test_new_partitions_go_where_the_fewest_logs_are() -> None:
-    placed = choose_directories(new_topic(4), {"a": 2, "b": 0, "gone": 0}, {0: ["a", "b"]})
-    assert directories(placed) == [("b",), ("b",), ("a",), ("b",)]
-    assert isinstance(placed[0], TopicRecord)
-
-
-def test_without_a_directory_that_serves_none_is_chosen() -> None:
-    assert directories(choose_directories(new_topic(1), {}, {0: []})) == [()]
-
-
 def test_the_image_counts_the_logs_of_each_directory() -> None:
     image = MetadataImage()
-    image.replay(choose_directories(new_topic(3), {}, {0: ["a", "b"]}), 4)
+    image.replay([BrokerRegistered(broker_id=0, broker_epoch=0, log_dirs=("a", "b"))], 1)
+    image.replay(fill_directories(image, new_topic(3)), 4)
     assert image.logs_by_directory == {"a": 2, "b": 1}
     image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, directory="b")], 5)
     assert [partition.directory for partition in image.topics_by_name["t"].partitions] == ["b", "b", "a"]

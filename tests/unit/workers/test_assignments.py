@@ -57,6 +57,7 @@ class World:
         self.generations: dict[int, int] = {}
         self.layout = Layout(brokers, workers_max)
         self.gone: set[int] = set()
+        self.living: dict[int, int] = {}  # the incarnation in a slot, if it is another than was asked for
         self.assignments = Assignments(
             row_count=row_count,
             layout=self.layout,
@@ -67,8 +68,8 @@ class World:
         )
         self.is_full = False
 
-    def _send(self, slot: int, message: Message) -> bool:
-        if self.is_full:
+    def _send(self, slot: int, message: Message, *, only: int = 0) -> bool:
+        if self.is_full or only not in (0, self.living.get(slot, only)):
             return False
         self.sent.append((slot, message))
         return True
@@ -445,3 +446,71 @@ def test_a_log_directory_that_fails_takes_its_partitions_offline_and_no_others()
     free = world.assignments.seats.rows_free
     world.assignments.on_stopped(4, 7, stop.row, stop.row_generation)
     assert world.assignments.seats.rows_free == free + 1
+
+
+def test_an_order_reaches_nobody_who_came_since_the_controller_looked() -> None:
+    """(R) Who was not found to have died would lead, and its death lead to another leader beside it."""
+    world = World()
+    world.place()
+    world.take()
+    world.living[4] = 8
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+    world.assignments.serve_slot(4, 8)
+    assert len(world.told(ServeReplica)) == 1
+
+
+def test_a_leader_is_not_told_again_in_an_epoch_that_is_spent() -> None:
+    """(R) Also if there is no room for the record of another."""
+    world = World()
+    leader = world.serving()
+    world.assignments.on_worker_death(leader.slot)
+    world.assignments.serve_slot(leader.slot, 8)
+    assert not world.told(ServeReplica)
+    world.renew(leader)
+    world.assignments.serve_slot(leader.slot, 8)
+    assert [order.leader_epoch for order in world.told(ServeReplica)] == [1]
+
+
+def test_a_follower_is_told_of_the_leader_only_once_that_leads_in_this_epoch() -> None:
+    """(R) Its log is truncated by what the leader says, who must have begun."""
+    world = World(brokers=3)
+    leader, follower, _ = world.replicated()
+    world.started(leader)
+    world.take()
+    world.renew(leader)
+    world.serve()
+    assert {order.leader_slot for order in world.told(ServeReplica)} == {0}
+    world.started(leader)
+    world.serve()
+    told = world.told(ServeReplica)
+    assert [(order.leader_slot, order.leader_incarnation) for order in told] == [(leader.slot, 7)] * 2
+    assert follower.row in {order.row for order in told}
+
+
+def test_the_brokers_that_are_fenced_are_told_nothing() -> None:
+    world = World(brokers=3)
+    world.gone = {1}
+    _, fenced, _ = world.replicated()
+    assert fenced.row not in {order.row for order in world.told(ServeReplica)}
+    world.gone.clear()
+    world.serve()
+    assert [order.row for order in world.told(ServeReplica)] == [fenced.row]
+
+
+def test_gateways_hear_of_a_replica_that_has_moved_to_another_row_generation() -> None:
+    """They read rows by their generation."""
+    world = World(brokers=3)
+    leader, follower, _ = world.replicated()
+    world.started(leader)
+    world.started(follower)
+    world.take()
+    world.assignments.on_worker_death(follower.slot)
+    world.serve()
+    world.take()
+    world.started(follower)
+    told = world.told(Assigned)
+    assert len(told) == len(world.layout.gateways())
+    assert (follower.broker, follower.row_generation) in {
+        (place.broker, place.row_generation) for place in told[0].replicas
+    }

@@ -1,5 +1,6 @@
 """Replicas of three brokers under the controller that is active: who is told what, and who leads when."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from tailrace.workers.control import (
     AlterPartition,
     Assigned,
     DeleteTopics,
-    ReplicaFailed,
-    ReplicaStopped,
     ResignLeadership,
     ServeReplica,
     StopReplica,
@@ -75,8 +74,6 @@ def test_a_topic_goes_with_all_its_replicas(cluster: Cluster) -> None:
     for worker in cluster.workers.values():
         (stop,) = worker.told(StopReplica)
         assert stop.delete
-        stopped = ReplicaStopped(row=stop.row, row_generation=stop.row_generation)
-        cluster.say(worker.context, stopped)
     assert cluster.controller.assignments.seats.rows_free == free + 3
     gone = [message for message in cluster.told(1) if isinstance(message, Unassigned)]
     assert [message.error_code for message in gone] == [errors.UNKNOWN_TOPIC_OR_PARTITION]
@@ -331,42 +328,27 @@ def test_a_partition_moves_to_other_brokers_and_the_old_replica_is_deleted(clust
 # Failures.
 
 
-def fail(cluster: Cluster, broker: int) -> ServeReplica:
-    """The worker of the only replica there has lost it."""
-    worker = cluster.workers[broker]
-    order = worker.last
-    failed = ReplicaFailed(
-        row=order.row,
-        row_generation=order.row_generation,
-        error_code=errors.KAFKA_STORAGE_ERROR,
-        message="it broke",
-    )
-    cluster.say(worker.context, failed)
-    return order
-
-
 def test_another_leads_what_a_worker_has_lost_once_that_is_certain(cluster: Cluster) -> None:
     """(R) An order on its way may have it open the log once more."""
     cluster.create((0, 1, 2))
     cluster.propose(0, 0, 1)  # so it has been told twice
-    order = fail(cluster, 0)
-    (stop,) = cluster.workers[0].told(StopReplica)
-    assert not stop.delete
+    worker = cluster.workers.pop(0)
+    worker.lose(worker.last)
+    cluster.settle()
     assert cluster.partition().leader == 0
-    stopped = ReplicaStopped(row=order.row, row_generation=order.row_generation)
-    cluster.say(cluster.workers[0].context, stopped)
-    state = cluster.partition()
-    assert (state.leader, state.isr) == (1, (1,))
+    cluster.workers[0] = worker
+    cluster.settle()
+    (stop,) = worker.told(StopReplica)
+    assert not stop.delete
+    assert (cluster.partition().leader, cluster.partition().isr) == (1, (1,))
 
 
 def test_a_failed_follower_is_tried_again_as_a_follower(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.create((0, 1, 2))
-    order = fail(cluster, 2)
-    cluster.say(
-        cluster.workers[2].context, ReplicaStopped(row=order.row, row_generation=order.row_generation)
-    )
+    cluster.workers[2].lose(cluster.workers[2].last)
+    cluster.settle()
     assert cluster.partition().isr == (0, 1)
     count = len(cluster.workers[2].told(ServeReplica))
     monkeypatch.setattr("tailrace.workers.losses.time.monotonic", lambda: 1e9)
@@ -375,3 +357,48 @@ def test_a_failed_follower_is_tried_again_as_a_follower(
     cluster.settle()
     assert len(cluster.workers[2].told(ServeReplica)) > count
     assert (cluster.workers[2].last.leader, cluster.partition().leader_epoch) == (0, 0)
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Iterator[Cluster]:
+    """Three brokers with two log directories and one worker each."""
+    made = Cluster(tmp_path, workers_max="1", log_dirs=f"{tmp_path}/a,{tmp_path}/b")
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def test_another_leads_what_lies_in_a_directory_that_failed(disks: Cluster) -> None:
+    disks.create((0, 1, 2), (1, 2, 0), (0, 1, 2))
+    paths = {
+        (replica.partition, replica.broker): replica.log_dir
+        for replica in disks.controller.assignments.by_key.values()
+    }
+    log_dirs = disks.shared.brokers[0].log_dirs
+    bad = log_dirs.dirs[1]
+    lost = [index for index in range(3) if paths[index, 0] == bad.path]
+    assert lost, "both directories hold some"
+    log_dirs.fail(bad.path, errno.EIO)
+    disks.settle()
+    for index in range(3):
+        state = disks.partition(index)
+        assert (0 in state.isr) == (index not in lost)
+        assert state.leader == (1 if index in lost else state.replicas[0])
+    assert disks.image.brokers[0].log_dirs == (log_dirs.dirs[0].directory_id,)
+
+
+def test_nobody_leads_in_place_of_one_that_has_not_let_go_of_a_failed_directory(disks: Cluster) -> None:
+    """(R) It may still acknowledge."""
+    disks.create((0, 1, 2), (0, 1, 2))
+    log_dirs = disks.shared.brokers[0].log_dirs
+    bad = log_dirs.dirs[1]
+    by_key = disks.controller.assignments.by_key.values()
+    (index,) = [each.partition for each in by_key if each.log_dir == bad.path]
+    worker = disks.workers.pop(0)
+    log_dirs.fail(bad.path, errno.EIO)
+    disks.settle()
+    assert disks.partition(index).leader == 0
+    disks.workers[0] = worker
+    disks.settle()
+    assert disks.partition(index).leader == 1

@@ -107,7 +107,7 @@ def test_a_replica_that_has_left_the_partition_is_deleted(cluster: Cluster) -> N
     cluster.workers[2] = deaf
     replace_controller(cluster)
     assert [stop.row for stop in deaf.told(StopReplica) if stop.delete][-1] == row
-    assert row in cluster.controller.assignments.by_row
+    assert row not in cluster.controller.assignments.by_row
 
 
 def test_a_controller_that_dies_while_it_waits_for_a_leader_leaves_it_leading(cluster: Cluster) -> None:
