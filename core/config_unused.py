@@ -114,8 +114,7 @@ sasl.kerberos.ticket.renew.window.factor sasl.login.refresh.window.factor
 sasl.login.refresh.window.jitter
 """
 _BOOLEAN = """
-allow.everyone.if.no.acl.found
-follower.fetch.last.tiered.offset.enable log.cleaner.enable
+allow.everyone.if.no.acl.found follower.fetch.last.tiered.offset.enable log.cleaner.enable
 remote.log.storage.system.enable sasl.oauthbearer.assertion.claim.jti.include ssl.allow.dn.changes
 ssl.allow.san.changes transaction.partition.verification.enable transaction.two.phase.commit.enable
 unstable.api.versions.enable unstable.feature.versions.enable
