@@ -17,7 +17,7 @@ from tailrace.core.replication.downstream import Downstream
 from tailrace.core.replication.follower import LINKED, FollowerPartition
 from tailrace.core.replication.followers import Followers
 from tailrace.core.replication.frames import is_from_follower
-from tailrace.core.replication.isr import PartitionState
+from tailrace.core.replication.isr import RESEND_MS, RETRY_MS, PartitionState
 from tailrace.core.replication.leaders import Leaders
 from tailrace.core.replication.partition import LeaderPartition, TopicPartition
 from tailrace.shm.link_slots import AckWords, LinkSlots
@@ -59,6 +59,7 @@ class Replication:
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
         self._tick_s = context.config.replica_lag_time_max_ms / 2000
         self._ticked_s = 0.0
+        self._propose_again_ms = 0  # not before; 0: nothing waits for an answer, or was refused
 
     @property
     def is_active(self) -> bool:
@@ -263,9 +264,11 @@ class Replication:
         if due_ms is not None and due_ms <= now_ms:
             self._followers.tick(now_ms)
         now_s = time.monotonic()
-        if now_s - self._ticked_s < self._tick_s:
+        is_due = 0 < self._propose_again_ms <= now_ms
+        if now_s - self._ticked_s < self._tick_s and not is_due:
             return
         self._ticked_s = now_s
+        self._propose_again_ms = 0
         for replica in list(self._unconnected):
             self.follow(replica)
         for replica in list(self._replicas.values()):
@@ -279,7 +282,10 @@ class Replication:
             return IDLE_S
         due_ms = self._followers.next_due_ms()
         waits = any(downstream.is_waiting for downstream in self._downstreams())
-        due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - _now_ms()) / 1000)
+        now_ms = _now_ms()
+        due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - now_ms) / 1000)
+        if self._propose_again_ms:
+            due_s = min(due_s, max(0.0, (self._propose_again_ms - now_ms) / 1000))
         return min(due_s, self._tick_s, 0.001 if waits else IDLE_S)  # nobody tells of room in a ring
 
     def before_sleep(self) -> None:
@@ -337,6 +343,7 @@ class Replication:
         proposal = replica.leading.in_sync.propose(now_ms)
         if proposal is None:
             return
+        self._look_again(now_ms + RESEND_MS)
         order = replica.order
         self._context.tell_controller(
             control.AlterPartition(
@@ -350,6 +357,9 @@ class Replication:
             )
         )
 
+    def _look_again(self, at_ms: int) -> None:
+        self._propose_again_ms = min(at_ms, self._propose_again_ms or at_ms)
+
     def on_altered(self, replica: Replica, answer: control.PartitionAltered) -> None:
         """The controller's answer to a proposal."""
         partition = replica.leading
@@ -361,6 +371,8 @@ class Replication:
                 replicas=answer.replicas, isr=answer.isr, partition_epoch=answer.partition_epoch
             )
         proposal, now_ms = partition.in_sync.in_flight, _now_ms()
+        if answer.error_code:  # a broker that comes back is fenced a moment longer than its followers wait
+            self._look_again(now_ms + RETRY_MS)
         if proposal is not None and proposal.partition_epoch == answer.proposed:
             partition.on_answer(proposal, answer.error_code, state, now_ms)
         elif state is not None:
