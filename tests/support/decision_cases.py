@@ -292,7 +292,7 @@ class Asked:
     or patience ends.
     """
 
-    def __init__(self, address: str, kill: Callable[[int], None]) -> None:
+    def __init__(self, address: str, kill: Callable[[int], object]) -> None:
         self._address = address
         self._kill_broker = kill
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.workers import control
-from tailrace.workers.control import ConfigResults, ProducerIds, TopicResults
+from tailrace.workers.control import ConfigResults, PartitionResults, ProducerIds, TopicResults
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 UNANSWERED_MAX = 1000  # asks under way at a time
+TIMED_OUT = "The request timed out."  # Kafka's sentence
 
-Committed = TopicResults | ConfigResults
+Committed = TopicResults | ConfigResults | PartitionResults
 """What a client is told of once this gateway's own image has it."""
 Answer = Committed | ProducerIds | None
 OnAnswer = Callable[[Answer], None]

@@ -251,7 +251,12 @@ class Gateway:
                 partition_gone = self.partitions.on_unassigned(message, self.topic(message.topic_id))
                 if partition_gone is not None:
                     self.long_polls.on_partition_changed(partition_gone)
-            case control.TopicResults() | control.ConfigResults() | control.ProducerIds():
+            case (
+                control.TopicResults()
+                | control.ConfigResults()
+                | control.PartitionResults()
+                | control.ProducerIds()
+            ):
                 self.controller.on_message(message)
             case _:
                 raise AssertionError(f"no gateway is told {type(message).__name__}")

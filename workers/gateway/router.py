@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tailrace.core.protocol import apis
 from tailrace.workers.gateway.handlers import (
     alter_configs,
+    alter_partition_reassignments,
     api_versions,
     create_partitions,
     create_topics,
@@ -16,6 +17,7 @@ from tailrace.workers.gateway.handlers import (
     describe_log_dirs,
     describe_producers,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     group_batches,
@@ -23,9 +25,11 @@ from tailrace.workers.gateway.handlers import (
     incremental_alter_configs,
     init_producer_id,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_for_leader_epoch,
     produce,
+    unregister_broker,
 )
 from tailrace.workers.gateway.request import Request
 
@@ -51,6 +55,10 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.DESCRIBE_PRODUCERS: describe_producers.handle,
     apis.DESCRIBE_CLUSTER: describe_cluster.handle,
     apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
+    apis.ELECT_LEADERS: elect_leaders.handle,
+    apis.ALTER_PARTITION_REASSIGNMENTS: alter_partition_reassignments.handle,
+    apis.LIST_PARTITION_REASSIGNMENTS: list_partition_reassignments.handle,
+    apis.UNREGISTER_BROKER: unregister_broker.handle,
     apis.FIND_COORDINATOR: find_coordinator.handle,
     **dict.fromkeys(groups.APIS_OF_ONE_GROUP, groups.handle),
     **group_batches.HANDLERS,
