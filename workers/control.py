@@ -9,7 +9,8 @@ tree), so there are no versions. Who says what:
     gateway    -> controller   Hello CreateTopics DeleteTopics CreatePartitions AlterConfigs
                                AllocateProducerIds ElectLeaders Reassign UnregisterBroker
     controller -> gateway      TopicResults ConfigResults ProducerIds PartitionResults Assigned Unassigned
-    controller -> supervisor   WantWorker RetireWorker
+    controller -> supervisor   WantWorker RetireWorker BrokerMayStop
+    supervisor -> controller   ShutDownBroker
     supervisor -> controllers  WorkerDied
     worker     -> housekeeper  Prefault
 
@@ -273,12 +274,23 @@ class ProducerIds(msgspec.Struct, kw_only=True, frozen=True, array_like=True, ta
     error_code: int
 
 
+class ReplicaPlace(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
+    """Where a replica of a partition is: its row tells whether it serves yet."""
+
+    broker: int
+    row: int
+    row_generation: int
+    worker_slot: int
+    log_dir: str
+
+
 class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=22):
     """The leader of this partition has published `row`: the gateway of its broker may send requests to that
     incarnation of that worker, the others know who leads.
 
     It says nothing about later deaths: the gateway compares with the slot table. A newer Assigned replaces
-    this one; one with a lower leader epoch than the gateway knows is dropped.
+    this one; one with a lower leader epoch than the gateway knows is dropped. It comes again, in the same
+    epoch, when a replica has moved to another row.
     """
 
     topic: str
@@ -291,6 +303,7 @@ class Assigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2
     worker_incarnation: int
     leader_epoch: int
     log_dir: str
+    replicas: tuple[ReplicaPlace, ...] = ()  # all that are given to a worker, the leader among them
 
 
 class Unassigned(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=23):
@@ -328,6 +341,20 @@ class WorkerDied(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag
     incarnation: int
     row: int
     signal: int
+
+
+class ShutDownBroker(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=80):
+    """This broker is about to be stopped: others are to lead in its place. Answered by BrokerMayStop once it
+    leads nothing that another could; said again to the next controller, as long as it was not.
+    """
+
+    broker: int  # its id
+
+
+class BrokerMayStop(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=81):
+    """The broker leads nothing any more, and that is committed; or no other can lead what is left."""
+
+    broker: int
 
 
 class Prefault(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=40):
@@ -413,6 +440,8 @@ Message = (
     | Reassign
     | UnregisterBroker
     | PartitionResults
+    | ShutDownBroker
+    | BrokerMayStop
 )
 
 encode = msgspec.msgpack.Encoder().encode
