@@ -118,19 +118,20 @@ class Host:
         """kafka-reassign-partitions."""
         return self.says(REASSIGN, *arguments)
 
-    def move(self, *replicas: list[int]) -> str:
-        """Execute a plan and wait for its end; returns what the last look said."""
+    def move(self, *replicas: list[int]) -> None:
+        """Execute a plan and wait until the tool says of each partition that it is done."""
         path = self.plan(*replicas)
         started = self.reassign("--execute", "--reassignment-json-file", path)
         assert "Successfully started partition reassignment" in started
-        said: list[str] = []
+        done = [
+            f"Reassignment of partition {self.topic}-{index} is completed." for index in range(len(replicas))
+        ]
 
         def is_over() -> bool:
-            said[:] = [self.reassign("--verify", "--reassignment-json-file", path)]
-            return "still in progress" not in said[0]
+            said = self.reassign("--verify", "--reassignment-json-file", path)
+            return all(each in said for each in done)
 
         wait_until(is_over, "the end of the move", PATIENCE_S)
-        return said[0]
 
     def elect(self, kind: str) -> str:
         """kafka-leader-election of the only partition."""
@@ -200,6 +201,21 @@ def host(cluster: Cluster, jvm: Jvm, tmp_path: Path) -> Host:
     return made
 
 
+def test_topics_of_three_replicas_are_made_and_widened(host: Host) -> None:
+    how = ("--topic", host.topic, "--partitions", "3")
+    host.says(f"{TOOLS}.TopicCommand", "--create", *how, "--replication-factor", "3")
+    widen = ("--alter", "--topic", host.topic, "--partitions", "4", "--replica-assignment")
+    placed = ",".join([":".join(map(str, host.ids))] * 4)
+    host.says(f"{TOOLS}.TopicCommand", *widen, placed)
+    host.in_sync(*host.ids)
+    shown = host.state()
+    assert {leader for leader, _, _ in shown} == {str(broker) for broker in host.ids}
+    assert all(sorted(replicas) == host.ids for _, replicas, _ in shown)
+    assert shown[3][:2] == (str(host.ids[0]), host.ids)
+    host.fill()
+    assert host.read() == RECORDS
+
+
 def test_replicas_are_moved_by_plan_and_nothing_is_lost(host: Host) -> None:
     one, two, three = host.ids
     host.make((one, two), (two, one))
@@ -209,9 +225,7 @@ def test_replicas_are_moved_by_plan_and_nothing_is_lost(host: Host) -> None:
     now, proposed = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [each["replicas"] for each in now["partitions"]] == [[one, two], [two, one]]
     assert {broker for each in proposed["partitions"] for broker in each["replicas"]} == {two, three}
-    said = host.move([three, two], [two, three])
-    for index in range(2):
-        assert f"Reassignment of partition {host.topic}-{index} is completed." in said
+    host.move([three, two], [two, three])
     assert host.reassign("--list").strip() == "No partition reassignments found."
     assert [(replicas, isr) for _, replicas, isr in host.state()] == [
         ([three, two], [two, three]),
@@ -240,9 +254,10 @@ def test_a_move_that_waits_for_the_dead_is_listed_and_cancelled(host: Host) -> N
         listed = host.reassign("--list")
         assert f"{name}: replicas: {one},{three},{two}. adding: {three}. removing: {two}." in listed
         path = host.plan([one, three])
-        assert "still in progress" in host.reassign("--verify", "--reassignment-json-file", path)
-        cancelled = host.reassign("--cancel", "--reassignment-json-file", path)
-        assert f"Successfully cancelled partition reassignments for: {name}" in cancelled
+        which = ("--reassignment-json-file", path, "--preserve-throttles")
+        assert "still in progress" in host.reassign("--verify", *which)
+        cancelled = host.reassign("--cancel", *which)
+        assert f"Successfully cancelled partition reassignment for: {name}" in cancelled
         assert host.reassign("--list").strip() == "No partition reassignments found."
         assert host.state() == [(str(one), [one, two], [one, two])]
     finally:

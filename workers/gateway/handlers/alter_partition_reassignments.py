@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 def handle(gateway: Gateway, request: Request) -> None:
     """Ask the controller and wait until this gateway's own image has the moves."""
     asked: AlterPartitionReassignmentsRequest = request.decode()
+    if not asked.topics:
+        request.respond(AlterPartitionReassignmentsResponse(error_message=""))  # Kafka's, without a null
+        return
     gateway.controller.ask(
         lambda request_id: Reassign(
             request_id=request_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tailrace.core.errors import REQUEST_TIMED_OUT
@@ -27,13 +27,23 @@ def handle(gateway: Gateway, request: Request) -> None:
     """Ask the controller and wait until this gateway's own image has the leaders."""
     asked: ElectLeadersRequest = request.decode()
     topics = asked.topic_partitions
+
+    def on_answer(answer: Answer) -> None:
+        if not isinstance(answer, PartitionResults):
+            request.respond(_refusal(topics, REQUEST_TIMED_OUT, TIMED_OUT))
+        elif answer.error_code:
+            request.respond(_refusal(topics, answer.error_code, answer.error_message))
+        else:
+            names = gateway.image.topics_by_name if topics is None else [topic.topic for topic in topics]
+            request.respond(_response(names, answer.results))
+
     gateway.controller.ask(
         lambda request_id: ElectLeaders(
             request_id=request_id,
             election_type=asked.election_type,
             partitions=None if topics is None else _places(topics),
         ),
-        lambda answer: request.respond(_response(topics, answer)),
+        on_answer,
         asked.timeout_ms,
     )
 
@@ -42,31 +52,28 @@ def _places(topics: list[ElectLeadersRequestTopic]) -> list[tuple[str, int]]:
     return [(topic.topic, partition) for topic in topics for partition in topic.partitions]
 
 
-def _response(topics: list[ElectLeadersRequestTopic] | None, answer: Answer) -> ElectLeadersResponse:
-    """As Kafka's, an error of the whole request is also said of each partition that was named."""
-    if not isinstance(answer, PartitionResults):
-        answer = PartitionResults(
-            request_id=0, metadata_offset=-1, error_code=REQUEST_TIMED_OUT, error_message=TIMED_OUT
-        )
-    results = answer.results
-    if answer.error_code:
-        results = [
-            PartitionResult(
-                topic=topic,
-                partition=partition,
-                error_code=answer.error_code,
-                error_message=answer.error_message,
-            )
-            for topic, partition in _places(topics or [])
-        ]
+def _response(names: Iterable[str], results: Iterable[PartitionResult]) -> ElectLeadersResponse:
+    """As Kafka's, also with the topics of which there is nothing to say."""
+    by_topic: dict[str, list[ElectLeadersResponsePartition]] = {name: [] for name in names}
+    for result in results:
+        told = ElectLeadersResponsePartition(result.partition, result.error_code, result.error_message)
+        by_topic.setdefault(result.topic, []).append(told)
     return ElectLeadersResponse(
-        error_code=answer.error_code,
-        replica_election_results=[
-            ElectLeadersResponseTopic(topic, [_told(result) for result in of_topic])
-            for topic, of_topic in groupby(results, lambda result: result.topic)
-        ],
+        replica_election_results=[ElectLeadersResponseTopic(*pair) for pair in by_topic.items()]
     )
 
 
-def _told(result: PartitionResult) -> ElectLeadersResponsePartition:
-    return ElectLeadersResponsePartition(result.partition, result.error_code, result.error_message)
+def _refusal(
+    topics: list[ElectLeadersRequestTopic] | None, code: int, message: str | None
+) -> ElectLeadersResponse:
+    """Of the whole request, and said, as by Kafka, of each partition that was named: version 0 has no other
+    place for it.
+    """
+    named = topics or []
+    results = [
+        PartitionResult(topic=topic, partition=partition, error_code=code, error_message=message)
+        for topic, partition in _places(named)
+    ]
+    response = _response([topic.topic for topic in named], results)
+    response.error_code = code
+    return response
