@@ -72,6 +72,7 @@ class BrokerConfig:
         self._read_limits()
         self.log_dirs = self.names("log.dirs")
         self.metadata_log_dir = self.optional_text("metadata.log.dir") or (self.log_dirs or ("",))[0]
+        self._read_quorum()
         self.run_dir = self.optional_text("run.dir")
         self.workers_max = self.integer("workers.max")
         self.supervisor_restart_backoff_ms = self.integer("supervisor.restart.backoff.ms")
@@ -96,6 +97,16 @@ class BrokerConfig:
         self.replica_high_watermark_checkpoint_interval_ms = self.integer(
             "replica.high.watermark.checkpoint.interval.ms"
         )
+
+    def _read_quorum(self) -> None:
+        self.controller_quorum_auto_join_enable = self.boolean("controller.quorum.auto.join.enable")
+        self.controller_quorum_election_timeout_ms = self.integer("controller.quorum.election.timeout.ms")
+        self.controller_quorum_fetch_timeout_ms = self.integer("controller.quorum.fetch.timeout.ms")
+        self.controller_quorum_request_timeout_ms = self.integer("controller.quorum.request.timeout.ms")
+        self.metadata_log_max_record_bytes_between_snapshots = self.integer(
+            "metadata.log.max.record.bytes.between.snapshots"
+        )
+        self.metadata_log_max_snapshot_interval_ms = self.integer("metadata.log.max.snapshot.interval.ms")
 
     def _read_addresses(self) -> None:
         protocols = self.text("listener.security.protocol.map")

@@ -8,6 +8,7 @@ ConfigDef.
 from typing import NamedTuple
 
 from tailrace.core.config_group_keys import GROUP_KEYS
+from tailrace.core.config_quorum_keys import QUORUM_KEYS
 
 Value = int | float | str | tuple[str, ...] | None
 
@@ -318,13 +319,16 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("unix.socket.mode", STRING, "0600", None, None, "permissions of the Unix socket, octal"),
     Key("unix.socket.path", STRING, None, None, None, "Unix socket; empty: none; default: in run.dir"),
     Key("workers.max", INT, 32, 1, 4096, "most leader worker processes"),
-    *(Key(*row) for row in GROUP_KEYS),
+    *(Key(*row) for row in (*GROUP_KEYS, *QUORUM_KEYS)),
 )
 
 # Where we differ from Kafka on purpose.
 OWN_DEFAULTS = {
     "listeners": "loopback only, unless told otherwise",
     "controller.listener.names": "required by Kafka, needless here",
+    "controller.quorum.election.timeout.ms": "controllers share a host",
+    "controller.quorum.fetch.timeout.ms": "controllers share a host",
+    "controller.quorum.request.timeout.ms": "controllers share a host",
     "log.dir": "Kafka's is under /tmp, which a restart of the machine empties",
     "node.id": "required by Kafka; one node needs no choice",
     "group.initial.rebalance.delay.ms": "on one node a first member need not wait 3 s for others",

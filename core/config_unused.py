@@ -27,9 +27,9 @@ add.partitions.to.txn.retry.backoff.max.ms add.partitions.to.txn.retry.backoff.m
 alter.log.dirs.replication.quota.window.num alter.log.dirs.replication.quota.window.size.seconds
 background.threads broker.heartbeat.interval.ms broker.session.timeout.ms
 connection.failed.authentication.delay.ms controller.quorum.append.linger.ms
-controller.quorum.election.backoff.max.ms controller.quorum.election.timeout.ms
+controller.quorum.election.backoff.max.ms
 controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes
-controller.quorum.fetch.timeout.ms controller.quorum.request.timeout.ms
+
 controller.quorum.retry.backoff.ms controller.quota.window.num controller.quota.window.size.seconds
 controller.socket.timeout.ms delete.records.purgatory.purge.interval.requests
 fetch.purgatory.purge.interval.requests group.consumer.assignment.interval.ms
@@ -96,7 +96,6 @@ controller.performance.sample.period.ms delegation.token.expiry.check.interval.m
 delegation.token.expiry.time.ms delegation.token.max.lifetime.ms internal.metadata.delete.delay.millis
 leader.imbalance.check.interval.seconds log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
 log.dir.failure.timeout.ms log.initial.task.delay.ms log.retention.check.interval.ms
-metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
 metadata.log.segment.ms metadata.max.retention.bytes metadata.max.retention.ms metrics.sample.window.ms
 remote.list.offsets.request.timeout.ms
 remote.log.index.file.cache.total.size.bytes remote.log.index.file.cache.ttl.ms
@@ -116,7 +115,7 @@ sasl.login.refresh.window.jitter
 """
 _BOOLEAN = """
 allow.everyone.if.no.acl.found auto.leader.rebalance.enable controlled.shutdown.enable
-controller.quorum.auto.join.enable follower.fetch.last.tiered.offset.enable log.cleaner.enable
+follower.fetch.last.tiered.offset.enable log.cleaner.enable
 remote.log.storage.system.enable sasl.oauthbearer.assertion.claim.jti.include ssl.allow.dn.changes
 ssl.allow.san.changes transaction.partition.verification.enable transaction.two.phase.commit.enable
 unstable.api.versions.enable unstable.feature.versions.enable

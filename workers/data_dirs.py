@@ -68,7 +68,7 @@ class HostDirs:
         configs = split(config)
         if config.brokers > 1:
             _check_apart(configs)
-            _check_first_is_there(configs)
+            _check_quorum_is_there(configs)
             for path in _roots(config, configs):
                 root = open_root(path, config.brokers, cluster_id)
                 self.roots.append(root)
@@ -122,18 +122,18 @@ def _check_apart(configs: Sequence[BrokerConfig]) -> None:
                 raise DataDirError(f"brokers {other} and {config.node_id} cannot both have {path}")
 
 
-def _check_first_is_there(configs: Sequence[BrokerConfig]) -> None:
-    """(R) The metadata log lies with the first broker: without it all that the others hold would be taken for
-    strays.
+def _check_quorum_is_there(configs: Sequence[BrokerConfig]) -> None:
+    """(R) Of the copies of the metadata log a majority has to be there: without it no controller would ever
+    lead, and one that did would take all that the brokers hold for strays. One that is new is filled again.
     """
-    first, *others = (config.metadata_log_dir for config in configs)
-    if was_used(first):
-        return
-    for path in others:
-        if was_used(path):
-            raise DataDirError(
-                f"{first} is new and {path} is not: mount the directory that held the metadata log"
-            )
+    paths = [config.metadata_log_dir for config in configs]
+    new = [path for path in paths if not was_used(path)]
+    used = [path for path in paths if path not in new]
+    if used and len(used) < len(paths) // 2 + 1:
+        raise DataDirError(
+            f"{new[0]} is new and {used[0]} is not: mount the directory that held the metadata log, "
+            f"which {len(paths) // 2 + 1} of {len(paths)} brokers must have"
+        )
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

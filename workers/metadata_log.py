@@ -5,7 +5,8 @@ replays, which only the controller sees; what is committed moves the row that al
 follow. Whatever depends on a staged record is said once `is_committed` (R).
 
 The image of a controller that leads is ahead of the commit by what is staged; that of another is at the
-commit. One that stops leading ends with what it had staged (quorum_member.py).
+commit. One that stops leading ends with what it had staged (quorum_member.py). Snapshots are taken of it
+while it is at the commit (metadata_snapshots.py).
 """
 
 import os
@@ -25,6 +26,7 @@ from tailrace.shm.state_table import RowWriter, topic_id_words
 from tailrace.workers.control import Raft
 from tailrace.workers.data_dir import METADATA_LOG
 from tailrace.workers.metadata_follower import MetadataReader, metadata_row
+from tailrace.workers.metadata_snapshots import Snapshots
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.quorum import Quorum
 
@@ -45,6 +47,8 @@ class MetadataLog:
         self.quorum = Quorum(
             context, directory, log, high_watermark=committed, on_committed=self._on_committed
         )
+        self._snapshots = Snapshots(context.config, self.quorum.stored, context.doorbell.wake)
+        self._new_bytes = 0  # of batches in the image that the next snapshot's schedule has not heard of
 
     @property
     def epoch(self) -> int:
@@ -59,7 +63,7 @@ class MetadataLog:
     @property
     def refused(self) -> KafkaError | None:
         """Why this controller's last append was; None: it was not."""
-        return self.quorum.quorum_log.refused
+        return self.quorum.stored.refused
 
     def step(self, message: Raft) -> None:
         """Another controller's."""
@@ -70,17 +74,22 @@ class MetadataLog:
         self.quorum.turn()
         epoch = self.quorum.leads_in
         if not self._led_in:
-            self._reader.advance(self.image, self.quorum.node.high_watermark)
+            self._new_bytes += self._reader.advance(self.image, self.quorum.node.high_watermark)
             if epoch:  # its own first batch is committed, and it alone appends from here on
-                self._reader.advance(self.image, self._log.log_end_offset)
+                self._new_bytes += self._reader.advance(self.image, self._log.log_end_offset)
             self._led_in = epoch
+        if self.image.metadata_offset == self.quorum.node.high_watermark:
+            new_bytes, self._new_bytes = self._new_bytes, 0
+            self._snapshots.look(self.image, new_bytes, self.quorum.node.voters.at)
 
     def stage(self, records: Sequence[Record], now_ms: int) -> None:
         """Append one batch and replay it; KafkaError when the disk does not take it, or this controller does
         not lead any more, and then nothing has happened.
         """
-        end_offset = self.quorum.append(batch_of(records, now_ms))
+        batch = batch_of(records, now_ms)
+        end_offset = self.quorum.append(batch)
         self.image.replay(records, end_offset)
+        self._new_bytes += len(batch)
 
     def commit(self) -> None:
         """Returns when all that was staged is committed, or this controller leads no more."""
@@ -118,6 +127,7 @@ class MetadataLog:
 
     def close(self) -> None:
         """The last of an orderly stop."""
+        self._snapshots.close()
         self.quorum.close()
         self._log.close(True)
 

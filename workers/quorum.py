@@ -7,13 +7,16 @@ Syncs run beside the loop, or at once where there is nobody to wait for meanwhil
 
 Rules (R), each with a test:
 - the row's high watermark moves when the quorum has committed, and never back within a run;
-- the vote file is on the disk, its name too, before the node is told so.
+- the vote file is on the disk, its name too, before the node is told so;
+- a controller without a log, where others have one, votes for no empty log, and waits to hear who leads.
 """
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
+from tailrace.core.errors import KafkaError
 from tailrace.core.ids import parse_uuid
 from tailrace.core.log.directory import RealDirectory, storage_error
 from tailrace.core.log.flush import Flush
@@ -33,15 +36,19 @@ from tailrace.core.raft.messages import Message, decode_message, encode_message
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from tailrace.core.raft.settings import RaftSettings
+from tailrace.core.raft.stored_log import StoredLog
 from tailrace.core.raft.voters import ReplicaKey, Voter, VoterSet
 from tailrace.workers.background import Background
 from tailrace.workers.control import Raft
+from tailrace.workers.metadata_follower import has_metadata
+from tailrace.workers.metadata_snapshots import voters_in
 from tailrace.workers.outbox import Outbox
 from tailrace.workers.process import Broker, ProcessContext
-from tailrace.workers.quorum_log import QuorumLog
 
 QUORUM_STATE = "quorum-state"
 FETCH_BYTES_MAX = 256 * 1024  # they go through a ring of 16 KiB
+FETCH_WAIT_MS = 60
+PIECE_BYTES_MAX = 64 * 1024  # of a snapshot, for the same reason
 
 OnCommitted = Callable[[int], object]
 Job = tuple[StoreVote, None] | tuple[Sync, Flush]
@@ -70,16 +77,10 @@ class Quorum:
         self._incarnations = dict.fromkeys(self._peers, 0)
         self.leads_in = 0
         self.leader_id = -1
-        now_ms = _now_ms()
-        settings = RaftSettings(
-            key=_key_of(context.brokers[context.broker]),
-            seed=context.incarnation << 16 | context.slot,
-            wall_offset_ms=time.time_ns() // 1_000_000 - now_ms,
-            fetch_bytes_max=FETCH_BYTES_MAX,
-        )
-        self.quorum_log = QuorumLog(log)
+        self._present = [Voter(_key_of(broker)) for broker in context.brokers]
+        self.stored = StoredLog(log, voters_in, time.time_ns() // 1_000_000)
         self.node = RaftNode(
-            settings, self.quorum_log, self._read_vote(), initial_voters(context.brokers), now_ms,
+            self._settings(), self.stored, self._read_vote(), self._initial_voters(), _now_ms(),
             synced_offset=log.log_end_offset, high_watermark=high_watermark,
         )  # fmt: skip
 
@@ -91,6 +92,32 @@ class Quorum:
             return decode_quorum_state(data)
         except ValueError as error:
             raise storage_error(OSError(5, str(error)), f"{self._directory.path}/{QUORUM_STATE}") from error
+
+    def _settings(self) -> RaftSettings:
+        context, config = self._context, self._context.config
+        fetch_ms = config.controller_quorum_fetch_timeout_ms
+        request_ms = config.controller_quorum_request_timeout_ms
+        return RaftSettings(
+            key=self._present[context.broker].key,
+            bootstrap=tuple(self._peers),
+            seed=context.incarnation << 16 | context.slot,
+            wall_offset_ms=time.time_ns() // 1_000_000 - _now_ms(),
+            election_timeout_ms=config.controller_quorum_election_timeout_ms,
+            fetch_timeout_ms=fetch_ms,
+            request_timeout_ms=request_ms,
+            fetch_wait_ms=min(FETCH_WAIT_MS, fetch_ms // 3, request_ms // 2),
+            fetch_bytes_max=FETCH_BYTES_MAX,
+            snapshot_piece_bytes=PIECE_BYTES_MAX,
+        )
+
+    def _initial_voters(self) -> VoterSet:
+        """Who votes until the log says it: all controllers of this host. (R) Nobody, where only this log is
+        empty: its disk may be new, and must not help to make a new log of nothing.
+        """
+        paths = [broker.log_dirs.metadata_dir for broker in self._context.brokers]  # its own has nothing
+        if not self.log.log_end_offset and any(map(has_metadata, paths)):
+            return VoterSet()
+        return VoterSet(self._present)
 
     @property
     def is_committed(self) -> bool:
@@ -113,6 +140,7 @@ class Quorum:
             self._done(token)
         self._look_for_dead()
         self.node.tick(_now_ms())
+        self._rejoin()
         while effects := self.node.take_effects(_now_ms()):
             for effect in effects:
                 self._perform(effect)
@@ -133,6 +161,7 @@ class Quorum:
     def close(self) -> None:
         """What the disk was asked to do is done."""
         self._background.take_done(wait=True)
+        self.stored.close()
 
     def _look_for_dead(self) -> None:
         slots = self._context.slots
@@ -141,6 +170,13 @@ class Quorum:
             known, self._incarnations[node_id] = self._incarnations[node_id], incarnation
             if known and incarnation != known:
                 self.node.peer_died(node_id, _now_ms())
+
+    def _rejoin(self) -> None:
+        """Controllers that came with another disk vote again, as soon as they have caught up."""
+        if self.leads_in and not self._is_alone:
+            with suppress(KafkaError):  # the log refuses: a full disk
+                auto_join = self._context.config.controller_quorum_auto_join_enable
+                self.node.rejoin(self._present, _now_ms(), auto_join=auto_join)
 
     # What the node wants done.
 
@@ -164,7 +200,14 @@ class Quorum:
             case LostLeadership():
                 self.leads_in = 0
             case InstallSnapshot():
-                raise AssertionError("nobody sends snapshots yet")
+                self._install(effect)
+
+    def _install(self, effect: InstallSnapshot) -> None:
+        slots, slot = self._context.slots, self._context.slot
+        slots.set_long_operation(slot, 1)
+        self.stored.install_snapshot(effect.snapshot_id, time.time_ns() // 1_000_000)
+        slots.set_long_operation(slot, 0)
+        self.node.on_snapshot_installed(effect.snapshot_id, _now_ms())
 
     def _send(self, target: int, message: Message) -> None:
         slot = self._peers.get(target)
@@ -189,11 +232,6 @@ class Quorum:
             assert flush is not None
             self.log.flushed(flush)
             self.node.on_synced(effect, _now_ms())
-
-
-def initial_voters(brokers: tuple[Broker, ...]) -> VoterSet:
-    """Who votes until the log says it: all controllers of this host."""
-    return VoterSet(Voter(_key_of(broker)) for broker in brokers)
 
 
 def _key_of(broker: Broker) -> ReplicaKey:

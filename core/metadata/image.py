@@ -99,6 +99,13 @@ class MetadataImage:
         self.metadata_offset = end_offset
         self.version += 1
 
+    def become(self, other: "MetadataImage") -> None:
+        """Be what `other` is, which a snapshot said; nobody else has that one."""
+        assert other.metadata_offset >= self.metadata_offset, "an image never goes back"
+        version = self.version
+        vars(self).update(vars(other))
+        self.version = version + 1
+
     def partition(self, topic_id: bytes, partition: int) -> PartitionImage | None:
         """The partition, if it exists."""
         topic = self.topics_by_id.get(topic_id)

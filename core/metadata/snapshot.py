@@ -10,10 +10,9 @@
 The first piece is the header and the last says how many came before it, so that a file which was not written
 to its end is told from a whole one. A file that is damaged is refused in words, never read half.
 
-A snapshot is named as in Kafka by where it ends: the offset after its last record, and that record's epoch.
+Its name says where it ends (core/raft/snapshot.py).
 """
 
-import re
 import struct
 from collections.abc import Iterator
 
@@ -21,6 +20,7 @@ import msgspec
 
 from tailrace.core.metadata.image import MetadataImage, TopicImage
 from tailrace.core.metadata.records import BrokerRegistered
+from tailrace.core.raft.messages import OffsetAndEpoch
 from tailrace.core.records.batch import Buffer
 from tailrace.core.records.crc32c import crc32c
 
@@ -28,16 +28,8 @@ MAGIC = b"TRMETA\0\x01"
 PARTITIONS_A_PIECE = 1000
 PIECE_BYTES_MAX = 1 << 30  # more is damage
 _FRAME = struct.Struct(">II")
-_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.checkpoint")
 
 Configs = list[tuple[int, str, dict[str, str]]]
-
-
-class SnapshotId(msgspec.Struct, kw_only=True, frozen=True, order=True):
-    """Where a snapshot ends."""
-
-    end_offset: int
-    epoch: int
 
 
 class SnapshotError(Exception):
@@ -74,21 +66,10 @@ _encode = msgspec.msgpack.Encoder().encode
 class Snapshot(msgspec.Struct, kw_only=True, frozen=True):
     """What a file holds. `quorum` is what the quorum keeps beside the image: its voters."""
 
-    id: SnapshotId
+    id: OffsetAndEpoch
     now_ms: int
     quorum: bytes
     image: MetadataImage
-
-
-def snapshot_name(snapshot_id: SnapshotId) -> str:
-    """The name of its file."""
-    return f"{snapshot_id.end_offset:020d}-{snapshot_id.epoch:010d}.checkpoint"
-
-
-def parse_snapshot_name(name: str) -> SnapshotId | None:
-    """The snapshot that a file of this name is, None if it is none."""
-    match = _NAME.fullmatch(name)
-    return None if match is None else SnapshotId(end_offset=int(match[1]), epoch=int(match[2]))
 
 
 def encode_snapshot(image: MetadataImage, epoch: int, now_ms: int, quorum: bytes = b"") -> Iterator[bytes]:
@@ -150,6 +131,18 @@ def decode_snapshot(data: Buffer) -> Snapshot:
         view.release()
 
 
+def quorum_of(data: Buffer) -> bytes:
+    """What the quorum keeps in the file; the rest is not read. SnapshotError if it has no sound header."""
+    view = memoryview(data)
+    try:
+        header = next(_payloads(view), None)
+    finally:
+        view.release()
+    if not isinstance(header, _Header):
+        raise SnapshotError("it does not begin with a header")
+    return header.quorum
+
+
 def _payloads(view: memoryview) -> Iterator[_Piece]:
     """Every piece; the file ends with the last."""
     if bytes(view[: len(MAGIC) - 1]) != MAGIC[:-1]:
@@ -203,7 +196,7 @@ def _decoded(pieces: Iterator[_Piece]) -> Snapshot:
                     raise SnapshotError("it goes on after its end")
                 if piece.piece_count != piece_count:
                     raise SnapshotError(f"it has {piece_count} of its {piece.piece_count} pieces")
-                snapshot_id = SnapshotId(end_offset=header.end_offset, epoch=header.epoch)
+                snapshot_id = OffsetAndEpoch(header.end_offset, header.epoch)
                 image.version = 1
                 return Snapshot(id=snapshot_id, now_ms=header.now_ms, quorum=header.quorum, image=image)
         piece_count += 1

@@ -3,12 +3,10 @@
 from tailrace.core.raft.messages import decode_message, encode_message
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.quorum_state import decode_quorum_state, encode_quorum_state
-from tailrace.core.raft.snapshot import SnapshotSchedule
 from tailrace.core.raft.stored_log import StoredLog
 
 __all__ = [
     "RaftNode",
-    "SnapshotSchedule",
     "StoredLog",
     "decode_message",
     "decode_quorum_state",

@@ -8,7 +8,7 @@ Rules (R):
 A leader that no majority fetches from resigns: another may lead behind a broken link, and clients wait.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -289,9 +289,30 @@ class Leader(Role):
         """(R) One change at a time, and none before a batch of this epoch is committed: two sets that differ
         by more than one voter may have majorities that do not meet.
         """
-        node = self.node
-        if not self.is_established or node.voters.latest_offset >= node.high_watermark:
+        if not self._may_change:
             raise KafkaError(REQUEST_TIMED_OUT, "The set of voters is being changed, or the leader is new.")
+
+    @property
+    def _may_change(self) -> bool:
+        node = self.node
+        return self.is_established and node.voters.latest_offset < node.high_watermark
+
+    def due_change(self, present: Iterable[Voter], now_ms: int, auto_join: bool) -> Voter | ReplicaKey | None:
+        """See RaftNode.rejoin: whom to add, or the key to remove. A disk that was lost costs two changes, one
+        at a time; between them the set before the latest tells a lost disk from a voter that was removed.
+        """
+        history = self.node.voters
+        for voter in present if self._may_change else ():
+            progress = self._replicas.get(voter.key)
+            if voter.key in history.latest or progress is None or not self._has_caught_up(progress, now_ms):
+                continue
+            known = history.latest.get(voter.key.node_id)
+            if known is not None:
+                return known.key
+            before = history.previous.get(voter.key.node_id)
+            if auto_join or (before is not None and before.key != voter.key):
+                return voter
+        return None
 
     def _append_voters(self, voters: VoterSet, now_ms: int) -> int:
         node = self.node

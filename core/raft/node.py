@@ -12,9 +12,12 @@ Nothing happens by itself: no clock, no threads, no disk but the log's page cach
   waits here;
 - who restarts never leads, nor asks for votes in, an epoch it was in before: what it had not synced is gone;
 - nothing below the high watermark is truncated, and the high watermark never goes back;
-- one epoch has one leader.
+- one epoch has one leader;
+- who knows of no voters, for others have logs and it has none, helps nobody to lead whose log is empty, too.
 Quorums of one elect themselves at once, and commit with their own sync.
 """
+
+from collections.abc import Iterable
 
 from tailrace.core.errors import (
     FENCED_LEADER_EPOCH,
@@ -70,8 +73,9 @@ class RaftNode:
         synced_offset: int = 0,
         high_watermark: int = 0,
     ) -> None:
-        """state: as it was stored last. initial_voters: until the log says otherwise. synced_offset: below it
-        the log is known to be on disk. high_watermark: below it all is known to be committed.
+        """state: as it was stored last. initial_voters: until the log says otherwise; nobody: it may be a new
+        disk among old ones, and waits for a leader. synced_offset: below it the log is known to be on disk.
+        high_watermark: below it all is known to be committed.
         """
         self.settings, self.log, self.key = settings, log, settings.key
         self.jitter = Jitter(settings.seed)
@@ -148,6 +152,18 @@ class RaftNode:
     def remove_voter(self, key: ReplicaKey, now_ms: int) -> int:
         """A voter less, be it this node: then it resigns once that is committed. See add_voter."""
         return self._leader().remove_voter(key, now_ms)
+
+    def rejoin(self, present: Iterable[Voter], now_ms: int, *, auto_join: bool = False) -> bool:
+        """Those who are `present` with another disk than they vote with have to become voters anew: the next
+        step of that, if this node leads and one is due. auto_join: those who never voted as well. Whether
+        there was one; KafkaError if the log refuses it.
+        """
+        change = self.role.due_change(present, now_ms, auto_join) if isinstance(self.role, Leader) else None
+        if isinstance(change, Voter):
+            self.add_voter(change, now_ms)
+        elif change is not None:
+            self.remove_voter(change, now_ms)
+        return change is not None
 
     def resign(self, now_ms: int) -> None:
         """Gives the leadership up, to the others in the order of their logs; nothing if it does not lead."""
@@ -252,7 +268,8 @@ class RaftNode:
         gone = self.leader_id if self.leader_is_gone else NO_LEADER
         if request.epoch > self.epoch:
             self.become_unattached(request.epoch, now_ms)
-        log_is_as_good = _log_rank(request.log_end) >= _log_rank(self.log_end)
+        is_from_nothing = not len(self.voters.latest) and not request.log_end.offset  # (R) see above
+        log_is_as_good = _log_rank(request.log_end) >= _log_rank(self.log_end) and not is_from_nothing
         granted = False
         if request.epoch == self.epoch:
             may_vote = self.voted in (None, candidate) and self.leader_id == NO_LEADER

@@ -106,7 +106,8 @@ class Unattached(Role):
     def _ask_around(self, now_ms: int) -> None:
         """An observer finds the leader by a fetch that anybody answers with the leader's name."""
         node = self.node
-        others = [node_id for node_id in node.voters.latest.ids if node_id != node.key.node_id]
+        asked = node.voters.latest.ids or node.settings.bootstrap
+        others = [node_id for node_id in asked if node_id != node.key.node_id]
         if others:
             node.send(others[self._asked % len(others)], node.fetch_request(max_wait_ms=0))
             self._asked += 1

@@ -21,6 +21,7 @@ class RaftSettings(Struct, frozen=True, kw_only=True):
     successor_delay_ms: int = 30  # when a leader is known to be gone: between one successor and the next
     fetch_bytes_max: int = 8 * 1024 * 1024
     snapshot_piece_bytes: int = 256 * 1024
+    bootstrap: tuple[int, ...] = ()  # whom to ask who leads, while it knows of no voters
 
     @property
     def check_quorum_ms(self) -> int:

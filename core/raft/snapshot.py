@@ -1,30 +1,23 @@
-"""Snapshots: when one is due, and how a follower fetches one in pieces."""
+"""Snapshots as the quorum sees them: what they are called, and how a follower fetches one in pieces."""
+
+import re
 
 from msgspec import Struct
 
 from tailrace.core.raft.messages import FetchSnapshotResponse, OffsetAndEpoch
 
+_NAME = re.compile(r"([0-9]{20})-([0-9]{10})\.checkpoint")
 
-class SnapshotSchedule(Struct):
-    """When the log's owner should write a snapshot: enough was committed since the last, or it is old."""
 
-    new_bytes_max: int = 20 * 1024 * 1024
-    interval_ms: int = 3_600_000
-    new_bytes: int = 0
-    taken_ms: int = 0
+def snapshot_name(snapshot_id: OffsetAndEpoch) -> str:
+    """The name of its file, as in Kafka: the offset after its last record, and the epoch of that record."""
+    return f"{snapshot_id.offset:020d}-{snapshot_id.epoch:010d}.checkpoint"
 
-    def on_committed(self, size: int) -> None:
-        """So many bytes more are committed."""
-        self.new_bytes += size
 
-    def on_taken(self, now_ms: int) -> None:
-        """One was written."""
-        self.new_bytes, self.taken_ms = 0, now_ms
-
-    def is_due(self, now_ms: int) -> bool:
-        """Whether it is time; never while nothing is new."""
-        enough = self.new_bytes >= self.new_bytes_max
-        return enough or (self.new_bytes > 0 and now_ms - self.taken_ms >= self.interval_ms)
+def parse_snapshot_name(name: str) -> OffsetAndEpoch | None:
+    """The snapshot that a file of this name is, None if it is none."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else OffsetAndEpoch(int(match[1]), int(match[2]))
 
 
 class SnapshotFetch(Struct):

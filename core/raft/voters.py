@@ -99,6 +99,11 @@ class VoterHistory:
         """Of the record that made the latest set; -1 if there was none."""
         return self._sets[-1][0]
 
+    @property
+    def previous(self) -> VoterSet:
+        """The set before the latest; nobody if that is not remembered."""
+        return self._sets[-2][1] if len(self._sets) > 1 else VoterSet()
+
     def add(self, offset: int, voters: VoterSet) -> None:
         """The record at `offset`, the newest of the log, is this set."""
         assert offset > self._sets[-1][0]

@@ -72,7 +72,12 @@ class Member:
         self.incarnation += 1
         settings = cluster.settings_of(self, world.random.getrandbits(60))
         node = cluster.make_node(
-            settings, self.log, self.vote, cluster.initial_voters, world.now_ms, synced_offset=self.log.synced
+            settings,
+            self.log,
+            self.vote,
+            cluster.initial_voters_of(self),
+            world.now_ms,
+            synced_offset=self.log.synced,
         )
         self.node, self.high_watermark, self._storing = node, node.high_watermark, None
         self._timer_at = NEVER
@@ -122,6 +127,7 @@ class Member:
         """Performs its effects, and sees to its clock."""
         node, world = self.node, self.cluster.world
         assert node is not None
+        node.rejoin((Voter(member.key) for member in self.cluster.members.values()), world.now_ms)
         for effect in node.take_effects(world.now_ms):
             match effect:
                 case Send():
@@ -199,7 +205,14 @@ class Cluster:
 
     def settings_of(self, member: Member, seed: int) -> RaftSettings:
         """What a new incarnation is started with."""
-        return structs.replace(self.pace.settings, key=member.key, seed=seed)
+        ids = tuple(self.members)
+        return structs.replace(self.pace.settings, key=member.key, seed=seed, bootstrap=ids)
+
+    def initial_voters_of(self, member: Member) -> VoterSet:
+        """(R) Nobody, for one whose log is empty when another's is not."""
+        if not member.log.log_end_offset and any(m.log.log_end_offset for m in self.members.values()):
+            return VoterSet()
+        return self.initial_voters
 
     def sync_ms(self) -> int:
         """How long the next sync takes."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tailrace.core.config import BrokerConfig, load
 from tailrace.core.config_brokers import split
+from tailrace.core.ids import uuid_text
 from tailrace.shm.doorbell import make_eventfd
 from tailrace.shm.links import HeadTable
 from tailrace.shm.log_dir_table import LogDirTable, log_dirs_name
@@ -44,7 +45,7 @@ def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
 
 def _log_dirs(run_dir: RunDir, index: int, config: BrokerConfig) -> LogDirs:
     path = config.log_dirs[0]
-    directory_id = DIRECTORY_ID if index == 0 else f"{DIRECTORY_ID}-of-{index}"
+    directory_id = DIRECTORY_ID if index == 0 else uuid_text(f"directory-of-{index:03}".encode())
     table = LogDirTable.create(run_dir.file(log_dirs_name(index)), 1)
     return LogDirs([LogDir(path, directory_id, _lock(Path(path)))], path, table)
 

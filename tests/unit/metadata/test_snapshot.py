@@ -10,13 +10,12 @@ from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import ConfigRecord, FeatureLevel, ProducerIdsBlock, TopicRemoved
 from tailrace.core.metadata.snapshot import (
     SnapshotError,
-    SnapshotId,
     SnapshotSchedule,
     decode_snapshot,
     encode_snapshot,
-    parse_snapshot_name,
-    snapshot_name,
+    quorum_of,
 )
+from tailrace.core.raft.messages import OffsetAndEpoch
 from tests.unit.metadata.cluster import TOPIC_ID, cluster, replay, topic
 
 
@@ -37,8 +36,9 @@ def written(image: MetadataImage) -> bytes:
 def test_what_is_read_is_what_was_written() -> None:
     image = full()
     snapshot = decode_snapshot(memoryview(written(image)))
-    assert snapshot.id == SnapshotId(end_offset=image.metadata_offset, epoch=4)
+    assert snapshot.id == OffsetAndEpoch(image.metadata_offset, 4)
     assert (snapshot.now_ms, snapshot.quorum) == (99, b"voters")
+    assert quorum_of(written(image)) == b"voters"
     found = snapshot.image
     assert delta_between(image, found) == MetadataDelta()
     assert (found.features, found.next_producer_id) == (image.features, image.next_producer_id)
@@ -103,15 +103,6 @@ def test_pieces_that_are_missing_or_doubled_are_noticed() -> None:
     for wrong in ([magic, header, end], [magic, header, *pieces[1:]], [*pieces, end], pieces[:-1]):
         with pytest.raises(SnapshotError):
             decode_snapshot(b"".join(wrong))
-
-
-def test_names_are_kafkas() -> None:
-    snapshot_id = SnapshotId(end_offset=1234, epoch=5)
-    assert snapshot_name(snapshot_id) == "00000000000000001234-0000000005.checkpoint"
-    assert parse_snapshot_name(snapshot_name(snapshot_id)) == snapshot_id
-    for other in ("00000000000000001234.log", snapshot_name(snapshot_id) + ".part", "quorum-state"):
-        assert parse_snapshot_name(other) is None
-    assert SnapshotId(end_offset=9, epoch=1) < SnapshotId(end_offset=10, epoch=0)
 
 
 def test_one_is_due_after_enough_bytes_or_with_the_first_after_enough_time() -> None:

@@ -58,6 +58,7 @@ class Script:
         voters: VoterSet | None = None,
         state: QuorumState | None = None,
         log: RaftLog | None = None,
+        bootstrap: tuple[int, ...] = (),
     ) -> None:
         """epochs: one batch each is in the log, on disk."""
         self.now_ms = 0
@@ -66,10 +67,10 @@ class Script:
             self.log.append_as_leader(data(), epoch, 0)
         self.state = state or QuorumState(epochs[-1] if epochs else 0)
         self.node = RaftNode(
-            RaftSettings(key=key(node_id)),
+            RaftSettings(key=key(node_id), bootstrap=bootstrap),
             self.log,
             self.state,
-            voters or voter_set(1, 2, 3),
+            voter_set(1, 2, 3) if voters is None else voters,
             0,
             synced_offset=self.log.log_end_offset,
         )

@@ -208,6 +208,43 @@ def test_a_removed_voter_does_not_count_any_more() -> None:
     assert script.node.high_watermark == end
 
 
+def test_a_voter_with_a_new_disk_votes_again_after_two_changes() -> None:
+    """Its old key goes first; each is committed before the next."""
+    script = Script().established()
+    present = [Voter(key(1)), Voter(key(2)), Voter(key(3, disk=2))]
+    assert not script.node.rejoin(present, script.now_ms), "it has not been heard of"
+    script.fetch(3, disk=2)
+    assert script.node.rejoin(present, script.now_ms)
+    assert script.node.voters.latest == voter_set(1, 2)
+    assert not script.node.rejoin(present, script.now_ms), "that is not committed"
+    end = settle(script)
+    assert not script.node.rejoin(present, script.now_ms), "it lags behind"
+    script.fetch(3, end, disk=2)
+    assert script.node.rejoin(present, script.now_ms)
+    assert [voter.key for voter in script.node.voters.latest] == [key(1), key(2), key(3, disk=2)]
+    settle(script)
+    assert not script.node.rejoin(present, script.now_ms)
+
+
+def settle(script: Script) -> int:
+    """All is synced, 2 has it: where it ends."""
+    script.out()
+    script.synced()
+    script.fetch(2)
+    assert script.node.high_watermark == script.log.log_end_offset
+    return script.log.log_end_offset
+
+
+def test_a_voter_that_was_removed_stays_so_unless_all_join() -> None:
+    script = Script().established()
+    present = [Voter(key(number)) for number in (1, 2, 3)]
+    script.node.remove_voter(key(3), script.now_ms)
+    script.fetch(3, settle(script))
+    assert not script.node.rejoin(present, script.now_ms)
+    assert script.node.rejoin(present, script.now_ms, auto_join=True)
+    assert script.node.voters.latest == voter_set(1, 2, 3)
+
+
 def test_one_change_at_a_time_and_none_in_a_new_epoch() -> None:
     """(R)"""
     script = Script().elected()

@@ -27,7 +27,7 @@ from tailrace.core.raft.raft_log import (
     truncation_point,
 )
 from tailrace.core.raft.settings import Jitter
-from tailrace.core.raft.snapshot import SnapshotSchedule
+from tailrace.core.raft.snapshot import parse_snapshot_name, snapshot_name
 from tailrace.core.raft.voters import CHANGES_KEPT, Voter, VoterHistory, VoterSet
 from tailrace.core.records.batch import check_batch
 from tests.unit.raft.script import data, key, new_log, stored_batch, voter_set
@@ -204,16 +204,13 @@ def test_a_range_that_ends_in_a_batch_gives_the_whole_ones() -> None:
     assert list(split_batches(b"\xff" * 100)) == []
 
 
-def test_a_snapshot_is_due_by_size_or_age_and_never_for_nothing() -> None:
-    schedule = SnapshotSchedule(new_bytes_max=100, interval_ms=1000)
-    assert not schedule.is_due(5000)
-    schedule.on_committed(60)
-    assert not schedule.is_due(999)
-    assert schedule.is_due(1000)
-    schedule.on_committed(60)
-    assert schedule.is_due(0)
-    schedule.on_taken(2000)
-    assert not schedule.is_due(9000)
+def test_names_of_snapshots_are_kafkas() -> None:
+    snapshot_id = OffsetAndEpoch(1234, 5)
+    assert snapshot_name(snapshot_id) == "00000000000000001234-0000000005.checkpoint"
+    assert parse_snapshot_name(snapshot_name(snapshot_id)) == snapshot_id
+    for other in ("00000000000000001234.log", snapshot_name(snapshot_id) + ".part", "quorum-state"):
+        assert parse_snapshot_name(other) is None
+    assert OffsetAndEpoch(9, 1) < OffsetAndEpoch(10, 0)
 
 
 def test_jitter_is_the_same_for_a_seed_and_differs_between_seeds() -> None:

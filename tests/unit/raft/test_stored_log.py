@@ -5,11 +5,14 @@ from random import Random
 
 import pytest
 
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import Directory, RealDirectory
 from tailrace.core.log.log import Log
 from tailrace.core.raft.messages import OffsetAndEpoch
-from tailrace.core.raft.stored_log import StoredLog, snapshot_name
+from tailrace.core.raft.raft_log import Snapshot, split_batches
+from tailrace.core.raft.snapshot import snapshot_name
+from tailrace.core.raft.stored_log import StoredLog
 from tailrace.core.raft.voters import VoterSet, decode_voters, encode_voters
+from tests.support.simulated_directory import PAGE, SECTOR, SimulatedDirectory
 from tests.unit.log.logs import NOW, SMALL
 from tests.unit.raft.script import Script, data, new_log, stored_batch, voter_set
 
@@ -23,7 +26,12 @@ def voters_in(snapshot: bytes) -> VoterSet | None:
 
 def open_stored(path: Path) -> StoredLog:
     """As it was left, or new."""
-    log = Log.open(RealDirectory(str(path)), "__cluster_metadata-0", SMALL, now_ms=NOW)
+    return open_on(RealDirectory(str(path)))
+
+
+def open_on(directory: Directory) -> StoredLog:
+    """As it was left there, or new."""
+    log = Log.open(directory, "__cluster_metadata-0", SMALL, now_ms=NOW)
     return StoredLog(log, voters_in, NOW)
 
 
@@ -97,17 +105,94 @@ def test_a_crash_between_snapshot_and_log_is_mended(tmp_path: Path, epochs: tupl
     assert (again.log_start_offset, again.log_end_offset, again.last_epoch) == (40, 40, 3)
 
 
-def test_a_snapshot_of_its_own_leaves_the_log_and_removes_older_ones(tmp_path: Path) -> None:
+def take_snapshot(log: StoredLog, end_offset: int) -> OffsetAndEpoch:
+    """What the owner of a log does with what is committed."""
+    taken = OffsetAndEpoch(end_offset, log.epoch_before(end_offset))
+    log.store_snapshot(taken, encode_voters(VOTERS))
+    log.keep_snapshot(Snapshot(taken, 1, VOTERS), NOW)
+    return taken
+
+
+def snapshots(log: StoredLog) -> list[str]:
+    """The files of them."""
+    return [name for name in log.log.directory.names() if name.endswith(".checkpoint") and name[0] == "0"]
+
+
+def test_a_snapshot_of_its_own_cuts_the_log_below_it_and_removes_older_ones(tmp_path: Path) -> None:
     log = open_stored(tmp_path)
     fill(log, 1, 1, 2, 2)
-    log.keep_snapshot(OffsetAndEpoch(2, 1), encode_voters(VOTERS))
-    log.keep_snapshot(OffsetAndEpoch(3, 2), encode_voters(VOTERS))
-    assert [
-        name for name in log.log.directory.names() if name.endswith(".checkpoint") and name[0] == "0"
-    ] == [snapshot_name(OffsetAndEpoch(3, 2))]
+    assert take_snapshot(log, 2) == OffsetAndEpoch(2, 1)
+    newest = take_snapshot(log, 3)
+    assert newest == OffsetAndEpoch(3, 2)
+    assert snapshots(log) == [snapshot_name(newest)]
+    assert (log.log_start_offset, log.log_end_offset, log.last_epoch) == (3, 4, 2)
     log.log.close()
     again = open_stored(tmp_path)
-    assert (again.log_start_offset, again.log_end_offset) == (0, 4)
+    assert (again.log_start_offset, again.log_end_offset, again.end_offset_for(2)) == (3, 4, (2, 4))
+
+
+def test_a_log_that_ends_with_its_snapshot_goes_on_there(tmp_path: Path) -> None:
+    log = open_stored(tmp_path)
+    fill(log, 1, 2)
+    take_snapshot(log, 2)
+    assert [name for name in log.log.directory.names() if name.endswith(".log")] == [f"{2:020d}.log"]
+    for opened in (log, None):
+        if opened is None:
+            log.log.close()
+            opened = open_stored(tmp_path)
+        assert (opened.log_start_offset, opened.log_end_offset, opened.last_epoch) == (2, 2, 2)
+        assert opened.end_offset_for(2) == (2, 2)
+
+
+def test_one_that_is_older_than_what_came_from_the_leader_goes(tmp_path: Path) -> None:
+    """It was being written when that came."""
+    log = open_stored(tmp_path)
+    fill(log, 1, 1)
+    own, newer = OffsetAndEpoch(2, 1), OffsetAndEpoch(40, 3)
+    log.store_snapshot(own, encode_voters(VOTERS))
+    log.write_snapshot(newer, 0, encode_voters(VOTERS))
+    log.install_snapshot(newer, NOW)
+    log.store_snapshot(own, encode_voters(VOTERS))
+    log.keep_snapshot(Snapshot(own, 1, VOTERS), NOW)
+    assert snapshots(log) == [snapshot_name(newer)]
+    assert (log.log_start_offset, log.log_end_offset) == (40, 40)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_loss_of_power_while_snapshots_are_taken_and_installed_loses_nothing(seed: int) -> None:
+    """(R) What was synced is in the log or in the newest snapshot that is left, and they fit."""
+    random = Random(seed)
+    disk = SimulatedDirectory()
+    log = open_on(disk)
+    synced = 0
+
+    def lose_power() -> None:
+        if random.random() < 0.1:
+            left = open_on(disk.crash(random, random.choice((SECTOR, PAGE))))
+            assert left.log_start_offset <= left.log_end_offset >= synced
+            found = left.latest_snapshot()
+            assert (found.snapshot_id.offset if found else 0) == left.log_start_offset
+            offset = left.log_start_offset
+            while offset < left.log_end_offset:
+                batches = list(split_batches(left.read(offset, 500)))
+                assert batches[0].base_offset == offset
+                offset = batches[-1].next_offset
+
+    disk.on_event = lose_power
+    for _ in range(30):
+        match random.randrange(4):
+            case 0 if synced > log.log_start_offset:
+                take_snapshot(log, random.randint(log.log_start_offset + 1, synced))
+            case 1 if random.random() < 0.3:
+                newer = OffsetAndEpoch(log.log_end_offset + random.randint(1, 5), log.last_epoch + 1)
+                log.write_snapshot(newer, 0, encode_voters(VOTERS))
+                log.install_snapshot(newer, NOW)
+                synced = newer.offset
+            case _:
+                fill(log, max(log.last_epoch, 1) + (random.random() < 0.1))
+                if random.random() < 0.5:
+                    log.log.flush()
+                    synced = log.log_end_offset
 
 
 def test_a_node_leads_with_a_log_on_disk(tmp_path: Path) -> None:

@@ -33,6 +33,23 @@ def test_a_vote_is_told_when_it_is_on_disk() -> None:
     assert script.stored() == ["to 2: Vote e1 yes, leader -1"]
 
 
+def test_who_knows_no_voters_helps_nobody_whose_log_is_empty() -> None:
+    """(R) Two new disks of three would lose all that the third has."""
+    script = Script(voters=voter_set())
+    script.get(asks(2, 1))
+    assert script.stored() == ["to 2: Vote e1 no, leader -1"]
+    script.get(asks(3, 2, (3, 1)))
+    assert script.stored() == ["to 3: Vote e2 yes, leader -1"]
+
+
+def test_who_knows_no_voters_never_asks_for_votes_but_who_leads() -> None:
+    """(R)"""
+    script = Script(voters=voter_set(), bootstrap=(1, 2, 3))
+    told = script.wait(10 * ELECTION_MS)
+    assert {line.partition(":")[0] for line in told} == {"to 2", "to 3"}
+    assert all("Fetch? e0" in line for line in told), told
+
+
 def test_one_candidate_gets_the_vote_of_an_epoch_and_gets_it_again() -> None:
     """(R)"""
     script = Script()

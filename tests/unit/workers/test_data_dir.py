@@ -242,6 +242,17 @@ def test_without_the_metadata_log_the_others_are_left_alone(tmp_path: Path) -> N
     assert not (tmp_path / "broker-4").exists()
 
 
+def test_one_of_three_may_come_with_a_new_disk(tmp_path: Path) -> None:
+    """(R) Two may not: there would be no quorum, and what the third has would be taken for strays."""
+    host_dirs(tmp_path, brokers="3")
+    shutil.rmtree(tmp_path / "broker-4")
+    host_dirs(tmp_path, brokers="3")
+    shutil.rmtree(tmp_path / "broker-4")
+    shutil.rmtree(tmp_path / "broker-5")
+    with pytest.raises(DataDirError, match="which 2 of 3 brokers must have"):
+        host_dirs(tmp_path, brokers="3")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [

@@ -1,0 +1,64 @@
+"""The broker keys of the controllers' quorum and its log; the columns are those of config_keys.Key."""
+
+from typing import Final
+
+from tailrace.core.config_group_keys import Row
+
+_INT_MAX: Final = 2**31 - 1
+
+QUORUM_KEYS: Final[list[Row]] = [
+    (
+        "controller.quorum.auto.join.enable",
+        "BOOLEAN",
+        False,
+        None,
+        None,
+        "whether a controller that was no voter is made one; those with a new disk are voters again anyhow",
+        (),
+    ),
+    (
+        "controller.quorum.election.timeout.ms",
+        "INT",
+        100,
+        1,
+        _INT_MAX,
+        "how long to wait for votes, or for whoever may be elected: up to twice that",
+        (),
+    ),
+    (
+        "controller.quorum.fetch.timeout.ms",
+        "INT",
+        200,
+        1,
+        _INT_MAX,
+        "without word of a leader so long, controllers elect another",
+        (),
+    ),
+    (
+        "controller.quorum.request.timeout.ms",
+        "INT",
+        100,
+        1,
+        _INT_MAX,
+        "without an answer so long, a controller asks again",
+        (),
+    ),
+    (
+        "metadata.log.max.record.bytes.between.snapshots",
+        "LONG",
+        20_971_520,
+        1,
+        None,
+        "bytes of metadata records until a snapshot is taken",
+        (),
+    ),
+    (
+        "metadata.log.max.snapshot.interval.ms",
+        "LONG",
+        3_600_000,
+        0,
+        None,
+        "longest time until one is taken if anything is new; 0: no such time",
+        (),
+    ),
+]
