@@ -18,6 +18,7 @@ from tailrace.core.config_keys import (
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
+    UNCLEAN_ELECTION,
     ConfigError,
     Key,
     Value,
@@ -67,6 +68,8 @@ class BrokerConfig:
         self.brokers = self.integer("brokers")
         self.node_id = self.integer("node.id")
         self.cluster_id = self.optional_text("cluster.id") or None
+        self.controlled_shutdown_enable = self.boolean("controlled.shutdown.enable")
+        self.replica_selector_class = self.optional_text("replica.selector.class")
         self.rack = self.optional_text("broker.rack")
         self._read_addresses()
         self._read_limits()
@@ -87,6 +90,9 @@ class BrokerConfig:
         self.default_replication_factor = self.integer("default.replication.factor")
         self.auto_create_topics_enable = self.boolean("auto.create.topics.enable")
         self.delete_topic_enable = self.boolean("delete.topic.enable")
+        self.auto_leader_rebalance_enable = self.boolean("auto.leader.rebalance.enable")
+        self.leader_imbalance_check_interval_seconds = self.integer("leader.imbalance.check.interval.seconds")
+        self.unclean_leader_election_enable = self.boolean("unclean.leader.election.enable")
         self.min_insync_replicas = self.integer("min.insync.replicas")
         self.message_max_bytes = self.integer("message.max.bytes")
         self.producer_id_expiration_ms = self.integer("producer.id.expiration.ms")
@@ -379,20 +385,20 @@ def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
     return msgspec.convert(told, LogConfig)
 
 
-# Topic keys that something reads: the log its settings, and the two that only decide what is accepted.
+# Topic keys that something reads: the log its settings, elections theirs, and the two that only decide what
+# is accepted.
 OBEYED_TOPIC_KEYS = frozenset(
     {
         *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
         "internal.segment.bytes",
         "remote.storage.enable",
+        UNCLEAN_ELECTION,
     }
 )
-# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept, and one
-# replica has nobody to elect.
+# Of the others, values beside Kafka's default that ask for what happens anyway: segments are kept.
 _AS_IT_IS: dict[str, Value] = {
     "cleanup.policy": (),
     "retention.ms": -1,
-    "unclean.leader.election.enable": True,
 }
 # Of those, the keys that may be altered all the same, as they may be given when a topic is made: without them
 # clients that cannot be changed do not work, and with them a topic only keeps more than it must.

@@ -78,5 +78,14 @@ GROUP_KEYS: Final[list[Row]] = [
         "partitions of __consumer_offsets when it is made",
         (),
     ),
+    (
+        "offsets.topic.replication.factor",
+        "SHORT",
+        3,
+        1,
+        None,
+        "replicas of __consumer_offsets when it is made; no more than there are brokers",
+        (),
+    ),
     ("offsets.topic.segment.bytes", "INT", 104_857_600, 1, None, "segments of __consumer_offsets", ()),
 ]

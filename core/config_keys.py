@@ -15,6 +15,7 @@ Value = int | float | str | tuple[str, ...] | None
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
 
 INT_MAX = 2**31 - 1
@@ -240,6 +241,7 @@ BROKER_KEYS = _synonym_keys() | _table(
         "advertised.mode", STRING, None, None, None, "auto: the address the client came by", ("auto", "fixed")
     ),
     Key("auto.create.topics.enable", BOOLEAN, True, None, None, "make a topic when it is first asked for"),
+    Key("auto.leader.rebalance.enable", BOOLEAN, True, None, None, "give preferred leaders their turn again"),
     Key("broker.id", INT, -1, None, None, "older name of node.id"),
     Key("broker.rack", STRING, None, None, None, "rack told to clients"),
     Key("brokers", INT, 1, 1, BROKERS_MAX, "virtual brokers on this host; see also broker.<id>.<key>"),
@@ -252,6 +254,9 @@ BROKER_KEYS = _synonym_keys() | _table(
         None,
         None,
         "listeners that are left out: our controller needs none",
+    ),
+    Key(
+        "controlled.shutdown.enable", BOOLEAN, True, None, None, "a broker that stops alone hands over first"
     ),
     Key("default.replication.factor", INT, 1, None, None, "replicas of a topic that does not say"),
     Key("delete.topic.enable", BOOLEAN, True, None, None, "whether topics may be deleted"),
@@ -266,6 +271,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("fetch.max.bytes", INT, 57_671_680, 1024, None, "most bytes of one fetch response"),
     Key("flush.group.ms", INT, 0, 0, None, "with flush.policy=group: pause before a sync; 0 is the quickest"),
     Key("flush.policy", STRING, "page", None, None, "when data reaches the disk", ("page", "group", "each")),
+    Key("leader.imbalance.check.interval.seconds", LONG, 300, 1, None, "pause between such elections"),
     Key("listener.security.protocol.map", STRING, _MAP, None, None, "the protocol of each listener name"),
     Key("listeners", LIST, ("PLAINTEXT://127.0.0.1:9092",), None, None, "addresses served: NAME://host:port"),
     Key("log.dir", LIST, (), None, None, "data directory, when log.dirs is not set"),
@@ -306,6 +312,15 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
     Key("queued.max.request.bytes", LONG, -1, None, None, "most bytes of requests held; -1: no limit"),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
+    Key(
+        "replica.selector.class",
+        STRING,
+        None,
+        None,
+        None,
+        "which replica consumers are sent to; default: the leader",
+        (RACK_AWARE_SELECTOR,),
+    ),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),
     Key("socket.listen.backlog.size", INT, 50, 1, None, "connections waiting to be accepted"),
@@ -364,7 +379,6 @@ NOT_YET_OBEYED = frozenset(
         "shm.ring.bytes",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",
-        "unclean.leader.election.enable",
     }
 )
 

@@ -86,7 +86,7 @@ transaction.state.log.min.isr transaction.state.log.num.partitions transaction.s
 transactional.id.expiration.ms
 """
 _SHORT = """
-offsets.topic.replication.factor sasl.login.refresh.buffer.seconds sasl.login.refresh.min.period.seconds
+sasl.login.refresh.buffer.seconds sasl.login.refresh.min.period.seconds
 share.coordinator.state.topic.min.isr share.coordinator.state.topic.replication.factor
 transaction.state.log.replication.factor
 """
@@ -94,7 +94,7 @@ _LONG = """
 connections.max.reauth.ms controller.performance.always.log.threshold.ms
 controller.performance.sample.period.ms delegation.token.expiry.check.interval.ms
 delegation.token.expiry.time.ms delegation.token.max.lifetime.ms internal.metadata.delete.delay.millis
-leader.imbalance.check.interval.seconds log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
+log.cleaner.backoff.ms log.cleaner.dedupe.buffer.size
 log.dir.failure.timeout.ms log.initial.task.delay.ms log.retention.check.interval.ms
 metadata.log.segment.ms metadata.max.retention.bytes metadata.max.retention.ms metrics.sample.window.ms
 remote.list.offsets.request.timeout.ms
@@ -114,7 +114,7 @@ sasl.kerberos.ticket.renew.window.factor sasl.login.refresh.window.factor
 sasl.login.refresh.window.jitter
 """
 _BOOLEAN = """
-allow.everyone.if.no.acl.found auto.leader.rebalance.enable controlled.shutdown.enable
+allow.everyone.if.no.acl.found
 follower.fetch.last.tiered.offset.enable log.cleaner.enable
 remote.log.storage.system.enable sasl.oauthbearer.assertion.claim.jti.include ssl.allow.dn.changes
 ssl.allow.san.changes transaction.partition.verification.enable transaction.two.phase.commit.enable
@@ -126,7 +126,7 @@ inter.broker.listener.name metrics.recording.level
 remote.log.metadata.manager.class.name remote.log.metadata.manager.class.path
 remote.log.metadata.manager.impl.prefix remote.log.metadata.manager.listener.name
 remote.log.storage.manager.class.name remote.log.storage.manager.class.path
-remote.log.storage.manager.impl.prefix replica.selector.class sasl.kerberos.kinit.cmd
+remote.log.storage.manager.impl.prefix sasl.kerberos.kinit.cmd
 sasl.kerberos.service.name sasl.mechanism.controller.protocol sasl.mechanism.inter.broker.protocol
 sasl.oauthbearer.assertion.algorithm sasl.oauthbearer.assertion.claim.aud
 sasl.oauthbearer.assertion.claim.iss sasl.oauthbearer.assertion.claim.sub sasl.oauthbearer.assertion.file

@@ -1,79 +1,49 @@
-"""Which worker of which broker serves which partition, on which row: the decisions of the controller that is
-active about the processes of all brokers of the host.
+"""Which worker of which broker serves which replica of a partition, on which row: the decisions of the
+controller that is active about the processes of all brokers of the host.
 
-Sans-IO: deaths, answers and topics come in; control messages go out through `send`. Rules:
+Sans-IO: deaths, answers and partitions as staged come in; control messages go out through `send`. Rules:
 
-* A replica is given to an incarnation of a worker only in a leader epoch that nobody served before (R): the
-controller
-  raises it, in the log, after the supervisor stored the death of the one that had it.
+* (R) A worker is told to lead only in a leader epoch that nobody led in before: not in one that a dead
+  process had, nor in one that was resigned.
 * A row is given away again only after its worker has said ReplicaStopped, or is dead; then under a new
-generation.
-* Gateways hear of an assignment when the worker has published the row, not before.
+  generation.
+* Gateways and followers hear of a leader when its worker has published the row in that epoch, not before.
 """
 
-import heapq
-from collections.abc import Callable, Iterable
-
-import msgspec
+from collections.abc import Callable
 
 from tailrace.core import errors
-from tailrace.core.metadata.placement import pick_worker
-from tailrace.core.metadata.topics import INTERNAL_TOPICS
+from tailrace.core.metadata.image import PartitionImage
+from tailrace.core.metadata.records import NO_LEADER
 from tailrace.shm.slots import SUPERVISOR_SLOT, Layout
 from tailrace.workers.control import (
     Assigned,
-    ConfigureReplica,
     HeldReplica,
     LogDirFailed,
     Message,
     ReplicaStarted,
+    ResignLeadership,
     RetireWorker,
-    ServeReplica,
-    StopReplica,
     Unassigned,
     WantWorker,
 )
+from tailrace.workers.orders import (
+    Key,
+    Name,
+    Replica,
+    assigned,
+    configure_order,
+    serve_order,
+    stop_order,
+    unassigned,
+)
+from tailrace.workers.seats import Seats
 
 Send = Callable[[int, Message], bool]
-Key = tuple[bytes, int, int]
-"""Topic id, partition, id of the broker that has this replica of it."""
-Name = tuple[str, int, int]
-"""The same with the topic's name: whose directory."""
-
-
-class Replica(msgspec.Struct, kw_only=True):
-    """One partition replica of this host and who serves it."""
-
-    topic: str
-    topic_id: bytes
-    partition: int
-    broker: int  # its id
-    row: int
-    row_generation: int
-    leader_epoch: int
-    slot: int
-    log_dir: str  # empty: nobody knows which
-    configs: dict[str, str]
-    is_new: bool = False
-    incarnation: int = 0  # of the worker that was told, 0: nobody yet
-    started: bool = False
-    offline_code: int = 0  # not 0: nobody serves it, and requests are answered this
-    deleting: bool = False
-    configs_due: bool = False  # its worker has to be told of `configs` once more
-
-    @property
-    def key(self) -> Key:
-        """Topic id, partition and broker."""
-        return self.topic_id, self.partition, self.broker
-
-    @property
-    def name(self) -> Name:
-        """Topic, partition and broker."""
-        return self.topic, self.partition, self.broker
 
 
 class Assignments:
-    """The rows of the state table but for the first ones, and the worker slots."""
+    """All replicas of the host."""
 
     def __init__(
         self,
@@ -83,214 +53,32 @@ class Assignments:
         first_id: int,
         generation: Callable[[int], int],
         send: Send,
+        is_there: Callable[[int], bool],
     ) -> None:
-        """`first_id`: of the first of the host's brokers, whose ids are consecutive."""
+        """`first_id`: of the first of the host's brokers, whose ids are consecutive. `is_there`: whether a
+        broker is not fenced; the others are told nothing.
+        """
+        self.brokers = range(first_id, first_id + layout.brokers)
         self.by_key: dict[Key, Replica] = {}
-        self.by_row: dict[int, Replica] = {}
-        self._by_slot: dict[int, set[int]] = {}
+        self.offline: set[Key] = set()
+        self.seats = Seats(row_count, layout, self.brokers)
+        self.by_row = self.seats.by_row
         self._deleting_names: dict[Name, int] = {}
         self._held_back: dict[Name, Replica] = {}
-        self._retiring: set[int] = set()
-        self._free_rows = list(range(layout.brokers, row_count))  # those before are the metadata logs'
-        self._layout = layout
-        self._brokers = range(first_id, first_id + layout.brokers)
+        self._due: dict[int, set[int]] = {}  # rows of a worker slot with something to be told
+        self._wanted: set[int] = set()
+        self._told: dict[tuple[bytes, int], Assigned | Unassigned] = {}  # what gateways know
         self._generation = generation
         self._send = send
+        self._is_there = is_there
         self.gateways = layout.gateways()
 
-    @property
-    def rows_free(self) -> int:
-        """How many more replicas there is room for."""
-        return len(self._free_rows)
+    # What there is.
 
-    def slots_in_use(self) -> Iterable[int]:
-        """The worker slots that hold replicas."""
-        return self._by_slot.keys()
-
-    def replicas_of(self, slot: int) -> list[Replica]:
-        """The replicas of a worker slot."""
-        return [self.by_row[row] for row in sorted(self._by_slot.get(slot, ()))]
-
-    def adopt(
-        self, held: HeldReplica, topic: str, configs: dict[str, str], slot: int, incarnation: int
-    ) -> None:
-        """A worker that outlived a controller serves this replica in the committed leader epoch: leave it
-        be.
-        """
-        self._enter(
-            Replica(
-                topic=topic,
-                topic_id=held.topic_id,
-                partition=held.partition,
-                broker=self._owner_of(slot),
-                row=held.row,
-                row_generation=held.row_generation,
-                leader_epoch=held.leader_epoch,
-                slot=slot,
-                log_dir=held.log_dir,
-                configs=configs,
-                incarnation=incarnation,
-                started=held.started,
-                configs_due=True,  # (R) the dead controller may have committed others and told nobody
-            )
-        )
-        self._send(
-            SUPERVISOR_SLOT, WantWorker(slot=slot)
-        )  # the dead controller's wish may have been lost with it
-
-    def adopt_deleted(self, held: HeldReplica, slot: int) -> None:
-        """A worker holds a replica of a topic that is gone: it is told to delete it. (R) Until it has, the
-        name is not free: its files would be taken for those of a topic made again, or go together with them.
-        """
-        replica = Replica(
-            topic=held.topic,
-            topic_id=held.topic_id,
-            partition=held.partition,
-            broker=self._owner_of(slot),
-            row=held.row,
-            row_generation=held.row_generation,
-            leader_epoch=held.leader_epoch,
-            slot=slot,
-            log_dir=held.log_dir,
-            configs={},
-            deleting=True,
-        )
-        self.by_row[replica.row] = replica
-        self._by_slot.setdefault(slot, set()).add(replica.row)
-        self._deleting_names[replica.name] = replica.row
-
-    def finish_adopting(self) -> None:
-        """After the last adoption: the rows that are left are free."""
-        self._free_rows = [row for row in self._free_rows if row not in self.by_row]
-
-    def assign(
-        self,
-        topic: str,
-        topic_id: bytes,
-        partition: int,
-        leader_epoch: int,
-        configs: dict[str, str],
-        *,
-        broker: int,
-        log_dir: str,
-        is_new: bool = False,
-        offline_code: int = 0,
-        former_row: int = 0,
-    ) -> None:
-        """Choose a worker of that broker and a row, the one it had before if free, for a replica that nobody
-        serves.
-        """
-        row = self._take_row(former_row)
-        slot = self._pick_slot(topic, broker)
-        replica = Replica(
-            topic=topic,
-            topic_id=topic_id,
-            partition=partition,
-            broker=broker,
-            row=row,
-            row_generation=self._generation(row) + 1,
-            leader_epoch=leader_epoch,
-            slot=slot,
-            log_dir=log_dir,
-            configs=configs,
-            is_new=is_new,
-            offline_code=offline_code,
-        )
-        self._enter(replica)
-        if replica.name in self._deleting_names:
-            self._held_back[replica.name] = replica  # its directory still belongs to the deleted topic
-        if not offline_code:
-            self._want(slot)
-
-    def _owner_of(self, slot: int) -> int:
-        return self._brokers[self._layout.broker_of(slot)]
-
-    def _pick_slot(self, topic: str, broker: int) -> int:
-        """A worker of its own while there is one to have; partitions of internal topics share one."""
-        if topic in INTERNAL_TOPICS:
-            for replica in self.by_row.values():
-                is_like = replica.topic in INTERNAL_TOPICS and replica.broker == broker
-                if is_like and replica.slot not in self._retiring:
-                    return replica.slot
-        slots = self._layout.workers(self._brokers.index(broker))
-        loads = {slot: len(self._by_slot.get(slot, ())) for slot in slots}
-        return pick_worker(loads, slots[0], len(slots), frozenset(self._retiring))
-
-    def _take_row(self, former_row: int) -> int:
-        if former_row and former_row not in self.by_row:
-            self._free_rows.remove(former_row)
-            heapq.heapify(self._free_rows)
-            return former_row
-        return heapq.heappop(self._free_rows)
-
-    def _enter(self, replica: Replica) -> None:
-        self.by_key[replica.key] = replica
-        self.by_row[replica.row] = replica
-        self._by_slot.setdefault(replica.slot, set()).add(replica.row)
-
-    def _want(self, slot: int) -> None:
-        self._retiring.discard(slot)
-        self._send(SUPERVISOR_SLOT, WantWorker(slot=slot))
-
-    def serve_slot(self, slot: int, incarnation: int) -> None:
-        """Tell a live worker about the replicas, and the configs, that it has not been told about."""
-        for row in self._by_slot.get(slot, ()):
-            replica = self.by_row[row]
-            if replica.offline_code and not replica.deleting:
-                continue
-            if self._held_back.get(replica.name) is replica:
-                continue
-            if not replica.incarnation and self._send(slot, self._order(replica)):
-                replica.incarnation = incarnation
-            if replica.configs_due and replica.incarnation:
-                replica.configs_due = not self._send(slot, _configure_message(replica))
-
-    def _order(self, replica: Replica) -> ServeReplica | StopReplica:
-        if replica.deleting:
-            return _stop_message(replica)
-        return ServeReplica(
-            topic=replica.topic,
-            topic_id=replica.topic_id,
-            partition=replica.partition,
-            row=replica.row,
-            row_generation=replica.row_generation,
-            leader_epoch=replica.leader_epoch,
-            log_dir=replica.log_dir,
-            configs=replica.configs,
-            is_new=replica.is_new,
-            leader=replica.broker,
-            replicas=(replica.broker,),
-            isr=(replica.broker,),
-            partition_epoch=0,
-            rows=(replica.row,),
-        )
-
-    def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> bool:
-        """The worker has published the row: gateways may send requests there. False: it spoke of the past."""
-        replica = self._answered(slot, incarnation, message.row, message.row_generation)
-        if replica is None or replica.deleting or message.leader_epoch != replica.leader_epoch:
-            return False
-        replica.started = True
-        replica.is_new = False
-        for gateway in self.gateways:
-            self._send(gateway, _assigned(replica))
-        return True
-
-    def on_failed(
-        self, slot: int, incarnation: int, row: int, row_generation: int, error_code: int
-    ) -> Replica | None:
-        """The worker could not open the replica, or lost its directory. Returns it, offline from now on."""
-        replica = self._answered(slot, incarnation, row, row_generation)
-        if replica is None or replica.deleting:  # (R) its files are there still: `on_stopped` frees its name
-            return None
-        self.take_offline(replica, error_code)
-        return replica
-
-    def on_stopped(self, slot: int, incarnation: int, row: int, row_generation: int) -> None:
-        """A deleted replica is gone: its row, its name and perhaps its worker are free."""
-        replica = self._answered(slot, incarnation, row, row_generation)
-        if replica is not None and replica.deleting:
-            self._free(replica)
+    def replicas_of(self, topic_id: bytes, partition: int) -> list[Replica]:
+        """Those of a partition, but for the ones that are being deleted."""
+        keys = ((topic_id, partition, broker) for broker in self.brokers)
+        return [self.by_key[key] for key in keys if key in self.by_key]
 
     def _answered(self, slot: int, incarnation: int, row: int, row_generation: int) -> Replica | None:
         """The replica that a worker speaks of, if it is still the one that it was told about."""
@@ -299,16 +87,308 @@ class Assignments:
             return None
         return replica if replica.row_generation == row_generation else None
 
+    def of_answer(self, slot: int, incarnation: int, row: int, row_generation: int) -> Replica | None:
+        """The replica that this worker may speak for."""
+        replica = self._answered(slot, incarnation, row, row_generation)
+        return None if replica is None or replica.deleting else replica
+
+    # What begins, changes and ends.
+
+    def adopt(
+        self,
+        held: HeldReplica,
+        topic: str,
+        state: PartitionImage,
+        configs: dict[str, str],
+        slot: int,
+        incarnation: int,
+    ) -> None:
+        """A worker that outlived a controller serves this replica: it is told only what is new to it."""
+        replica = Replica(
+            topic=topic,
+            topic_id=held.topic_id,
+            state=state,
+            broker=self.seats.owner_of(slot),
+            row=held.row,
+            row_generation=held.row_generation,
+            slot=slot,
+            log_dir=held.log_dir,
+            configs=configs,
+            incarnation=incarnation,
+            told_orders=1,
+            started_in=held.leader_epoch if held.started else -1,
+            spent=-1 if held.leads else held.leader_epoch,
+            configs_due=True,  # (R) the dead controller may have committed others and told nobody
+        )
+        self._enter(replica)
+        known = (held.leader_epoch, held.partition_epoch)
+        replica.order_due = not replica.leads or known != (state.leader_epoch, state.partition_epoch)
+        self.want(slot)  # the dead controller's wish may have been lost with it
+
+    def adopt_deleted(self, held: HeldReplica, slot: int) -> None:
+        """A worker holds a replica of a topic that is gone, or that has moved: it is told to delete it. (R)
+        Until it has, the name is not free: its files would be taken for those of one made again, or go
+        together with them.
+        """
+        nobody = PartitionImage(
+            partition=held.partition,
+            replicas=(),
+            isr=(),
+            leader=NO_LEADER,
+            leader_epoch=held.leader_epoch,
+            partition_epoch=held.partition_epoch,
+            directories=(),
+        )
+        replica = Replica(
+            topic=held.topic,
+            topic_id=held.topic_id,
+            state=nobody,
+            broker=self.seats.owner_of(slot),
+            row=held.row,
+            row_generation=held.row_generation,
+            slot=slot,
+            log_dir=held.log_dir,
+            configs={},
+            deleting=True,
+        )
+        self.seats.enter(replica)
+        self._note_due(replica)
+        self._deleting_names[replica.name] = replica.row
+
+    def place(
+        self,
+        topic: str,
+        topic_id: bytes,
+        state: PartitionImage,
+        configs: dict[str, str],
+        *,
+        broker: int,
+        log_dir: str,
+        is_new: bool = False,
+        offline_code: int = 0,
+        former_row: int = 0,
+    ) -> Replica:
+        """Choose a worker of that broker and a row, the one it had before if free, for a replica that nobody
+        serves.
+        """
+        first = self.by_key.get((topic_id, state.partition, state.replicas[0]))
+        row = self.seats.take_row(former_row)
+        replica = Replica(
+            topic=topic,
+            topic_id=topic_id,
+            state=state,
+            broker=broker,
+            row=row,
+            row_generation=self._generation(row) + 1,
+            slot=self.seats.pick_slot(topic, broker, first),
+            log_dir=log_dir,
+            configs=configs,
+            is_new=is_new,
+            offline_code=offline_code,
+        )
+        self._enter(replica)
+        if replica.name in self._deleting_names:
+            self._held_back[replica.name] = replica  # its directory still belongs to the deleted one
+        if offline_code:
+            self.offline.add(replica.key)
+        else:
+            self.want(replica.slot)
+        return replica
+
+    def _enter(self, replica: Replica) -> None:
+        self.by_key[replica.key] = replica
+        self.seats.enter(replica)
+        self._note_due(replica)
+
+    def _note_due(self, replica: Replica) -> None:
+        self._due.setdefault(replica.slot, set()).add(replica.row)
+
+    def want(self, slot: int) -> None:
+        """A process is to live there."""
+        self.seats.not_retiring(slot)
+        if slot not in self._wanted and self._send(SUPERVISOR_SLOT, WantWorker(slot=slot)):
+            self._wanted.add(slot)
+
+    def update(self, topic_id: bytes, state: PartitionImage) -> None:
+        """The partition is staged like this now: its replicas hear of it, those that left it are deleted."""
+        for replica in self.replicas_of(topic_id, state.partition):
+            replica.state = state
+            if replica.broker in state.replicas:
+                replica.order_due = True
+                self._note_due(replica)
+            else:
+                self._delete(replica)
+        self.tell(topic_id, state)
+
+    def configure(self, topic_id: bytes, partition_count: int, configs: dict[int, dict[str, str]]) -> None:
+        """Other configs of the topic are staged, on each broker: `serve_slot` says it to the workers."""
+        for partition in range(partition_count):
+            for replica in self.replicas_of(topic_id, partition):
+                replica.configs = configs[replica.broker]
+                replica.configs_due = True
+                self._note_due(replica)
+
+    def delete_topic(self, topic_id: bytes, partition_count: int) -> None:
+        """The removal of the topic is staged: gateways forget it, workers delete its files."""
+        for partition in range(partition_count):
+            self._announce(unassigned(topic_id, partition, errors.UNKNOWN_TOPIC_OR_PARTITION))
+            self._told.pop((topic_id, partition), None)
+            for replica in self.replicas_of(topic_id, partition):
+                self._delete(replica)
+
+    def _delete(self, replica: Replica) -> None:
+        del self.by_key[replica.key]
+        self.offline.discard(replica.key)
+        name = replica.name
+        if self._held_back.get(name) is replica:  # never existed but in the log
+            del self._held_back[name]
+            self._free(replica)
+            return
+        replica.deleting = True
+        replica.started_in = -1
+        self._deleting_names[name] = replica.row
+        if replica.incarnation and not replica.closing:
+            self._send(replica.slot, stop_order(replica, delete=True))
+        else:
+            self._note_due(replica)
+            self.want(replica.slot)  # serve_slot says it to whoever lives there next
+
+    def _free(self, replica: Replica) -> None:
+        if self.seats.leave(replica):
+            self._wanted.discard(replica.slot)
+            self._send(SUPERVISOR_SLOT, RetireWorker(slot=replica.slot))
+        name = replica.name
+        if self._deleting_names.get(name) == replica.row:
+            del self._deleting_names[name]
+            waiting = self._held_back.pop(name, None)
+            if waiting is not None:
+                self._note_due(waiting)
+
+    # What workers are told, and say.
+
+    def serve_slot(self, slot: int, incarnation: int) -> None:
+        """Tell a live worker what it has not been told yet."""
+        due = self._due.get(slot)
+        for row in sorted(due or ()):
+            replica = self.by_row.get(row)
+            assert due is not None
+            if replica is None or replica.slot != slot or self._tell_worker(replica, incarnation):
+                due.discard(row)
+
+    def _tell_worker(self, replica: Replica, incarnation: int) -> bool:
+        """Whether nothing is left to be told until something happens."""
+        if replica.closing:
+            if replica.close_due:
+                replica.close_due = not self._send(replica.slot, stop_order(replica, delete=False))
+            return not replica.close_due
+        if replica.deleting:
+            if not replica.incarnation and self._send(replica.slot, stop_order(replica, delete=True)):
+                replica.incarnation = incarnation
+            return replica.incarnation != 0
+        if replica.offline_code or self._held_back.get(replica.name) is replica:
+            return True
+        if not self._is_there(replica.broker):
+            return False
+        if replica.is_spent:  # (R) it leads again in its next epoch, which comes by `update`
+            return True
+        if (replica.order_due or not replica.incarnation) and not self._give_order(replica, incarnation):
+            return False
+        if replica.configs_due:
+            replica.configs_due = not self._send(replica.slot, configure_order(replica))
+        return not replica.configs_due
+
+    def _give_order(self, replica: Replica, incarnation: int) -> bool:
+        others = self.replicas_of(replica.topic_id, replica.partition)
+        leader = next((other for other in others if other.leads and other.started), None)
+        if not self._send(replica.slot, serve_order(replica, leader, tuple(other.row for other in others))):
+            return False
+        if not replica.incarnation:
+            replica.configs_due = False
+        replica.incarnation = incarnation
+        replica.told_orders += 1
+        replica.order_due = False
+        return True
+
+    def on_started(self, slot: int, incarnation: int, message: ReplicaStarted) -> bool:
+        """The worker has published the row: gateways may send requests there, followers may link to it.
+        False: it spoke of the past.
+        """
+        replica = self.of_answer(slot, incarnation, message.row, message.row_generation)
+        if replica is None or replica.offline_code or message.leader_epoch != replica.leader_epoch:
+            return False
+        is_first = not replica.started
+        replica.started_in = message.leader_epoch
+        replica.is_new = False
+        if replica.leads and is_first:
+            for other in self.replicas_of(replica.topic_id, replica.partition):
+                if other is not replica:
+                    other.order_due = True
+                    self._note_due(other)
+        self.tell(replica.topic_id, replica.state)
+        return True
+
+    def on_failed(
+        self, slot: int, incarnation: int, row: int, row_generation: int, error_code: int, *, is_full: bool
+    ) -> Replica | None:
+        """The worker could not open the replica, or lost its directory. Returns it, offline from now on;
+        None: that is known.
+
+        (R) An order that is on its way to the worker may have it open the log once more: only when it has
+        answered a StopReplica to that nobody leads there.
+        """
+        replica = self.of_answer(slot, incarnation, row, row_generation)
+        if replica is None:  # (R) also one that is deleted: its files are there still, ReplicaStopped comes
+            return None
+        if replica.told_orders == 1:
+            if not is_full:
+                replica.spent = replica.leader_epoch
+            self._let_go(replica)
+        elif not replica.closing:
+            replica.closing = replica.close_due = True
+            self._note_due(replica)
+        if replica.offline_code:
+            return None
+        self.take_offline(replica, error_code)
+        return replica
+
+    def _let_go(self, replica: Replica) -> None:
+        replica.incarnation = replica.told_orders = 0
+        replica.started_in = -1
+        replica.closing = replica.close_due = False
+        replica.row_generation = self._generation(replica.row) + 1
+
+    def on_stopped(self, slot: int, incarnation: int, row: int, row_generation: int) -> None:
+        """A deleted replica is gone: its row, its name and perhaps its worker are free."""
+        replica = self._answered(slot, incarnation, row, row_generation)
+        if replica is None:
+            return
+        if replica.closing:
+            replica.spent = replica.leader_epoch
+            self._let_go(replica)
+            self._note_due(replica)
+        elif replica.deleting:
+            self._free(replica)
+
+    def ask_to_resign(self, replica: Replica) -> None:
+        """Its worker is to give up the leadership, once an epoch."""
+        if replica.asked_to_resign < replica.leader_epoch and self._send(
+            replica.slot,
+            ResignLeadership(
+                row=replica.row, row_generation=replica.row_generation, leader_epoch=replica.leader_epoch
+            ),
+        ):
+            replica.asked_to_resign = replica.leader_epoch
+
     def take_offline(self, replica: Replica, error_code: int) -> None:
         """Nobody serves this replica until it is revived; its neighbours are not touched."""
         replica.offline_code = error_code or errors.KAFKA_STORAGE_ERROR
-        replica.started = False
-        for gateway in self.gateways:
-            self._send(gateway, _unassigned(replica, replica.offline_code))
+        replica.started_in = -1
+        self.offline.add(replica.key)
+        self.tell(replica.topic_id, replica.state)
 
     def fail_log_dir(self, log_dir: str) -> int:
         """This directory is out of service: nobody serves what lies in it, and the workers that do are told.
-        Returns how many partitions that are.
+        Returns how many replicas that are.
         """
         lost = [replica for replica in self.by_key.values() if replica.log_dir == log_dir]
         for replica in lost:
@@ -318,126 +398,49 @@ class Assignments:
             self._send(slot, LogDirFailed(log_dir=log_dir))
         return len(lost)
 
-    def reopen(self, replica: Replica) -> None:
-        """Try again in the same leader epoch (R): only one that could not be opened has led nothing in it."""
-        replica.offline_code = replica.incarnation = 0
-        self._want(replica.slot)
-
-    def revive(self, replica: Replica, leader_epoch: int) -> None:
-        """Try again, in a new leader epoch."""
-        assert leader_epoch > replica.leader_epoch
+    def revive(self, replica: Replica) -> None:
+        """Try again: as leader in a leader epoch that nobody had (R), which is for the caller to stage."""
         replica.offline_code = 0
-        self.renew(replica, leader_epoch)
-        self._want(replica.slot)
+        self.offline.discard(replica.key)
+        replica.order_due = True
+        self._note_due(replica)
+        self.want(replica.slot)
 
     def on_worker_death(self, slot: int) -> list[Replica]:
-        """Its incarnation is dead. Returns the replicas that need a new leader epoch before they are served
-        again.
-        """
-        self._retiring.discard(slot)
+        """Its incarnation is dead. Returns the replicas that it had been given."""
+        self.seats.not_retiring(slot)
         orphans: list[Replica] = []
-        for replica in self.replicas_of(slot):
-            told, replica.incarnation, replica.started = replica.incarnation, 0, False
-            if told and not replica.deleting and not replica.offline_code:
+        for replica in self.seats.replicas_of(slot):
+            if replica.incarnation:
+                self._note_due(replica)
+                if replica.deleting:
+                    replica.incarnation, replica.closing = 0, False
+                    continue
+                replica.spent = replica.leader_epoch
+                self._let_go(replica)
                 orphans.append(replica)
         return orphans
 
-    def renew(self, replica: Replica, leader_epoch: int) -> None:
-        """The new leader epoch of a replica whose leader died is committed."""
-        assert leader_epoch > replica.leader_epoch
-        replica.leader_epoch = leader_epoch
-        replica.row_generation = self._generation(replica.row) + 1
-        replica.incarnation = 0
+    # What gateways are told.
 
-    def replicas_of_topic(self, topic_id: bytes, partition_count: int) -> list[Replica]:
-        """Those of all brokers, in the order of their partitions."""
-        keys = ((topic_id, index, broker) for index in range(partition_count) for broker in self._brokers)
-        return [self.by_key[key] for key in keys if key in self.by_key]
+    def tell(self, topic_id: bytes, state: PartitionImage) -> None:
+        """Who leads the partition, if that is not what gateways know; nothing while its leader opens it."""
+        replicas = self.replicas_of(topic_id, state.partition)
+        leader = next((replica for replica in replicas if replica.leads), None)
+        if leader is None or leader.offline_code:
+            codes = [each.offline_code for each in replicas if each.broker in state.isr and each.offline_code]
+            code = leader.offline_code if leader is not None else (*codes, errors.NOT_LEADER_OR_FOLLOWER)[0]
+            self._announce(unassigned(topic_id, state.partition, code))
+        elif leader.started:
+            self._announce(assigned(leader, replicas))
 
-    def configure(
-        self, topic_id: bytes, partition_count: int, configs_on: Callable[[int], dict[str, str]]
-    ) -> None:
-        """Other configs of the topic are committed, on each broker: `serve_slot` says it to the workers."""
-        configs = {broker: configs_on(broker) for broker in self._brokers}
-        for replica in self.replicas_of_topic(topic_id, partition_count):
-            replica.configs = configs[replica.broker]
-            replica.configs_due = True
-
-    def delete_topic(self, topic_id: bytes, partition_count: int) -> None:
-        """The removal of the topic is committed: gateways forget it, workers delete its files."""
-        for replica in self.replicas_of_topic(topic_id, partition_count):
-            del self.by_key[replica.key]
+    def _announce(self, message: Assigned | Unassigned) -> None:
+        key = (message.topic_id, message.partition)
+        if self._told.get(key) != message:
+            self._told[key] = message
             for gateway in self.gateways:
-                self._send(gateway, _unassigned(replica, errors.UNKNOWN_TOPIC_OR_PARTITION))
-            name = replica.name
-            if self._held_back.get(name) is replica:  # never existed but in the log
-                del self._held_back[name]
-                self._free(replica)
-                continue
-            replica.deleting = True
-            replica.started = False
-            self._deleting_names[name] = replica.row
-            if replica.incarnation:
-                self._send(replica.slot, _stop_message(replica))
-            else:
-                self._want(replica.slot)  # serve_slot says it to whoever lives there next
-
-    def _free(self, replica: Replica) -> None:
-        del self.by_row[replica.row]
-        rows = self._by_slot[replica.slot]
-        rows.discard(replica.row)
-        heapq.heappush(self._free_rows, replica.row)
-        name = replica.name
-        if self._deleting_names.get(name) == replica.row:
-            del self._deleting_names[name]
-            self._held_back.pop(name, None)
-        if not rows:
-            del self._by_slot[replica.slot]
-            self._retiring.add(replica.slot)
-            self._send(SUPERVISOR_SLOT, RetireWorker(slot=replica.slot))
+                self._send(gateway, message)
 
     def tell_gateway(self, gateway: int) -> bool:
         """Everything that a gateway must know, in answer to its Hello. False: it does not keep up."""
-        return all(
-            self._send(
-                gateway,
-                _unassigned(replica, replica.offline_code) if replica.offline_code else _assigned(replica),
-            )
-            for replica in self.by_key.values()
-            if replica.started or replica.offline_code
-        )
-
-
-def _assigned(replica: Replica) -> Assigned:
-    return Assigned(
-        topic=replica.topic,
-        topic_id=replica.topic_id,
-        partition=replica.partition,
-        broker=replica.broker,
-        row=replica.row,
-        row_generation=replica.row_generation,
-        worker_slot=replica.slot,
-        worker_incarnation=replica.incarnation,
-        leader_epoch=replica.leader_epoch,
-        log_dir=replica.log_dir,
-    )
-
-
-def _unassigned(replica: Replica, error_code: int) -> Unassigned:
-    return Unassigned(topic_id=replica.topic_id, partition=replica.partition, error_code=error_code)
-
-
-def _configure_message(replica: Replica) -> ConfigureReplica:
-    return ConfigureReplica(row=replica.row, row_generation=replica.row_generation, configs=replica.configs)
-
-
-def _stop_message(replica: Replica) -> StopReplica:
-    return StopReplica(
-        topic=replica.topic,
-        topic_id=replica.topic_id,
-        partition=replica.partition,
-        row=replica.row,
-        row_generation=replica.row_generation,
-        log_dir=replica.log_dir,
-        delete=True,
-    )
+        return all(self._send(gateway, message) for message in self._told.values())

@@ -60,7 +60,7 @@ class BrokerRun:
         return not any(watched.pid for watched in self.processes)
 
     def stop(self) -> None:
-        """Begin an orderly stop, if it runs. To hand leaders over first is for who calls this."""
+        """Begin an orderly stop, if it runs. Leaders are handed over before (`hand_overs.py`)."""
         if self.state == RUNNING:
             self.state = STOPPING
             self._groups = list(STOP_LIMITS_S)

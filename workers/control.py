@@ -8,7 +8,9 @@ tree), so there are no versions. Who says what:
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas Resigned AlterPartition
     gateway    -> controller   Hello CreateTopics DeleteTopics CreatePartitions AlterConfigs
                                AllocateProducerIds ElectLeaders Reassign UnregisterBroker
+                               DescribeQuorum AddVoter RemoveVoter
     controller -> gateway      TopicResults ConfigResults ProducerIds PartitionResults Assigned Unassigned
+                               QuorumDescribed VotersChanged
     controller -> supervisor   WantWorker RetireWorker BrokerMayStop
     supervisor -> controller   ShutDownBroker
     supervisor -> controllers  WorkerDied
@@ -33,6 +35,8 @@ from tailrace.core.metadata.requests import (
     TopicResult,
     TopicToDelete,
 )
+from tailrace.core.raft.quorum import QuorumStatus
+from tailrace.core.raft.voters import ReplicaKey, Voter
 
 
 class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
@@ -406,6 +410,41 @@ class PartitionResults(msgspec.Struct, kw_only=True, frozen=True, array_like=Tru
     error_message: str | None = None
 
 
+class DescribeQuorum(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=60):
+    """A gateway asks who leads the quorum, who votes, who follows. Answered by QuorumDescribed."""
+
+    request_id: int
+
+
+class AddVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=61):
+    """Let this controller vote. Answered by VotersChanged once that is committed, or refused."""
+
+    request_id: int
+    voter: Voter
+
+
+class RemoveVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=62):
+    """Let this controller vote no more. Answered as AddVoter."""
+
+    request_id: int
+    key: ReplicaKey
+
+
+class QuorumDescribed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=63):
+    """The quorum as its leader sees it; None: it leads no more."""
+
+    request_id: int
+    status: QuorumStatus | None
+
+
+class VotersChanged(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=64):
+    """What became of a change of the voters; error_message None comes without an error."""
+
+    request_id: int
+    error_code: int
+    error_message: str | None
+
+
 Message = (
     ServeReplica
     | StopReplica
@@ -442,6 +481,11 @@ Message = (
     | PartitionResults
     | ShutDownBroker
     | BrokerMayStop
+    | DescribeQuorum
+    | AddVoter
+    | RemoveVoter
+    | QuorumDescribed
+    | VotersChanged
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -1,71 +1,73 @@
-"""Which brokers of the host are there: one whose processes are all dead is fenced, with its partitions led by
-nobody; one that serves again is unfenced.
+"""Which brokers of the host are there: one whose processes are all dead is fenced, with what it led given to
+others; one that serves again registers anew and is unfenced; one that is to stop hands over first.
 
 (R) A broker is fenced, and leaders taken from it, only when every process of it is proven dead: nothing it
 might still acknowledge is lost by that. So it is looked at in the slot table, each time anew.
 """
 
-from collections.abc import Sequence
+import os
+from contextlib import suppress
 
-from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER, KafkaError
-from tailrace.core.metadata.brokers import fence, unfence
-from tailrace.core.metadata.leadership import LeaderRules
-from tailrace.core.metadata.records import PartitionChange, Record
+from tailrace.core.errors import KafkaError
+from tailrace.core.metadata.brokers import Registration, fence, register, shut_down, unfence
+from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.records import Record
 from tailrace.shm.slots import READY, STOPPING, SUPERVISOR_SLOT
 from tailrace.workers.assignments import Assignments
-from tailrace.workers.metadata_log import MetadataLog
+from tailrace.workers.changes import Changes
+from tailrace.workers.control import BrokerMayStop
 from tailrace.workers.process import Broker, ProcessContext
 
 
 class Presence:
     """What the controller does about brokers that go and come."""
 
-    def __init__(self, context: ProcessContext, log: MetadataLog, assignments: Assignments) -> None:
+    def __init__(self, context: ProcessContext, changes: Changes, assignments: Assignments) -> None:
         self._context = context
-        self._log = log
+        self._changes = changes
         self._assignments = assignments
 
-    def look(self, now_ms: int) -> None:
+    def look(self) -> None:
         """Stage what has changed since the last look; what a full disk refuses is found again at the next."""
         if self._context.slots.state(SUPERVISOR_SLOT) == STOPPING:
             return  # all are stopped: nobody is reassigned, and the next start finds them as they were
         for index, broker in enumerate(self._context.brokers):
-            known = self._log.image.brokers.get(broker.node_id)
-            if known is None:
-                continue
-            if known.fenced and self._serves(index):
-                self._stage(unfence(self._log.image, broker.node_id, self._rules(broker)), broker, now_ms)
-            elif not known.fenced and self._is_dead(index):
-                self._stage(fence(self._log.image, broker.node_id, self._rules(broker)), broker, now_ms)
+            known = self._changes.image.brokers.get(broker.node_id)
+            with suppress(KafkaError):
+                if known is None or known.fenced:
+                    if self._serves(index):
+                        self._welcome(broker)
+                elif self._is_dead(index):
+                    image, rules = self._changes.image, self._changes.rules()
+                    self._changes.stage(fence(image, broker.node_id, rules))
 
-    def _stage(self, records: Sequence[Record], broker: Broker, now_ms: int) -> None:
-        try:
-            self._log.stage(records, now_ms)
-        except KafkaError:
-            return
-        for record in records:
-            if isinstance(record, PartitionChange):
-                self._follow(record, broker.node_id)
+    def _welcome(self, broker: Broker) -> None:
+        """It starts as a new one (R): in sync nowhere where another broker is. What failed there is tried
+        again.
+        """
+        changes, node_id = self._changes, broker.node_id
+        asked = registration_of(broker)
+        changes.stage(register(changes.image, asked, changes.rules(), known_lives=False).records)
+        for key in [key for key in self._assignments.offline if key[2] == node_id]:
+            replica = self._assignments.by_key[key]
+            if broker.log_dirs.is_online(replica.log_dir):
+                self._assignments.revive(replica)
+        changes.stage(unfence(changes.image, node_id, changes.rules()))
 
-    def _follow(self, record: PartitionChange, node_id: int) -> None:
-        partition = self._log.image.partition(record.topic_id, record.partition)
-        replica = self._assignments.by_key.get((record.topic_id, record.partition, node_id))
-        assert partition is not None, "its change was just replayed"
-        if replica is None or replica.deleting:
-            return
-        if partition.leader == node_id:
-            self._assignments.revive(replica, partition.leader_epoch)
-        elif not replica.offline_code:
-            self._assignments.take_offline(replica, NOT_LEADER_OR_FOLLOWER)
+    def shut_down(self, node_id: int) -> None:
+        """It is about to stop: others lead in its place, then it may."""
 
-    def _rules(self, broker: Broker) -> LeaderRules:
-        """Who is out of service for another reason is not to lead when its broker comes back."""
-        unusable = frozenset(
-            replica.key
-            for replica in self._assignments.by_key.values()
-            if replica.broker == broker.node_id and replica.offline_code not in (0, NOT_LEADER_OR_FOLLOWER)
-        )
-        return LeaderRules(unusable=unusable)
+        def decide(image: MetadataImage) -> tuple[list[Record], None]:
+            broker = image.brokers.get(node_id)
+            if broker is None or broker.fenced:
+                return [], None
+            return shut_down(image, node_id, broker.broker_epoch, self._changes.rules()), None
+
+        def done(_result: None, error: KafkaError | None) -> None:
+            if error is None:
+                self._context.outbox.send(SUPERVISOR_SLOT, BrokerMayStop(broker=node_id))
+
+        self._changes.replace(decide, done)
 
     def _serves(self, index: int) -> bool:
         slots, slot = self._context.slots, self._context.layout.gateway(index)
@@ -77,3 +79,14 @@ class Presence:
             return False  # the host is being started
         fixed = (layout.controller(index), layout.gateway(index), layout.housekeeper(index))
         return not any(slots.live_incarnation(slot) for slot in (*fixed, *layout.workers(index)))
+
+
+def registration_of(broker: Broker) -> Registration:
+    """How a broker that starts now introduces itself."""
+    return Registration(
+        broker_id=broker.node_id,
+        incarnation_id=os.urandom(16),
+        listeners=(),
+        log_dirs=tuple(log_dir.directory_id for log_dir in broker.log_dirs.online() if log_dir.directory_id),
+        rack=broker.config.rack,
+    )

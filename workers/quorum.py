@@ -34,6 +34,7 @@ from tailrace.core.raft.effects import (
 )
 from tailrace.core.raft.messages import Message, decode_message, encode_message
 from tailrace.core.raft.node import RaftNode
+from tailrace.core.raft.quorum import QuorumStatus
 from tailrace.core.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from tailrace.core.raft.settings import RaftSettings
 from tailrace.core.raft.stored_log import StoredLog
@@ -127,6 +128,18 @@ class Quorum:
     def append(self, batch: bytes) -> int:
         """As leader; returns the end offset that is to be committed. KafkaError: refused, by the log too."""
         return self.node.append(batch, _now_ms())
+
+    def describe(self) -> QuorumStatus:
+        """As leader: who votes, who follows, how far each is. KafkaError."""
+        return self.node.describe(_now_ms())
+
+    def add_voter(self, voter: Voter) -> None:
+        """As leader; done once all is committed. KafkaError: refused."""
+        self.node.add_voter(voter, _now_ms())
+
+    def remove_voter(self, key: ReplicaKey) -> None:
+        """As leader; see add_voter."""
+        self.node.remove_voter(key, _now_ms())
 
     def step(self, message: Raft) -> None:
         """Another controller said it."""

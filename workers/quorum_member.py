@@ -22,6 +22,7 @@ from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import metadata_row
 from tailrace.workers.metadata_log import open_metadata_log
 from tailrace.workers.process import DiskLost, ProcessContext, Refusal
+from tailrace.workers.quorum_requests import QuorumRequest, answer
 from tailrace.workers.takeover import TakeOver
 
 ROOM_S = 1.0  # between two looks whether a full disk has room for the metadata log
@@ -58,6 +59,8 @@ class Member:
         self._listen()
         self.log.turn()
         if self._leads_in not in (0, self.log.epoch):
+            if self.log.is_committed:  # the last that it did was to take its own vote away
+                context.outbox.flush()
             return False
         self._act()
         self.log.turn()
@@ -74,6 +77,10 @@ class Member:
             for message in context.inbox.read(slot, incarnation, ring):
                 if isinstance(message, Raft):
                     self.log.step(message)
+                elif isinstance(message, QuorumRequest):
+                    if self.log.epoch:  # else the next that leads is asked
+                        answered = answer(self.log.quorum, message)
+                        self._context.outbox.send(slot, answered, only=incarnation)
                 elif self.log.epoch:
                     self._heard.append((slot, incarnation, message))
 

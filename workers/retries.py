@@ -6,17 +6,9 @@ PAUSE_S, PAUSE_S_MAX = 5.0, 60.0  # it doubles
 FULL_PAUSE_S, FULL_PAUSE_S_MAX = 1.0, 5.0  # of a disk without room, which may have some at any moment
 
 
-class Due(NamedTuple):
-    """A replica to be tried now. `same_epoch`: it has led nothing in its epoch, and needs no new one."""
-
-    row: int
-    same_epoch: bool
-
-
 class _Retry(NamedTuple):
     due_s: float
     pause_s: float
-    same_epoch: bool
 
 
 class Retries:
@@ -25,17 +17,17 @@ class Retries:
     def __init__(self) -> None:
         self._retries: dict[int, _Retry] = {}
 
-    def note(self, row: int, now_s: float, *, is_full: bool, same_epoch: bool = False) -> None:
+    def note(self, row: int, now_s: float, *, is_full: bool) -> None:
         """It has failed: try again after a pause."""
         first_s, longest_s = (FULL_PAUSE_S, FULL_PAUSE_S_MAX) if is_full else (PAUSE_S, PAUSE_S_MAX)
         before = self._retries.get(row)
         pause_s = first_s if before is None else min(max(before.pause_s * 2, first_s), longest_s)
-        self._retries[row] = _Retry(now_s + pause_s, pause_s, same_epoch)
+        self._retries[row] = _Retry(now_s + pause_s, pause_s)
 
-    def take_due(self, now_s: float) -> list[Due]:
+    def take_due(self, now_s: float) -> list[int]:
         """Those whose pause is over; each is not due again before it has failed again."""
-        due = [Due(row, retry.same_epoch) for row, retry in self._retries.items() if retry.due_s <= now_s]
-        for row, _ in due:
+        due = [row for row, retry in self._retries.items() if retry.due_s <= now_s]
+        for row in due:
             self._retries[row] = self._retries[row]._replace(due_s=float("inf"))
         return due
 

@@ -31,7 +31,7 @@ from tailrace.shm.slots import (
 from tailrace.workers.addresses import Addresses
 from tailrace.workers.broker_control import BrokerControl
 from tailrace.workers.broker_runs import RUNNING, STOP_LIMITS_S, BrokerRun, Watched
-from tailrace.workers.control import RetireWorker, WantWorker, WorkerDied
+from tailrace.workers.control import BrokerMayStop, RetireWorker, WantWorker, WorkerDied
 from tailrace.workers.descriptors import arena_name
 from tailrace.workers.process import (
     EXIT_DISK_LOST,
@@ -79,7 +79,7 @@ class Supervisor:
         self._watched = [watched for run in self._runs for watched in run.processes]
         self._by_slot = {watched.slot: watched for watched in self._watched}
         self._by_pidfd: dict[int, Watched] = {}
-        self._control = BrokerControl(shared, self._runs, self._poll, self._signal)
+        self._control = BrokerControl(shared, self._context, self._runs, self._poll, self._signal)
         self._stalls = StallWatch(self._context.config.supervisor_stall_timeout_ms / 1000)
 
     def on_signal(self, _signum: int, _frame: FrameType | None) -> None:
@@ -261,6 +261,8 @@ class Supervisor:
                     watched = self._by_slot[message.slot]
                     watched.wanted = False
                     self._signal(watched, signal.SIGTERM)
+                elif isinstance(message, BrokerMayStop):
+                    self._control.hand_overs.on_may_stop(message.broker)
         self._start_due()
 
 

@@ -20,7 +20,7 @@ STRAY_SUFFIX = "-stray"
 
 
 class Place(NamedTuple):
-    """A partition's log directory; the path is empty while it is out of service."""
+    """A replica's log directory; the path is empty while it is out of service."""
 
     path: str
     directory_id: str
@@ -45,24 +45,25 @@ class Survey:
                 if not log_dirs.blame(log_dir.path, error):
                     raise
 
-    def place(self, topic: TopicImage, partition: PartitionImage) -> Place:
-        """Where the partition is served. Refusal if it lies in two directories."""
-        recorded = self._log_dirs.by_id(partition.directory)
+    def place(self, topic: TopicImage, partition: PartitionImage, broker_id: int) -> Place:
+        """Where this broker serves its replica. Refusal if it lies in two directories."""
+        directory = partition.directory_of(broker_id)
+        recorded = self._log_dirs.by_id(directory)
         if self._first_of_run:
             name = f"{topic.name}-{partition.partition}"
-            found = self._matches(name, topic.topic_id, partition.directory)
+            found = self._matches(name, topic.topic_id, directory)
             if len(found) > 1:
                 raise Refusal(
                     f"{name} lies in {found[0].path} and in {found[1].path}: move one of them out of log.dirs"
                 )
             if found:
                 return Place(found[0].path, found[0].directory_id)
-            if not partition.directory and self._all_serve():  # a topic made before directories had ids
+            if not directory and self._all_serve():  # a topic made before directories had ids
                 first = self._log_dirs.online()[0]
                 return Place(first.path, first.directory_id)
         if recorded is not None and self._log_dirs.is_online(recorded.path):
             return Place(recorded.path, recorded.directory_id)
-        return Place("", partition.directory)
+        return Place("", directory)
 
     def _all_serve(self) -> bool:
         return all(

@@ -4,13 +4,10 @@ At the first start of a run no worker lives and nothing is held. A controller th
 workers that go on serving: it asks each, and leaves alone what they hold in the committed leader epoch.
 """
 
-from tailrace.core.metadata.configs import told_configs
-from tailrace.core.metadata.image import MetadataImage
 from tailrace.shm import state_table as rows
-from tailrace.shm.slots import SUPERVISOR_SLOT
 from tailrace.shm.state_table import topic_id_bytes
-from tailrace.workers.assignments import Assignments, Key
-from tailrace.workers.control import HeldReplica, Message, Replicas, ReportReplicas, RetireWorker, StopReplica
+from tailrace.workers.control import HeldReplica, Message, Replicas, ReportReplicas, StopReplica
+from tailrace.workers.orders import Key
 from tailrace.workers.process import ProcessContext
 
 
@@ -30,7 +27,7 @@ class TakeOver:
         self._answers: dict[int, list[HeldReplica]] = {}
 
     def _read_rows(self) -> None:
-        """Which row each partition had: its next leader goes on from the high watermark there (R)."""
+        """Which row each replica had: who serves it next goes on from the high watermark there (R)."""
         table = self._context.state_table
         epochs: dict[Key, int] = {}
         for row in range(self._context.layout.brokers, table.rows):
@@ -42,7 +39,8 @@ class TakeOver:
             if values[rows.LEADER_EPOCH] >= epochs.get(key, -1):
                 epochs[key] = values[rows.LEADER_EPOCH]
                 self.rows[key] = row
-            if values[rows.ROLE] == rows.ROLE_OFFLINE:
+            by_controller = not values[rows.OWNER] & 0xFFFFFFFF  # a worker's own failure is tried again
+            if values[rows.ROLE] == rows.ROLE_OFFLINE and by_controller:
                 self.quarantined.add(key)
 
     def ask(self) -> None:
@@ -69,51 +67,17 @@ class TakeOver:
         """The topics of which some worker holds a replica."""
         return {held.topic_id for replicas in self._answers.values() for held in replicas}
 
-    def adopt_into(self, assignments: Assignments, image: MetadataImage) -> set[Key]:
-        """Enter what is held; returns the partitions that need no new leader."""
-        adopted: set[Key] = set()
+    def held(self) -> dict[Key, tuple[int, HeldReplica]]:
+        """What is held, by which worker slot. A second holder cannot be, and must not serve."""
+        found: dict[Key, tuple[int, HeldReplica]] = {}
         for slot, replicas in self._answers.items():
             for held in replicas:
                 key = (held.topic_id, held.partition, self._context.owner_of(slot))
-                if key in adopted:
-                    self._context.outbox.send(
-                        slot, _stop(held)
-                    )  # a second holder: cannot be, and must not serve
-                    continue
-                adopted.add(key)
-                self._adopt(assignments, image, slot, held)
-        assignments.finish_adopting()
-        return adopted
-
-    def _adopt(self, assignments: Assignments, image: MetadataImage, slot: int, held: HeldReplica) -> None:
-        incarnation = self.incarnations[slot]
-        topic = image.topics_by_id.get(held.topic_id)
-        partition = image.partition(held.topic_id, held.partition)
-        if topic is None or partition is None:
-            assignments.adopt_deleted(held, slot)
-            return
-        configs = told_configs(image, topic.name, self._context.owner_of(slot))
-        if partition.leader_epoch == held.leader_epoch:
-            assignments.adopt(held, topic.name, configs, slot, incarnation)
-        else:  # the new epoch was committed, but nobody could tell the worker: incarnation 0 has it told
-            moved = HeldReplica(
-                topic=held.topic,
-                topic_id=held.topic_id,
-                partition=held.partition,
-                row=held.row,
-                row_generation=held.row_generation,
-                leader_epoch=partition.leader_epoch,
-                log_dir=held.log_dir,
-                started=False,
-            )
-            assignments.adopt(moved, topic.name, configs, slot, 0)
-
-    def retire_idle(self, assignments: Assignments) -> None:
-        """Workers whose last replica went while there was no controller."""
-        used = set(assignments.slots_in_use())
-        for slot in self.incarnations:
-            if slot not in used:
-                self._context.outbox.send(SUPERVISOR_SLOT, RetireWorker(slot=slot))
+                if key in found:
+                    self._context.outbox.send(slot, _stop(held))
+                else:
+                    found[key] = (slot, held)
+        return found
 
 
 def _stop(held: HeldReplica) -> StopReplica:

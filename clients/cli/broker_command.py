@@ -36,7 +36,7 @@ def list_command(hooks: Hooks, data: str | None, output: str) -> None:
     \b
     Example: tailrace broker list -o json
     """
-    brokers = _ask(hooks, data, "list", -1, 10.0)
+    brokers = ask_supervisor(hooks, data, "list", -1, 10.0)
     if output == "json":
         print_json(brokers)
         return
@@ -60,12 +60,13 @@ def list_command(hooks: Hooks, data: str | None, output: str) -> None:
 def stop_command(hooks: Hooks, broker: int, data: str | None, timeout: float) -> None:
     """Stop one broker in order, and wait until it has.
 
-    Clients are no longer sent to it, and what it leads has no leader until it is started again.
+    What it leads is led by other brokers that are in sync, then clients are no longer sent to it. Where no
+    other is, there is no leader until it is started again.
 
     \b
     Example: tailrace broker stop 1
     """
-    _ask(hooks, data, "stop", broker, timeout)
+    ask_supervisor(hooks, data, "stop", broker, timeout)
 
 
 @command.command("kill")
@@ -79,7 +80,7 @@ def kill_command(hooks: Hooks, broker: int, data: str | None, timeout: float) ->
     \b
     Example: tailrace broker kill 1
     """
-    _ask(hooks, data, "kill", broker, timeout)
+    ask_supervisor(hooks, data, "kill", broker, timeout)
 
 
 @command.command("start")
@@ -93,10 +94,15 @@ def start_command(hooks: Hooks, broker: int, data: str | None, timeout: float) -
     \b
     Example: tailrace broker start 1
     """
-    _ask(hooks, data, "start", broker, timeout)
+    ask_supervisor(hooks, data, "start", broker, timeout)
 
 
-def _ask(hooks: Hooks, data: str | None, what: str, broker: int, timeout_s: float) -> list[dict[str, Any]]:
+def ask_supervisor(
+    hooks: Hooks, data: str | None, what: str, broker: int, timeout_s: float
+) -> list[dict[str, Any]]:
+    """Have the supervisor of a host do something; all of its brokers afterwards. Ends the command when it
+    cannot be done.
+    """
     directory = chosen_data_directory(data, hooks.read_pid)
     brokers = hooks.ask_supervisor(directory, what, broker, timeout_s)
     if brokers is None:

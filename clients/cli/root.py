@@ -25,7 +25,7 @@ from tailrace.core.errors import KafkaError, ProtocolError
 from tailrace.shm.region import ShmError
 
 COMMANDS = (
-    *("start", "stop", "status", "broker", "doctor", "config"),
+    *("start", "stop", "restart", "status", "broker", "doctor", "config"),
     *("topic", "produce", "consume", "group", "lag", "log"),
 )
 

@@ -175,11 +175,8 @@ def replicas_died(image: MetadataImage, dead: Iterable[ReplicaKey], rules: Leade
     They leave the ISR and another of it leads. Where nobody else in sync may lead, the leader starts anew in
     place, in its next epoch, with its ISR. Unusable ones do not: their partition has no leader then.
     """
-    gone: dict[Key, set[int]] = {}
-    for topic_id, index, broker_id in dead:
-        gone.setdefault((topic_id, index), set()).add(broker_id)
     records: list[Record] = []
-    for (topic_id, index), brokers in gone.items():
+    for (topic_id, index), brokers in _by_partition(dead).items():
         topic, partition = image.topics_by_id.get(topic_id), image.partition(topic_id, index)
         if topic is None or partition is None:  # deleted meanwhile
             continue
@@ -235,6 +232,30 @@ def elect_leaderless(
             if record is not None:
                 records.append(record)
     return records
+
+
+def serve_again(image: MetadataImage, again: Iterable[ReplicaKey], rules: LeaderRules) -> list[Record]:
+    """What follows when these replicas can serve after they could not: those that lead get an epoch of their
+    own, and a partition without leader gets one if it can.
+    """
+    records: list[Record] = []
+    for (topic_id, index), brokers in _by_partition(again).items():
+        topic, old = image.topics_by_id.get(topic_id), image.partition(topic_id, index)
+        if topic is None or old is None or old.leader not in {NO_LEADER, *brokers}:
+            continue
+        may_lead = candidates(image, topic_id, old, rules)
+        target = Target(new_epoch=old.leader != NO_LEADER)
+        record = change_partition(topic_id, old, may_lead, election_of(image, topic.name, rules), target)
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def _by_partition(replicas: Iterable[ReplicaKey]) -> dict[Key, set[int]]:
+    found: dict[Key, set[int]] = {}
+    for topic_id, index, broker_id in replicas:
+        found.setdefault((topic_id, index), set()).add(broker_id)
+    return found
 
 
 def leaders_replaced(image: MetadataImage, records: Iterable[Record]) -> list[ReplicaKey]:

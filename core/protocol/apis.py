@@ -165,15 +165,15 @@ DECLARED: dict[int, Api] = {
             0,
         ),
         _api(OFFSET_DELETE, "OffsetDelete", "offset_delete", (0, 0), NEVER),
-        _api(DESCRIBE_QUORUM, "DescribeQuorum", "describe_quorum", (0, 2), 0, served=False),
+        _api(DESCRIBE_QUORUM, "DescribeQuorum", "describe_quorum", (0, 2), 0),
         _api(DESCRIBE_CLUSTER, "DescribeCluster", "describe_cluster", (0, 2), 0),
         _api(DESCRIBE_PRODUCERS, "DescribeProducers", "describe_producers", (0, 0), 0),
         _api(UNREGISTER_BROKER, "UnregisterBroker", "unregister_broker", (0, 0), 0),
         _api(CONSUMER_GROUP_HEARTBEAT, "ConsumerGroupHeartbeat", "consumer_group_heartbeat", (0, 1), 0),
         _api(CONSUMER_GROUP_DESCRIBE, "ConsumerGroupDescribe", "consumer_group_describe", (0, 1), 0),
         _api(DESCRIBE_TOPIC_PARTITIONS, "DescribeTopicPartitions", "describe_topic_partitions", (0, 0), 0),
-        _api(ADD_RAFT_VOTER, "AddRaftVoter", "add_raft_voter", (0, 1), 0, served=False),
-        _api(REMOVE_RAFT_VOTER, "RemoveRaftVoter", "remove_raft_voter", (0, 0), 0, served=False),
+        _api(ADD_RAFT_VOTER, "AddRaftVoter", "add_raft_voter", (0, 1), 0),
+        _api(REMOVE_RAFT_VOTER, "RemoveRaftVoter", "remove_raft_voter", (0, 0), 0),
     )
 }
 APIS = {key: api for key, api in DECLARED.items() if api.served}

@@ -15,13 +15,13 @@ from msgspec import Struct
 
 from tailrace.core.errors import (
     DUPLICATE_VOTER,
-    INVALID_REQUEST,
     NOT_LEADER_OR_FOLLOWER,
     REQUEST_TIMED_OUT,
     SNAPSHOT_NOT_FOUND,
     VOTER_NOT_FOUND,
     KafkaError,
 )
+from tailrace.core.ids import uuid_text
 from tailrace.core.raft.control_records import leader_change_batch, voters_batch
 from tailrace.core.raft.effects import BecameLeader
 from tailrace.core.raft.messages import (
@@ -261,12 +261,14 @@ class Leader(Role):
         voters = self.node.voters.latest
         if voters.get(voter.key.node_id) is not None:
             raise KafkaError(
-                DUPLICATE_VOTER, f"The voter id for {voter.key} is already part of the set of voters."
+                DUPLICATE_VOTER,
+                f"The voter id for {_shown(voter.key)} is already part of the set of voters {_all(voters)}.",
             )
         progress = self._replicas.get(voter.key)
         if progress is None or not self._has_caught_up(progress, now_ms):
             raise KafkaError(
-                REQUEST_TIMED_OUT, f"Aborted add voter operation for {voter.key} since it is lagging behind."
+                REQUEST_TIMED_OUT,
+                f"Aborted add voter operation for {_shown(voter.key)} since it is lagging behind",
             )
         return self._append_voters(voters.with_voter(voter), now_ms)
 
@@ -279,10 +281,10 @@ class Leader(Role):
         """See RaftNode.remove_voter."""
         self._check_may_change()
         voters = self.node.voters.latest
-        if key not in voters:
-            raise KafkaError(VOTER_NOT_FOUND, f"Cannot remove voter {key}: it is not in the set of voters.")
-        if len(voters) == 1:
-            raise KafkaError(INVALID_REQUEST, f"Cannot remove voter {key}: no voter would be left.")
+        if key not in voters or len(voters) == 1:
+            raise KafkaError(
+                VOTER_NOT_FOUND, f"Cannot remove voter {_shown(key)} from the set of voters {_all(voters)}"
+            )
         return self._append_voters(voters.without(key), now_ms)
 
     def _check_may_change(self) -> None:
@@ -352,3 +354,12 @@ class Leader(Role):
 def not_leader(epoch: int, leader_id: int) -> KafkaError:
     """Only a leader can do that."""
     return KafkaError(NOT_LEADER_OR_FOLLOWER, f"the leader of epoch {epoch} is {leader_id}")
+
+
+def _shown(key: ReplicaKey) -> str:
+    """As Kafka's messages have it."""
+    return f"ReplicaKey(id={key.node_id}, directoryId={uuid_text(key.directory_id)})"
+
+
+def _all(voters: VoterSet) -> str:
+    return f"[{', '.join(_shown(voter.key) for voter in voters)}]"

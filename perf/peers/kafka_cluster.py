@@ -18,8 +18,7 @@ class KafkaCluster:
         self.directory = directory
         ports = {node_id: (free_port(), free_port()) for node_id in range(1, BROKERS + 1)}
         voters = ",".join(
-            f"{node_id}@127.0.0.1:{controller}:{_directory_id()}"
-            for node_id, (_, controller) in ports.items()
+            f"{node_id}@127.0.0.1:{controller}:{directory_id()}" for node_id, (_, controller) in ports.items()
         )
         controllers = ",".join(f"127.0.0.1:{controller}" for _, controller in ports.values())
         together = {**SETTINGS, "controller.quorum.bootstrap.servers": controllers, **(settings or {})}
@@ -67,6 +66,6 @@ class KafkaCluster:
                 node.start()
 
 
-def _directory_id() -> str:
+def directory_id() -> str:
     """A random id as Kafka writes it, whose first character is no dash: it would look like an option."""
     return "A" + base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")[1:]

@@ -33,10 +33,10 @@ BOUNDED_BY = {
     "outstanding.py waiting": "REQUESTS_MAX",
     "partition_questions.py _waiting": "entries of one request",
     "partitions.py _by_id": "rows of the state table",
-    "partitions.py _by_row": "rows of the state table",
     "partitions.py _readers": "DESCRIPTORS_A_READER",
     "partitions.py held": "HELD_MAX",
     "partitions.py waiting": "rows of the state table",
+    "produce_timeouts.py _waiting": "REQUESTS_MAX",
     "producer_ids.py _waiting": "connections",
 }
 

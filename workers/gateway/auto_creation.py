@@ -96,7 +96,9 @@ def _new_topic(gateway: Gateway, name: str) -> NewTopic:
     return NewTopic(
         name=name,
         num_partitions=config.integer("offsets.topic.num.partitions"),
-        replication_factor=1,
+        replication_factor=min(
+            config.integer("offsets.topic.replication.factor"), len(gateway.context.brokers)
+        ),
         configs=[
             *OFFSETS_TOPIC_CONFIGS,
             ("segment.bytes", str(config.integer("offsets.topic.segment.bytes"))),

@@ -1,7 +1,8 @@
 """The brokers of this host as the clients of one gateway are told of them: who is there, and who leads what.
 
-A broker whose gateway is not ready is not there. The others' addresses are read again when their gateway has
-another incarnation; a client is told of those that belong to the listener through which it came.
+A broker that is fenced, or whose gateway is not ready, is not there. The others' addresses are read again
+when their gateway has another incarnation; a client is told of those that belong to the listener through
+which it came.
 """
 
 from __future__ import annotations
@@ -60,10 +61,13 @@ class Brokers:
         return found and Endpoint(node_id, *self._place(index, found, own, connection), rack)
 
     def is_there(self, node_id: int) -> bool:
-        """Whether its gateway serves."""
+        """Whether its gateway serves and it is not fenced. This one's own is: who asks it has reached it."""
         context = self._context
         if node_id == context.node_id:
             return True
+        registered = self._gateway.image.brokers.get(node_id)
+        if registered is not None and registered.fenced:
+            return False
         index = context.index_of(node_id)
         slot = context.layout.gateway(index)
         return index >= 0 and context.slots.live_incarnation(slot) != 0 and context.slots.state(slot) == READY
@@ -76,17 +80,21 @@ class Brokers:
 
     def leader_of(self, partition: Partition) -> int:
         """The broker that leads it now and is there, or NOBODY."""
-        if self._gateway.partitions.is_led(partition):
-            return self._context.node_id
-        away = partition.elsewhere
-        if away is None or not self._context.slots.is_live(away.worker_slot, away.worker_incarnation):
+        partitions = self._gateway.partitions
+        known = partition.known
+        if partitions.is_superseded(partition) or known is None:
+            leader, _ = partitions.leadership(partition)
+            return leader if self.is_there(leader) else NOBODY
+        if partition.assigned is not None and not partitions.is_led(partition):
             return NOBODY
-        return away.broker if self.is_there(away.broker) else NOBODY
+        is_live = self._context.slots.is_live(known.worker_slot, known.worker_incarnation)
+        return known.broker if is_live and self.is_there(known.broker) else NOBODY
 
     def hint(self, partition: Partition) -> CurrentLeader | None:
         """Who leads it, for a client that was wrong about that (KIP-951)."""
-        leader, known = self.leader_of(partition), partition.elsewhere or partition.assigned
-        return None if leader == NOBODY or known is None else CurrentLeader(leader, known.leader_epoch)
+        leader = self.leader_of(partition)
+        _, epoch = self._gateway.partitions.leadership(partition)
+        return None if leader == NOBODY else CurrentLeader(leader, epoch)
 
     def endpoints(
         self, leaders: Iterable[CurrentLeader | None], connection: Connection

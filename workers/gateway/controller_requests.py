@@ -14,7 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tailrace.workers import control
-from tailrace.workers.control import ConfigResults, PartitionResults, ProducerIds, TopicResults
+from tailrace.workers.control import (
+    ConfigResults,
+    PartitionResults,
+    ProducerIds,
+    QuorumDescribed,
+    TopicResults,
+    VotersChanged,
+)
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
 
@@ -26,7 +33,7 @@ TIMED_OUT = "The request timed out."  # Kafka's sentence
 
 Committed = TopicResults | ConfigResults | PartitionResults
 """What a client is told of once this gateway's own image has it."""
-Answer = Committed | ProducerIds | None
+Answer = Committed | ProducerIds | QuorumDescribed | VotersChanged | None
 OnAnswer = Callable[[Answer], None]
 
 
@@ -69,7 +76,7 @@ class ControllerRequests:
 
     def on_message(self, message: control.Message) -> None:
         """An answer of the controller; one to what has ended already is dropped."""
-        assert isinstance(message, Committed | ProducerIds), message
+        assert isinstance(message, Committed | ProducerIds | QuorumDescribed | VotersChanged), message
         asked = self._asked.get(message.request_id)
         if asked is None or asked.held is not None:
             return

@@ -40,6 +40,7 @@ from tailrace.workers.gateway.listener import (
 from tailrace.workers.gateway.long_polls import LongPolls
 from tailrace.workers.gateway.outstanding import Outstanding
 from tailrace.workers.gateway.partitions import Partitions
+from tailrace.workers.gateway.produce_timeouts import ProduceTimeouts
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.router import HANDLERS
 from tailrace.workers.metadata_follower import MetadataFollower
@@ -60,13 +61,16 @@ class Gateway:
         self.epoll = epoll()
         self.timers = Timers()
         self.cold_reads = ColdReads(context.doorbell.wake)
-        self.partitions = Partitions(context.slots, context.state_table, self.cold_reads, context.node_id)
         self.outstanding = Outstanding(context.links, context.slots)
+        self.produce_timeouts = ProduceTimeouts(self)
         self.asks = Asks(self)
         self.coordinators = Coordinators(self)
         self.brokers = Brokers(self)
         self.follower = MetadataFollower.of(context)
         self.image = self.follower.image
+        self.partitions = Partitions(
+            context.slots, context.state_table, self.cold_reads, context.node_id, self.image
+        )
         self.controller = ControllerRequests(self)
         self.waiter = waiter_of_broker(context.broker)
         self.long_polls = LongPolls(self)
@@ -238,10 +242,11 @@ class Gateway:
     def _on_message(self, message: control.Message) -> None:
         match message:
             case Assigned():
-                former = self.partitions.by_row(message.row)
-                partition = self.partitions.on_assigned(message)
-                if former is partition:
-                    self.long_polls.on_row_advanced(message.row)
+                partition = self.partitions.get(message.topic, message.topic_id, message.partition)
+                former = partition.place
+                self.partitions.on_assigned(message)
+                if former is not None and partition.place is not None and former.row == partition.place.row:
+                    self.long_polls.on_row_advanced(former.row)
                 else:
                     self.long_polls.on_partition_changed(partition)
                 if partition.held:
@@ -256,6 +261,8 @@ class Gateway:
                 | control.ConfigResults()
                 | control.PartitionResults()
                 | control.ProducerIds()
+                | control.QuorumDescribed()
+                | control.VotersChanged()
             ):
                 self.controller.on_message(message)
             case _:

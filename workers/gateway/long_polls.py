@@ -78,9 +78,9 @@ class LongPolls:
                 continue
             partition = gateway.partitions.get(topic.name, topic.topic_id, part.partition)
             row = gateway.partitions.read_row(partition)
-            if row is None or partition.assigned is None:
+            if row is None or partition.place is None:
                 continue
-            number = partition.assigned.row
+            number = partition.place.row
             wait.rows[number] = max(row[HIGH_WATERMARK], part.fetch_offset)
             self._by_row.setdefault(number, set()).add(wait)
             self._want(number)

@@ -72,7 +72,7 @@ class PartitionQuestions:
         if gateway.partitions.is_led(partition):
             gateway.asks.ask(partition, self._what, question, on_answer)
             return True
-        if not partition.refusal and gateway.now_ms() < self._deadline_ms:
+        if not gateway.partitions.refusal(partition) and gateway.now_ms() < self._deadline_ms:
             return False
         on_answer(partition.error or NOT_LEADER_OR_FOLLOWER, b"")
         return True

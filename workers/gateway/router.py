@@ -16,6 +16,7 @@ from tailrace.workers.gateway.handlers import (
     describe_configs,
     describe_log_dirs,
     describe_producers,
+    describe_quorum,
     describe_topic_partitions,
     elect_leaders,
     fetch,
@@ -29,6 +30,7 @@ from tailrace.workers.gateway.handlers import (
     metadata,
     offset_for_leader_epoch,
     produce,
+    raft_voters,
     unregister_broker,
 )
 from tailrace.workers.gateway.request import Request
@@ -60,6 +62,9 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.LIST_PARTITION_REASSIGNMENTS: list_partition_reassignments.handle,
     apis.UNREGISTER_BROKER: unregister_broker.handle,
     apis.FIND_COORDINATOR: find_coordinator.handle,
+    apis.DESCRIBE_QUORUM: describe_quorum.handle,
+    apis.ADD_RAFT_VOTER: raft_voters.handle_add,
+    apis.REMOVE_RAFT_VOTER: raft_voters.handle_remove,
     **dict.fromkeys(groups.APIS_OF_ONE_GROUP, groups.handle),
     **group_batches.HANDLERS,
 }

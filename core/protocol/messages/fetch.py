@@ -150,6 +150,8 @@ FetchedTopic = tuple[str | bytes, list[FetchedPartition]]
 
 Leaders = Mapping[tuple[str | bytes, int], CurrentLeader]
 """By topic and partition: who leads what a client was wrong about."""
+Preferred = Mapping[tuple[str | bytes, int], int]
+"""By topic and partition: the broker that shall be read instead."""
 
 _UNKNOWN = (UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID)
 
@@ -167,18 +169,19 @@ def encode_fetch_response(
     *,
     committed: bool = False,
     leaders: Leaders | None = None,
+    preferred: Preferred | None = None,
     endpoints: Sequence[NodeEndpoint] = (),
 ) -> list[Any]:
     """Encode the usual response without building messages: no divergence or aborted transactions. With
-    `leaders` to hint at, which a client seldom needs, it takes the way of all messages.
+    `leaders` to hint at or replicas that are `preferred`, which is seldom, it takes the way of all messages.
 
     A reader at isolation level `committed` gets an empty list of aborted transactions instead of null, as
     does anybody for a partition that does not exist: so does Kafka.
     The bytes are those of FetchResponse's encoder; versions without tagged fields take the way through it.
     """
-    if version < 12 or leaders:
+    if version < 12 or leaders or preferred:
         response = FetchResponse(throttle_time_ms, error_code, session_id, node_endpoints=list(endpoints))
-        return _encode_slowly(version, response, topics, committed, leaders or {})
+        return _encode_slowly(version, response, topics, committed, leaders or {}, preferred or {})
     try:
         pieces: list[Any] = []
         out = bytearray(_head(throttle_time_ms, error_code, session_id))
@@ -217,6 +220,7 @@ def _encode_slowly(
     topics: list[FetchedTopic],
     committed: bool,
     leaders: Leaders,
+    preferred: Preferred,
 ) -> list[Any]:
     for topic, partitions in topics:
         parts: list[FetchResponsePartition] = []
@@ -227,6 +231,7 @@ def _encode_slowly(
                     *part[:5],
                     current_leader=leaders.get((topic, part[0])),
                     aborted_transactions=[] if aborted else None,
+                    preferred_read_replica=preferred.get((topic, part[0]), -1),
                     records=part[5],
                 )
             )

@@ -6,7 +6,6 @@ import pytest
 
 from tailrace.core.errors import (
     DUPLICATE_VOTER,
-    INVALID_REQUEST,
     NOT_LEADER_OR_FOLLOWER,
     REQUEST_TIMED_OUT,
     VOTER_NOT_FOUND,
@@ -265,7 +264,7 @@ def test_changes_that_make_no_sense_are_refused_as_kafka_does() -> None:
     single.wait(0)
     single.stored()
     single.synced()
-    assert removing(single, key(1)) == INVALID_REQUEST
+    assert removing(single, key(1)) == VOTER_NOT_FOUND  # nobody would be left
 
 
 def test_a_leader_that_is_removed_goes_when_that_is_committed() -> None:

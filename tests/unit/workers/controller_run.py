@@ -117,6 +117,8 @@ def held(order: ServeReplica, leader_epoch: int | None = None) -> HeldReplica:
         leader_epoch=order.leader_epoch if leader_epoch is None else leader_epoch,
         log_dir=order.log_dir,
         started=True,
+        leads=True,
+        partition_epoch=order.partition_epoch,
     )
 
 

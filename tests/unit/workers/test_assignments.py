@@ -1,8 +1,13 @@
 """The controller's decisions about rows and workers, without processes."""
 
+from typing import TypeVar
+
+import msgspec
+
 from tailrace.core import errors
+from tailrace.core.metadata.image import PartitionImage
 from tailrace.shm.slots import Layout
-from tailrace.workers.assignments import Assignments, Replica
+from tailrace.workers.assignments import Assignments
 from tailrace.workers.control import (
     Assigned,
     ConfigureReplica,
@@ -16,9 +21,32 @@ from tailrace.workers.control import (
     Unassigned,
     WantWorker,
 )
+from tailrace.workers.orders import Replica
 
+T = TypeVar("T")
 A, B = b"a" * 16, b"b" * 16
 GATEWAY = 2
+
+
+def state(
+    partition: int = 0,
+    *,
+    epoch: int = 0,
+    change: int = 0,
+    leader: int = 0,
+    replicas: tuple[int, ...] = (0,),
+    isr: tuple[int, ...] | None = None,
+) -> PartitionImage:
+    """A partition as the controller has staged it; `change` is its partition epoch."""
+    return PartitionImage(
+        partition=partition,
+        replicas=replicas,
+        isr=replicas if isr is None else isr,
+        leader=leader,
+        leader_epoch=epoch,
+        partition_epoch=change,
+        directories=("d",) * len(replicas),
+    )
 
 
 class World:
@@ -27,12 +55,15 @@ class World:
     def __init__(self, *, row_count: int = 10, workers_max: int = 2, brokers: int = 1) -> None:
         self.sent: list[tuple[int, Message]] = []
         self.generations: dict[int, int] = {}
+        self.layout = Layout(brokers, workers_max)
+        self.gone: set[int] = set()
         self.assignments = Assignments(
             row_count=row_count,
-            layout=Layout(brokers, workers_max),
+            layout=self.layout,
             first_id=0,
             generation=lambda row: self.generations.get(row, 0),
             send=self._send,
+            is_there=lambda broker: broker not in self.gone,
         )
         self.is_full = False
 
@@ -46,6 +77,10 @@ class World:
         sent, self.sent = self.sent, []
         return sent
 
+    def told(self, kind: type[T]) -> list[T]:
+        """What was sent of this kind."""
+        return [message for _, message in self.take() if isinstance(message, kind)]
+
     def started(self, replica: Replica) -> None:
         self.generations[replica.row] = replica.row_generation
         self.assignments.on_started(
@@ -56,19 +91,64 @@ class World:
             ),
         )
 
+    def place(
+        self,
+        topic_id: bytes = A,
+        partition: int = 0,
+        *,
+        topic: str = "t",
+        epoch: int = 0,
+        configs: dict[str, str] | None = None,
+        is_new: bool = True,
+    ) -> Replica:
+        """The only replica of a partition is given a seat."""
+        return self.assignments.place(
+            topic,
+            topic_id,
+            state(partition, epoch=epoch),
+            configs or {},
+            broker=0,
+            log_dir="/data",
+            is_new=is_new,
+        )
+
     def serving(self, topic_id: bytes = A, partition: int = 0, incarnation: int = 7) -> Replica:
         """A replica that has come up on its worker."""
-        self.assignments.assign("t", topic_id, partition, 0, {}, broker=0, log_dir="/data", is_new=True)
-        replica = self.assignments.by_key[topic_id, partition, 0]
+        replica = self.place(topic_id, partition)
         self.assignments.serve_slot(replica.slot, incarnation)
         self.started(replica)
         self.take()
         return replica
 
+    def renew(self, replica: Replica) -> None:
+        """The next leader epoch is staged."""
+        old = replica.state
+        self.assignments.update(
+            replica.topic_id,
+            msgspec.structs.replace(
+                old, leader_epoch=old.leader_epoch + 1, partition_epoch=old.partition_epoch + 1
+            ),
+        )
+
+    def replicated(self, *, leader: int = 0) -> list[Replica]:
+        """A partition of three brokers: each is told."""
+        at = state(replicas=(0, 1, 2), leader=leader)
+        replicas = [
+            self.assignments.place("t", A, at, {}, broker=broker, log_dir=f"/{broker}", is_new=True)
+            for broker in at.replicas
+        ]
+        self.serve()
+        return replicas
+
+    def serve(self) -> None:
+        """Every worker hears what it has not heard."""
+        for slot in self.layout.all_workers():
+            self.assignments.serve_slot(slot, 7)
+
 
 def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 3, {"k": "v"}, broker=0, log_dir="/data", is_new=True)
+    world.place(epoch=3, configs={"k": "v"})
     assert world.take() == [(0, WantWorker(slot=4))]
     world.assignments.serve_slot(4, 7)
     ((slot, order),) = world.take()
@@ -84,7 +164,7 @@ def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
 
 def test_an_order_is_given_once_to_an_incarnation() -> None:
     world = World()
-    world.assignments.assign("t", A, 0, 0, {}, broker=0, log_dir="/data")
+    world.place()
     world.assignments.serve_slot(4, 7)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -95,7 +175,7 @@ def test_replicas_of_a_dead_worker_wait_for_a_new_epoch_and_a_new_generation() -
     world = World()
     replica = world.serving()
     assert world.assignments.on_worker_death(4) == [replica]
-    world.assignments.renew(replica, 1)
+    world.renew(replica)
     world.assignments.serve_slot(4, 8)
     ((_, order),) = world.take()
     assert isinstance(order, ServeReplica)
@@ -106,7 +186,7 @@ def test_an_answer_of_a_dead_incarnation_is_dropped() -> None:
     world = World()
     replica = world.serving()
     world.assignments.on_worker_death(4)
-    world.assignments.renew(replica, 1)
+    world.renew(replica)
     world.assignments.serve_slot(4, 8)
     world.take()
     late = ReplicaStarted(row=replica.row, row_generation=2, leader_epoch=1)
@@ -126,9 +206,9 @@ def test_a_row_is_free_only_after_its_replica_stopped() -> None:
     )
     assert isinstance(to_worker[1], StopReplica)
     assert to_worker[1].delete
-    assert world.assignments.rows_free == 0
+    assert world.assignments.seats.rows_free == 0
     world.assignments.on_stopped(4, 7, replica.row, replica.row_generation)
-    assert world.assignments.rows_free == 1
+    assert world.assignments.seats.rows_free == 1
     assert world.take() == [(0, RetireWorker(slot=4))]
 
 
@@ -142,9 +222,9 @@ def test_an_answer_about_the_row_before_it_was_given_away_again_frees_nothing() 
     assert (new.row, new.slot, new.row_generation) == (old.row, old.slot, old.row_generation + 1)
     world.assignments.delete_topic(B, 1)
     world.assignments.on_stopped(4, 7, old.row, old.row_generation)
-    assert world.assignments.rows_free == 0
+    assert world.assignments.seats.rows_free == 0
     world.assignments.on_stopped(4, 7, new.row, new.row_generation)
-    assert world.assignments.rows_free == 1
+    assert world.assignments.seats.rows_free == 1
 
 
 def test_a_worker_that_dies_while_deleting_has_its_successor_delete() -> None:
@@ -157,14 +237,14 @@ def test_a_worker_that_dies_while_deleting_has_its_successor_delete() -> None:
     ((_, order),) = world.take()
     assert isinstance(order, StopReplica)
     world.assignments.on_stopped(4, 8, replica.row, replica.row_generation)
-    assert world.assignments.rows_free == 9
+    assert world.assignments.seats.rows_free == 9
 
 
 def test_a_topic_made_again_waits_until_the_old_files_are_gone() -> None:
     world = World(workers_max=1)
     old = world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
+    world.place(B)
     world.take()
     world.assignments.serve_slot(4, 7)
     assert not world.take()
@@ -181,14 +261,14 @@ def test_a_replica_that_fails_while_it_is_being_deleted_keeps_its_name() -> None
     world = World(workers_max=1)
     old = world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
+    world.place(B)
     world.take()
     failed = (4, 7, old.row, old.row_generation, errors.KAFKA_STORAGE_ERROR)
-    assert world.assignments.on_failed(*failed) is None
+    assert world.assignments.on_failed(*failed, is_full=False) is None
     world.assignments.serve_slot(4, 7)
     assert not world.take()
     world.assignments.on_stopped(4, 7, old.row, old.row_generation)
-    assert world.assignments.rows_free == 8
+    assert world.assignments.seats.rows_free == 8
 
 
 def test_a_topic_made_again_after_a_new_controller_waits_as_well() -> None:
@@ -205,8 +285,8 @@ def test_a_topic_made_again_after_a_new_controller_waits_as_well() -> None:
         started=True,
     )
     world.assignments.adopt_deleted(gone, 5)
-    world.assignments.finish_adopting()
-    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
+    world.assignments.seats.finish_adopting()
+    world.place(B)
     slot = world.assignments.by_key[B, 0, 0].slot
     world.take()
     if slot != 5:
@@ -227,7 +307,7 @@ def test_a_topic_deleted_while_it_waits_never_reaches_a_worker() -> None:
     world = World(workers_max=1)
     world.serving()
     world.assignments.delete_topic(A, 1)
-    world.assignments.assign("t", B, 0, 0, {}, broker=0, log_dir="/data", is_new=True)
+    world.place(B)
     world.assignments.delete_topic(B, 1)
     world.take()
     world.assignments.serve_slot(4, 7)
@@ -241,8 +321,8 @@ def test_a_partition_taken_offline_leaves_its_neighbours_alone() -> None:
     assert world.take() == [
         (GATEWAY, Unassigned(topic_id=A, partition=0, error_code=errors.KAFKA_STORAGE_ERROR))
     ]
-    assert world.assignments.on_worker_death(4) == [good]
-    world.assignments.renew(good, 1)
+    assert world.assignments.on_worker_death(4) == [bad, good]
+    world.renew(good)
     world.assignments.serve_slot(4, 8)
     ((_, order),) = world.take()
     assert isinstance(order, ServeReplica)
@@ -253,7 +333,7 @@ def test_a_gateway_that_says_hello_hears_what_serves_and_what_is_offline() -> No
     world = World()
     world.serving(A, 0)
     world.assignments.take_offline(world.serving(A, 1), errors.KAFKA_STORAGE_ERROR)
-    world.assignments.assign("t", A, 2, 0, {}, broker=0, log_dir="/data")
+    world.place(A, 2)
     world.take()
     assert world.assignments.tell_gateway(GATEWAY)
     assert [type(message) for _, message in world.take()] == [Assigned, Unassigned]
@@ -270,6 +350,7 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
         leader_epoch=3,
         log_dir="/data",
         started=True,
+        partition_epoch=0,
     )
     gone = HeldReplica(
         topic="gone",
@@ -281,10 +362,10 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
         log_dir="/data",
         started=True,
     )
-    world.assignments.adopt(held, "t", {}, 4, 7)
+    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7)
     world.assignments.adopt_deleted(gone, 5)
-    world.assignments.finish_adopting()
-    assert world.assignments.rows_free == 1
+    world.assignments.seats.finish_adopting()
+    assert world.assignments.seats.rows_free == 1
     world.take()
     world.assignments.serve_slot(4, 7)
     ((_, configs),) = world.take()
@@ -297,7 +378,7 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
 def test_other_configs_are_told_once_to_whoever_serves() -> None:
     world = World()
     replica = world.serving()
-    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
+    world.assignments.configure(A, 1, {0: {"segment.bytes": "1"}})
     world.assignments.serve_slot(replica.slot, 7)
     world.assignments.serve_slot(replica.slot, 7)
     ((slot, told),) = world.take()
@@ -311,8 +392,8 @@ def test_who_serves_next_begins_with_the_configs_there_are() -> None:
     world = World()
     replica = world.serving()
     world.assignments.on_worker_death(replica.slot)
-    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
-    world.assignments.renew(replica, 1)
+    world.assignments.configure(A, 1, {0: {"segment.bytes": "1"}})
+    world.renew(replica)
     world.assignments.serve_slot(replica.slot, 8)
     orders = [order for _, order in world.take() if isinstance(order, ServeReplica)]
     assert [order.configs for order in orders] == [{"segment.bytes": "1"}]
@@ -321,7 +402,7 @@ def test_who_serves_next_begins_with_the_configs_there_are() -> None:
 def test_configs_that_could_not_be_sent_are_sent_again() -> None:
     world = World()
     replica = world.serving()
-    world.assignments.configure(A, 1, lambda _: {"segment.bytes": "1"})
+    world.assignments.configure(A, 1, {0: {"segment.bytes": "1"}})
     world.is_full = True
     world.assignments.serve_slot(replica.slot, 7)
     world.is_full = False
@@ -333,17 +414,17 @@ def test_configs_that_could_not_be_sent_are_sent_again() -> None:
 def test_workers_are_shared_past_their_limit() -> None:
     world = World(workers_max=2)
     for partition in range(4):
-        world.assignments.assign("t", A, partition, 0, {}, broker=0, log_dir="/data")
-    assert [len(world.assignments.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
+        world.place(A, partition)
+    assert [len(world.assignments.seats.replicas_of(slot)) for slot in (4, 5)] == [2, 2]
 
 
 def test_partitions_of_internal_topics_share_a_worker_that_others_avoid() -> None:
     world = World(workers_max=3)
-    world.assignments.assign("t", A, 0, 0, {}, broker=0, log_dir="/data")
+    world.place()
     for partition in range(4):
-        world.assignments.assign("__consumer_offsets", B, partition, 0, {}, broker=0, log_dir="/data")
-    world.assignments.assign("t", A, 1, 0, {}, broker=0, log_dir="/data")
-    slots = [{replica.topic for replica in world.assignments.replicas_of(slot)} for slot in (4, 5, 6)]
+        world.place(B, partition, topic="__consumer_offsets")
+    world.place(A, 1)
+    slots = [{replica.topic for replica in world.assignments.seats.replicas_of(slot)} for slot in (4, 5, 6)]
     assert slots == [{"t"}, {"__consumer_offsets"}, {"t"}]
 
 
@@ -356,10 +437,11 @@ def test_a_log_directory_that_fails_takes_its_partitions_offline_and_no_others()
         (GATEWAY, Unassigned(topic_id=A, partition=0, error_code=errors.KAFKA_STORAGE_ERROR)),
         (bad.slot, LogDirFailed(log_dir="/data")),
     ]
-    world.assignments.on_failed(4, 7, bad.row, bad.row_generation, errors.KAFKA_STORAGE_ERROR)
+    world.assignments.on_failed(4, 7, bad.row, bad.row_generation, errors.KAFKA_STORAGE_ERROR, is_full=False)
     assert (bad.offline_code, good.offline_code) == (errors.KAFKA_STORAGE_ERROR, 0)
     world.assignments.delete_topic(A, 1)  # its row is free only when the worker has let go
-    world.take()
-    free = world.assignments.rows_free
-    world.assignments.on_stopped(4, 7, bad.row, bad.row_generation)
-    assert world.assignments.rows_free == free + 1
+    world.assignments.serve_slot(4, 7)
+    (stop,) = world.told(StopReplica)
+    free = world.assignments.seats.rows_free
+    world.assignments.on_stopped(4, 7, stop.row, stop.row_generation)
+    assert world.assignments.seats.rows_free == free + 1

@@ -320,10 +320,10 @@ def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -
     assert {type(message) for message in heard(run.gateway)} == {TopicResults, Unassigned}
     (stop,) = heard(worker)
     assert isinstance(stop, StopReplica)
-    free = run.controller.assignments.rows_free
+    free = run.controller.assignments.seats.rows_free
     say(worker, CONTROLLER_AT, ReplicaStopped(row=stop.row, row_generation=stop.row_generation))
     run.turn()
-    assert run.controller.assignments.rows_free == free + 1
+    assert run.controller.assignments.seats.rows_free == free + 1
 
 
 def test_producer_ids_are_never_given_twice_over_a_restart(run: Run) -> None:

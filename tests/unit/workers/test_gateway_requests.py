@@ -103,7 +103,7 @@ def test_partitions_that_are_only_checked_are_not_made(run: Run) -> None:
 
 def test_a_topic_of_a_full_host_cannot_grow(run: Run) -> None:
     run.create("t")
-    room = run.controller.assignments.rows_free
+    room = run.controller.assignments.seats.rows_free
     assert more(run, "t", room + 2).error_code == errors.POLICY_VIOLATION
     assert more(run, "t", room + 1, only=True).error_code == errors.NONE
 

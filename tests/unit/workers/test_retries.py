@@ -7,7 +7,6 @@ from tailrace.workers.retries import (
     FULL_PAUSE_S_MAX,
     PAUSE_S,
     PAUSE_S_MAX,
-    Due,
     Retries,
 )
 
@@ -19,11 +18,11 @@ from tailrace.workers.retries import (
 def test_the_pause_doubles_up_to_a_bound(is_full: bool, first_s: float, longest_s: float) -> None:
     retries, now_s, pauses = Retries(), 100.0, list[float]()
     for _ in range(8):
-        retries.note(7, now_s, is_full=is_full, same_epoch=is_full)
+        retries.note(7, now_s, is_full=is_full)
         pauses.append(retries.wait_s(now_s, 3600.0))
         assert not retries.take_due(now_s + pauses[-1] - 0.1)
         now_s += pauses[-1]
-        assert retries.take_due(now_s) == [Due(7, is_full)]
+        assert retries.take_due(now_s) == [7]
         assert not retries.take_due(now_s + 1000), "not again before it has failed again"
     assert pauses[0] == first_s
     assert max(pauses) == pauses[-1] == longest_s

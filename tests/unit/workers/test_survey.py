@@ -43,7 +43,7 @@ class World:
         image.replay([TopicRecord(name="t", topic_id=TOPIC_ID), partition(recorded)], 2)
         topic: TopicImage = image.topics_by_name["t"]
         self.survey = Survey(self.dirs, image, set(), first_of_run=first_of_run)
-        return self.survey.place(topic, topic.partitions[0])
+        return self.survey.place(topic, topic.partitions[0], 0)
 
     def where(self, name: str) -> Place:
         """That directory."""

@@ -1,8 +1,9 @@
 """Fetch (key 1), versions 4 to 18: no worker is asked.
 
 The row says how far the log may be read, the index where; the bytes go out by sendfile. A request that finds
-too little waits (`long_polls`), and so does one whose bytes are on the disk (`cold_reads`). Replica fetches
-are refused: no follower speaks this protocol here.
+too little waits (`long_polls`), and so does one whose bytes are on the disk (`cold_reads`). From version 11
+on followers are read as well, up to their own high watermark, and who leads may send a client to one in its
+rack (KIP-392). Replica fetches are refused: no follower speaks this protocol here.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from tailrace.shm.state_table import (
     LOG_END_OFFSET,
     LOG_START_OFFSET,
     ROLE,
+    ROLE_FOLLOWER,
     ROLE_LEADER,
     ROLE_OFFLINE,
     SEGMENT_GENERATION,
@@ -45,6 +47,7 @@ from tailrace.shm.state_table import (
 )
 from tailrace.workers.gateway.cold_reads import ColdRead, Warmed
 from tailrace.workers.gateway.partitions import Partition
+from tailrace.workers.gateway.preferred_replicas import preferred_replica
 from tailrace.workers.gateway.request import Request
 from tailrace.workers.gateway.sendfile import FileRange
 
@@ -53,7 +56,8 @@ if TYPE_CHECKING:
 
 COLD_AT_ONCE = 256  # reads from the disk that one fetch waits for; each holds a file open
 COPY_BYTES_MAX = 32 * 1024  # up to here a read into the answer is cheaper than a sendfile call
-HINTS_SINCE = 16  # version
+FOLLOWERS_SINCE = 11  # version
+HINTS_SINCE = 16
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 Result = tuple[FetchPartition, Partition | None, int, int, int, Any]
@@ -70,6 +74,7 @@ class Fetch:
         "found",
         "gateway",
         "message",
+        "preferred",
         "reading",
         "request",
         "warmed",
@@ -83,6 +88,7 @@ class Fetch:
         self.message = message
         self.context = context
         self.deadline_ms = gateway.now_ms() + max(0, message.max_wait_ms)
+        self.preferred: dict[tuple[str | bytes, int], int] = {}  # who shall be asked instead
         self.found = -1  # partitions that exist, when it was last looked
         self.cold: list[ColdRead] = []  # met in this look
         self.warmed: Warmed = {}
@@ -115,7 +121,7 @@ class Fetch:
             self._read_in()
             return True
         # one that does not exist is told when the others are, or its client would ask again and again
-        failed = failed or not found or found < self.found
+        failed = failed or not found or found < self.found or bool(self.preferred)
         self.found = found
         if not (late or failed or size >= self.message.min_bytes):
             self._drop(results)
@@ -146,11 +152,18 @@ class Fetch:
         row = None
         if partition is not None:
             row = self.gateway.partitions.read_row(partition)
-            error = _refusal(part, row, partition.error)
+            error = self._refusal(part, row, partition)
         if partition is None or row is None or error:
             return part, partition, error, -1, -1, b""
         high_watermark = row[HIGH_WATERMARK]
         records: Any = b""
+        if self.message.rack_id:
+            preferred = preferred_replica(
+                self.gateway, partition, row, self.request, self.message.rack_id, part
+            )
+            if preferred is not None:
+                self.preferred[part.topic, part.partition] = preferred
+                return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records
         if part.fetch_offset < high_watermark and (left != 0 or min_one):
             if min(part.max_bytes, left) < 0:
                 return part, partition, UNKNOWN_SERVER_ERROR, -1, -1, b""  # as Kafka
@@ -159,11 +172,40 @@ class Fetch:
             except ColdRead as cold:
                 self.cold.append(cold)
             except OSError as failed:
-                if partition.assigned is not None:
-                    self.gateway.context.blame_disk(partition.assigned.log_dir, failed)
-                error = _refusal(part, self.gateway.partitions.read_row(partition), partition.error)
+                if partition.place is not None:
+                    self.gateway.context.blame_disk(partition.place.log_dir, failed)
+                error = self._refusal(part, self.gateway.partitions.read_row(partition), partition)
                 return part, partition, error or KAFKA_STORAGE_ERROR, -1, -1, b""  # or deleted meanwhile
         return part, partition, NONE, high_watermark, row[LOG_START_OFFSET], records
+
+    def _refusal(self, part: FetchPartition, row: Row | None, partition: Partition) -> int:
+        """Why the partition cannot be read at that offset, NONE if it can."""
+        error = partition.error
+        if row is None:
+            return error or NOT_LEADER_OR_FOLLOWER
+        if error not in (NONE, NOT_LEADER_OR_FOLLOWER):
+            return error
+        role, epoch, wanted = row[ROLE], row[LEADER_EPOCH], part.current_leader_epoch
+        if role == ROLE_OFFLINE:  # its disk failed, or it is being deleted
+            return KAFKA_STORAGE_ERROR
+        if wanted >= 0 and wanted != epoch and role in (ROLE_LEADER, ROLE_FOLLOWER):
+            return FENCED_LEADER_EPOCH if wanted < epoch else UNKNOWN_LEADER_EPOCH
+        if not self._may_be_read(partition, role, epoch):
+            return NOT_LEADER_OR_FOLLOWER
+        if not row[LOG_START_OFFSET] <= part.fetch_offset <= row[LOG_END_OFFSET]:
+            return OFFSET_OUT_OF_RANGE
+        return NONE
+
+    def _may_be_read(self, partition: Partition, role: int, epoch: int) -> bool:
+        """Whether this replica is the leader, or a follower that may be read. One whose leader died leaves a
+        row that still says so: it goes on being read until another is known to lead elsewhere.
+        """
+        if role == ROLE_FOLLOWER:
+            return self.request.version >= FOLLOWERS_SINCE
+        if role != ROLE_LEADER:
+            return False
+        leader, known_epoch = self.gateway.partitions.leadership(partition)
+        return known_epoch <= epoch or leader == self.gateway.context.node_id
 
     def _find(self, part: FetchPartition) -> tuple[Partition | None, int]:
         topic = self.gateway.topic(part.topic)
@@ -204,7 +246,8 @@ class Fetch:
             results.sort(key=lambda result: result[1] is None)
         for part, _, error, high_watermark, log_start, records in results:
             size = len(records)
-            if not context.is_told(part, error, high_watermark, log_start, size):
+            is_sent_away = (part.topic, part.partition) in self.preferred
+            if not (is_sent_away or context.is_told(part, error, high_watermark, log_start, size)):
                 continue
             context.told(part, error, high_watermark, log_start, size)
             stable = high_watermark
@@ -221,6 +264,7 @@ class Fetch:
                 topics,
                 committed=self.message.isolation_level == READ_COMMITTED,
                 leaders=leaders,
+                preferred=self.preferred,
                 endpoints=self.gateway.brokers.endpoints(leaders.values(), self.request.connection)
                 if leaders
                 else (),
@@ -236,22 +280,6 @@ class Fetch:
                 if leader is not None:
                     leaders[part.topic, part.partition] = leader
         return leaders
-
-
-def _refusal(part: FetchPartition, row: Row | None, error: int) -> int:
-    """Why the partition cannot be read at that offset, NONE if it can."""
-    if row is None:
-        return error or NOT_LEADER_OR_FOLLOWER
-    if error not in (NONE, NOT_LEADER_OR_FOLLOWER):
-        return error
-    if row[ROLE] != ROLE_LEADER:  # its disk failed, or it is being deleted
-        return KAFKA_STORAGE_ERROR if row[ROLE] == ROLE_OFFLINE else NOT_LEADER_OR_FOLLOWER
-    epoch, wanted = row[LEADER_EPOCH], part.current_leader_epoch
-    if wanted >= 0 and wanted != epoch:
-        return FENCED_LEADER_EPOCH if wanted < epoch else UNKNOWN_LEADER_EPOCH
-    if not row[LOG_START_OFFSET] <= part.fetch_offset <= row[LOG_END_OFFSET]:
-        return OFFSET_OUT_OF_RANGE
-    return NONE
 
 
 def _failure(message: FetchRequest) -> FetchResponse:

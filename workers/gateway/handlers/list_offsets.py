@@ -125,7 +125,7 @@ def _attempt(
         pending.done()
 
     def attempt() -> bool:
-        late = gateway.now_ms() >= deadline_ms or partition.refusal != NONE
+        late = gateway.now_ms() >= deadline_ms or gateway.partitions.refusal(partition) != NONE
         assigned = partition.assigned
         if assigned is None or not gateway.partitions.is_led(partition):
             if late:

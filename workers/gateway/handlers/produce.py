@@ -1,7 +1,9 @@
 """Produce (key 0), versions 3 to 13: each partition's batch goes to its leader as one entry.
 
-The record bytes stay where they were received; the worker's copy into its segment is the only one. Versions
-0 to 2 are advertised for librdkafka and refused.
+The record bytes stay where they were received; the worker's copy into its segment is the only one. With
+acks=all the worker answers once the batch is committed: of a partition that has replicas this may take until
+the request's time is over, and then its client hears so while the batch stays. Versions 0 to 2 are advertised
+for librdkafka and refused.
 """
 
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from tailrace.core.errors import (
     NONE,
     NOT_LEADER_OR_FOLLOWER,
     RECORD_LIST_TOO_LARGE,
+    REQUEST_TIMED_OUT,
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     UNKNOWN_TOPIC_ID,
     UNKNOWN_TOPIC_OR_PARTITION,
@@ -53,9 +56,14 @@ _BAD_TIME = "One or more records have been rejected due to invalid timestamp"
 class _Pending:
     """A request of which some partitions are not answered yet."""
 
-    __slots__ = ("acks", "block", "failed", "gateway", "remaining", "request", "topics")
+    __slots__ = (
+        *("acks", "block", "deadline_ms", "failed", "gateway", "is_over", "remaining", "request"),
+        *("timeout_ms", "topics", "waits"),
+    )
 
-    def __init__(self, gateway: "Gateway", request: Request, acks: int, block: Block) -> None:
+    def __init__(
+        self, gateway: "Gateway", request: Request, acks: int, timeout_ms: int, block: Block
+    ) -> None:
         self.gateway = gateway
         self.request = request
         self.acks = acks
@@ -63,6 +71,24 @@ class _Pending:
         self.topics: list[ProduceResponseTopic] = []
         self.remaining = 1  # the handler itself, until it has sent all
         self.failed = False
+        self.waits = False  # for others than the leader, for a bounded time
+        self.timeout_ms = timeout_ms
+        self.deadline_ms = 0
+        self.is_over = False  # answered, though not all have been
+
+    def begin_to_wait(self) -> None:
+        """All is sent, and some of it is not answered yet."""
+        self.deadline_ms = self.gateway.now_ms() + max(0, self.timeout_ms)
+        self.gateway.produce_timeouts.add(self)
+
+    def time_out(self) -> None:
+        """Answer for those that wait still. (R) Their bytes stay where they are until the worker is done."""
+        self.is_over = self.failed = True
+        for topic in self.topics:
+            for part in topic.partition_responses:
+                if part.error_code == NONE and part.base_offset < 0:
+                    part.error_code = REQUEST_TIMED_OUT
+        self.request.respond(self._failure())
 
     def done(self, error: int) -> None:
         """One part is answered; with the last the request is."""
@@ -72,6 +98,10 @@ class _Pending:
         if self.remaining:
             return
         self.gateway.buffers.unpin(self.block)
+        if self.waits:
+            self.gateway.produce_timeouts.remove(self)
+        if self.is_over:
+            return
         if self.acks:
             if self.failed:
                 self.request.respond(self._failure())
@@ -123,9 +153,12 @@ class _Part:
 
     def try_send_held(self) -> bool:
         """The same for one that was held: gives up after HOLD_MS, or when the partition is gone."""
+        if self.pending.is_over:
+            self.fail(REQUEST_TIMED_OUT)
+            return True
         if self.try_send():
             return True
-        error = self.partition.refusal
+        error = self.pending.gateway.partitions.refusal(self.partition)
         if error or self.pending.gateway.now_ms() >= self.deadline_ms:
             self.fail(error or NOT_LEADER_OR_FOLLOWER)
             return True
@@ -169,11 +202,11 @@ def handle(gateway: "Gateway", request: Request) -> None:
     """Send every partition's batch to its leader; the last completion answers."""
     block = request.connection.block
     assert block is not None
-    transactional_id, acks, _, topics = decode_produce(
+    transactional_id, acks, timeout_ms, topics = decode_produce(
         block.map, request.position, request.end, request.version
     )
     block.pins += 1
-    pending = _Pending(gateway, request, acks, block)
+    pending = _Pending(gateway, request, acks, timeout_ms, block)
     refusal = NONE
     if acks not in (-1, 0, 1):
         refusal = INVALID_REQUIRED_ACKS
@@ -194,6 +227,8 @@ def handle(gateway: "Gateway", request: Request) -> None:
                     error, response.error_message = refused.code, refused.message or None
             _route(gateway, pending, response, (name, topic_id, position, length), error)
     pending.done(NONE)
+    if pending.waits and pending.remaining:
+        pending.begin_to_wait()
 
 
 def _route(
@@ -218,10 +253,13 @@ def _route(
         return
     partition = gateway.partitions.get(topic.name, topic.topic_id, response.index)
     part = _Part(pending, partition, response, position, length)
+    if pending.acks < 0 and len(topic.partitions[response.index].replicas) > 1:
+        pending.waits = True
     if not partition.held and part.try_send():
         return
-    if partition.refusal:
-        part.fail(partition.refusal)
+    refusal = gateway.partitions.refusal(partition)
+    if refusal:
+        part.fail(refusal)
         return
     part.deadline_ms = gateway.now_ms() + HOLD_MS
     if not gateway.partitions.hold(partition, part.try_send_held):

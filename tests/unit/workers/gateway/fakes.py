@@ -39,6 +39,11 @@ class FakeConnection:
     def __init__(self) -> None:
         self.is_open = True
 
+    @property
+    def closed(self) -> bool:
+        """As a connection says it."""
+        return not self.is_open
+
 
 class FakeRequest:
     """A request whose message and answers pass through the wire's form."""

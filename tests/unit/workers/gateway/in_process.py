@@ -66,13 +66,19 @@ class InProcess:
         if is_told:
             self.assign(generation, row)
 
-    def assign(self, generation: int = 1, row: int = 1, worker: ProcessContext | None = None) -> None:
+    def assign(
+        self,
+        generation: int = 1,
+        row: int = 1,
+        worker: ProcessContext | None = None,
+        others: tuple[control.ReplicaPlace, ...] = (),
+    ) -> None:
         """The gateway hears of the leader."""
         self.gateway._on_message(  # pyright: ignore[reportPrivateUsage]
             control.Assigned(
                 topic=TOPIC, topic_id=TOPIC_ID, partition=0, broker=0, row=row, row_generation=generation,
                 worker_slot=WORKER_AT, worker_incarnation=(worker or self.worker).incarnation,
-                leader_epoch=generation, log_dir=str(self.path),
+                leader_epoch=generation, log_dir=str(self.path), replicas=others,
             )
         )  # fmt: skip
 

@@ -9,6 +9,8 @@ import pytest
 from tailrace.core.config import load
 from tailrace.core.config_brokers import split
 from tailrace.core.listeners import Listener
+from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.records import BrokerRegistered
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, STOPPING, Layout, SlotTable
 from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.gateway.brokers import Brokers, Endpoint
@@ -40,6 +42,7 @@ class World:
                 active_controller=lambda: self.slots.active_controller(LAYOUT.controllers()),
             ),
             bound=configs[1].listeners,
+            image=MetadataImage(),
             advertised=self._advertised,
         )
         self.brokers = Brokers(self.gateway)
@@ -77,6 +80,9 @@ def test_only_brokers_whose_gateway_serves_are_told_of(tmp_path: Path) -> None:
     assert [one.node_id for one in world.told("127.0.0.1", 101)] == [6]
     world.serve(2, Listener("A", "127.0.0.1", 999))
     assert [(one.node_id, one.port) for one in world.told("127.0.0.1", 101)] == [(6, 101), (7, 999)]
+    fenced = BrokerRegistered(broker_id=7, broker_epoch=0, fenced=True)
+    world.gateway.image.replay([fenced], 1)
+    assert [one.node_id for one in world.told("127.0.0.1", 101)] == [6]
 
 
 @pytest.mark.parametrize(

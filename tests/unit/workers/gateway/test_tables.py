@@ -64,7 +64,7 @@ def test_files_of_partitions_beyond_the_bound_are_closed_for_others(
     first = known.get("topic", bytes(15) + b"\x01", 0)
     others = [partitions.Partition("topic", bytes(15) + b"\x01", number) for number in (1, 2)]
     for other in others:
-        other.assigned = first.assigned
+        other.place = first.place
     for partition in (first, *others):
         known.reader_of(partition)
     assert [partition.reader is None for partition in (first, *others)] == [True, False, False]
