@@ -18,8 +18,8 @@ from tailrace.workers.changes import Changes
 from tailrace.workers.control import ElectLeaders, PartitionResults, Reassign, UnregisterBroker
 
 ReplicaRequest = ElectLeaders | Reassign | UnregisterBroker
-Decided = list[PartitionResult] | KafkaError
-"""What each partition is answered, or the whole request."""
+Decided = tuple[list[Record], list[PartitionResult]]
+"""What to stage, and what each partition is answered."""
 
 
 class ReplicaRequests:
@@ -32,25 +32,18 @@ class ReplicaRequests:
     def take(self, request: ReplicaRequest, answer: Callable[[PartitionResults], None]) -> None:
         """Decide and stage; `answer` is then called with what the gateway is told."""
 
-        def decide(image: MetadataImage) -> tuple[list[Record], Decided]:
-            try:
-                return self._decide(image, request)
-            except KafkaError as error:
-                return [], error
-
-        def done(decided: Decided, failure: KafkaError | None) -> None:
-            told = failure or decided
-            answered = PartitionResults(
+        def done(results: list[PartitionResult] | None, refusal: KafkaError | None) -> None:
+            told = PartitionResults(
                 request_id=request.request_id, metadata_offset=self._changes.image.metadata_offset
             )
-            if isinstance(told, KafkaError):
-                answer(replace(answered, error_code=told.code, error_message=told.message))
+            if refusal is not None:
+                answer(replace(told, error_code=refusal.code, error_message=refusal.message))
             else:
-                answer(replace(answered, results=told))
+                answer(replace(told, results=results or []))
 
-        self._changes.replace(decide, done)
+        self._changes.replace(lambda image: self._decide(image, request), done)
 
-    def _decide(self, image: MetadataImage, request: ReplicaRequest) -> tuple[list[Record], Decided]:
+    def _decide(self, image: MetadataImage, request: ReplicaRequest) -> Decided:
         rules = self._changes.rules()
         match request:
             case ElectLeaders():

@@ -25,7 +25,7 @@ from tailrace.core.log.checkpoints import (
 from tailrace.core.log.directory import Buffer, RealDirectory
 from tailrace.core.log.flush import Flush, SyncFailedError
 from tailrace.core.log.log_config import LogConfig
-from tailrace.core.metadata.records import PartitionChange, PartitionRecord, TopicRecord, TopicRemoved
+from tailrace.core.metadata.records import PartitionRecord, TopicRecord, TopicRemoved
 from tailrace.shm.names import RunDir
 from tailrace.shm.slots import CONTROLLER, HOUSEKEEPER, WORKER
 from tailrace.shm.state_table import (
@@ -79,11 +79,11 @@ class Run:
         self.leader = Leader(self.begin(WORKER_SLOT, WORKER))
 
     def create(self, number: int = 1, name: str = TOPIC) -> None:
-        """The controller commits a topic."""
+        """The controller commits a topic, whose first replica another broker has."""
         topic = TopicRecord(name=name, topic_id=topic_id(number))
         partition = PartitionRecord(
-            topic_id=topic_id(number), partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0, directories=(DIRECTORY_ID,),
+            topic_id=topic_id(number), partition=0, replicas=(7, 0), isr=(0,), leader=0, leader_epoch=0,
+            partition_epoch=0, directories=("another broker's", DIRECTORY_ID),
         )  # fmt: skip
         self.metadata.stage([topic, partition], NOW)
         self.metadata.commit()
@@ -491,14 +491,3 @@ def test_what_is_due_while_the_disk_is_slow_comes_later(run: Run, monkeypatch: p
     checkpointer.tick(60.5)
     checkpointer.close()
     assert written == [(HIGH_WATERMARKS,), OFFSET_FILES, OFFSET_FILES]
-
-
-def test_a_replica_is_written_down_where_it_lies_whoever_is_preferred(run: Run) -> None:
-    moved = PartitionChange(
-        topic_id=topic_id(1), partition=0, replicas=(7, 0), directories=("of another broker", DIRECTORY_ID)
-    )
-    run.metadata.stage([moved], NOW)
-    run.metadata.commit()
-    store(run.leader._replicas[1], 3)
-    run.writer.write()
-    assert run.files() == [{KEY: 0}, {KEY: 3}, {}]

@@ -44,15 +44,15 @@ class Changes:
 
     def replace(self, decide: Any, done: Any) -> None:
         def end() -> None:
-            records, result = decide(self.image)
+            result = None
             try:
+                records, result = decide(self.image)
                 self.stage(records)
             except KafkaError as error:
                 done(result, error)
             else:
                 done(result, None)
 
-        decide(self.image)
         self.resign = end
         if not self.is_slow:
             end()
