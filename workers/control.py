@@ -65,6 +65,7 @@ class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     partition_epoch: int
     lineage: int = -1  # leader epoch of the last unclean election
     rows: tuple[int, ...] = ()  # of all replicas there are: a new leader asks them for the high watermark
+    leader_log_dir: str = ""  # where the leader's replica lies
 
 
 class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):

@@ -50,6 +50,11 @@ class Host(Tailrace):
             if (process["broker"], process["role"]) == (broker, role)
         ]
 
+    def all_pids(self, role: str) -> list[int]:
+        """The processes of a role, of all brokers."""
+        status = json.loads(self.command("status", "-o", "json").stdout)
+        return [process["pid"] for process in status["processes"] if process["role"] == role]
+
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic."""
         asked = CreateTopicsRequest([CreateTopicsRequestTopic(topic, partitions, 1)], timeout_ms=10_000)
