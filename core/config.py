@@ -14,6 +14,7 @@ import msgspec
 
 from tailrace.core.config_keys import (
     BROKER_KEYS,
+    MIN_INSYNC,
     NOT_YET_OBEYED,
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
@@ -41,6 +42,7 @@ __all__ = [
     "effective_topic_config",
     "load",
     "log_config",
+    "min_insync_replicas",
     "topic_defaults",
     "validate_topic_config",
     "validate_topic_configs",
@@ -94,6 +96,7 @@ class BrokerConfig:
         self.leader_imbalance_check_interval_seconds = self.integer("leader.imbalance.check.interval.seconds")
         self.unclean_leader_election_enable = self.boolean("unclean.leader.election.enable")
         self.min_insync_replicas = self.integer("min.insync.replicas")
+        self.replica_lag_time_max_ms = self.integer("replica.lag.time.max.ms")
         self.message_max_bytes = self.integer("message.max.bytes")
         self.producer_id_expiration_ms = self.integer("producer.id.expiration.ms")
         self.log_flush_offset_checkpoint_interval_ms = self.integer("log.flush.offset.checkpoint.interval.ms")
@@ -385,11 +388,18 @@ def log_config(overrides: Mapping[str, str], broker: BrokerConfig) -> LogConfig:
     return msgspec.convert(told, LogConfig)
 
 
-# Topic keys that something reads: the log its settings, elections theirs, and the two that only decide what
-# is accepted.
+def min_insync_replicas(overrides: Mapping[str, str], broker: BrokerConfig) -> int:
+    """How many have to be in sync for acks=all, by the same keys."""
+    keys = {key: text for key, text in overrides.items() if key == MIN_INSYNC}
+    return int(str(effective_topic_config(keys, broker)[MIN_INSYNC]))
+
+
+# Topic keys that something reads: the log its settings, its leader one, elections another, and the two that
+# only decide what is accepted.
 OBEYED_TOPIC_KEYS = frozenset(
     {
         *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
+        MIN_INSYNC,
         "internal.segment.bytes",
         "remote.storage.enable",
         UNCLEAN_ELECTION,
@@ -409,7 +419,6 @@ ACCEPTED_IDLE = frozenset(
         "max.compaction.lag.ms",
         "min.cleanable.dirty.ratio",
         "min.compaction.lag.ms",
-        "min.insync.replicas",
         "retention.bytes",
         "retention.ms",
     }

@@ -15,6 +15,7 @@ Value = int | float | str | tuple[str, ...] | None
 INT, SHORT, LONG, DOUBLE = "INT", "SHORT", "LONG", "DOUBLE"
 BOOLEAN, STRING, LIST, PASSWORD, CLASS = "BOOLEAN", "STRING", "LIST", "PASSWORD", "CLASS"
 
+MIN_INSYNC = "min.insync.replicas"
 RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 UNCLEAN_ELECTION = "unclean.leader.election.enable"  # by name where decisions look into a topic's configs
 
@@ -311,6 +312,9 @@ BROKER_KEYS = _synonym_keys() | _table(
     Key("num.partitions", INT, 1, 1, None, "partitions of a topic that does not say"),
     Key(PRODUCER_EXPIRATION, INT, 86_400_000, 1, None, "how long an idle producer is remembered"),
     Key("queued.max.request.bytes", LONG, -1, None, None, "most bytes of requests held; -1: no limit"),
+    Key(
+        "replica.lag.time.max.ms", LONG, 30000, None, None, "who has not caught up for longer is not in sync"
+    ),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
     Key(
         "replica.selector.class",
@@ -375,7 +379,6 @@ NOT_YET_OBEYED = frozenset(
         *(name for name in BROKER_KEYS if name.startswith(("log.cleaner.", "log.local.", "log.retention."))),
         "log.cleanup.policy",
         "log.segment.delete.delay.ms",
-        "min.insync.replicas",
         "shm.ring.bytes",
         "socket.receive.buffer.bytes",
         "socket.send.buffer.bytes",

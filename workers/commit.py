@@ -8,28 +8,23 @@
 
 Rules (R), each with a test:
 - the high watermark moves after the sync has returned, over what was there when it began;
-- an acknowledgement is sent after the high watermark that covers it is shown, never after a sync that failed;
+- nothing is acknowledged after a sync that failed;
 - who opens a log syncs it before the high watermark moves over what a predecessor had not synced
   (workers/replica.py).
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import is_full
 from tailrace.core.log.flush import Flush
 from tailrace.workers.background import Background
-from tailrace.workers.completions import Completions
-from tailrace.workers.descriptors import PRODUCE, pack
+from tailrace.workers.held_acks import HeldAcks
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
 
 EACH = "each"
-
-Origin = tuple[int, int, int]
-"""Slot and incarnation of a gateway, and the token of its entry."""
 
 
 class Commit:
@@ -40,11 +35,11 @@ class Commit:
     def __init__(
         self,
         context: ProcessContext,
-        completions: Completions,
+        held: HeldAcks,
         changed: Callable[[Replica], object],
         failed: Callable[[Replica, Exception], object],
     ) -> None:
-        self._completions = completions
+        self._held = held
         self._changed = changed
         self._failed = failed
         self._syncs_each = context.config.flush_policy == EACH
@@ -53,7 +48,6 @@ class Commit:
         self._syncing: Replica | None = None  # one at a time; None also when it went out of service meanwhile
         self._syncing_to = 0
         self._asking: dict[Replica, int] = {}  # since when, in the order of asking
-        self._held: dict[Replica, deque[tuple[int, Origin, bytes]]] = {}  # acknowledgements, by end offset
 
     @property
     def is_syncing(self) -> bool:
@@ -66,27 +60,26 @@ class Commit:
             replica.sync()
         self._changed(replica)
 
-    def answer(self, end_offset: int, replica: Replica, origin: Origin, completion: bytes) -> bytes | None:
-        """The completion, if what ends there is committed; None: it is held until then."""
-        if replica.is_committed(end_offset):
-            return completion
-        held = self._held.get(replica)
-        if held is None:
-            held = self._held[replica] = deque()
-        elif held:  # a duplicate waits for more than it must, and the queue stays in order
-            end_offset = max(end_offset, held[-1][0])
-        held.append((end_offset, origin, completion))
-        return None
-
     def ask(self, replicas: Iterable[Replica]) -> None:
-        """Sync those of which something is not committed."""
-        if self._syncs_each:
-            return
+        """Sync those of which something is not on the disk."""
         for replica in replicas:
+            if self._syncs_each:
+                self._sync_followed(replica)
+                continue
             end_offset = replica.log.log_end_offset
             is_begun = replica is self._syncing and end_offset <= self._syncing_to
-            if replica not in self._asking and not is_begun and not replica.is_committed(end_offset):
+            if replica not in self._asking and not is_begun and not replica.is_synced(end_offset):
                 self._asking[replica] = time.monotonic_ns()
+
+    def _sync_followed(self, replica: Replica) -> None:
+        """What a leader appended is synced by now; what came from a leader is not."""
+        if replica.following is None or replica.is_synced(replica.log.log_end_offset):
+            return
+        try:
+            self.appended(replica)
+        except (OSError, KafkaError) as error:
+            if not is_full(error):  # or at a later tick
+                self._failed(replica, error)
 
     def turn(self) -> None:
         """What was synced meanwhile is committed; begin the next sync."""
@@ -106,7 +99,7 @@ class Commit:
     def tick(self, replicas: Iterable[Replica]) -> None:
         """Once a second: what could not be synced for want of room is tried again."""
         for replica in replicas:
-            if replica.is_committed(replica.log.log_end_offset):
+            if replica.is_synced(replica.log.log_end_offset):
                 continue
             if self._syncs_each:
                 try:
@@ -123,13 +116,11 @@ class Commit:
         """Wait for the sync under way (R): an error that it has reported is not reported again."""
         self._take_done(wait=True)
 
-    def forget(self, replica: Replica, error: int) -> None:
-        """It goes out of service: no acknowledgement is sent any more, but this error at once."""
+    def forget(self, replica: Replica) -> None:
+        """It goes out of service."""
         self._asking.pop(replica, None)
         if self._syncing is replica:
             self._syncing = None
-        for _, (slot, incarnation, token), _ in self._held.pop(replica, ()):
-            self._completions.later(slot, incarnation, pack(PRODUCE, token, error, -1, -1, -1, -1, 0))
 
     def _due_ns(self) -> int:
         """Until the log that has waited longest has gathered enough."""
@@ -140,7 +131,8 @@ class Commit:
             flush = replica.log.begin_flush()
         except KafkaError as error:
             if is_full(error):  # no room for a small file: nothing is lost, the next tick asks again
-                self.forget(replica, KAFKA_STORAGE_ERROR)
+                self.forget(replica)
+                self._held.fail(replica, KAFKA_STORAGE_ERROR)
             else:
                 self._failed(replica, error)
             return
@@ -157,12 +149,4 @@ class Commit:
                 continue
             replica.synced(flush)
             self._changed(replica)
-            self._release(replica)
             self.ask((replica,))  # of what came meanwhile
-
-    def _release(self, replica: Replica) -> None:
-        """Acknowledge what is committed by now; the row is published before these are sent (R)."""
-        held = self._held.get(replica)
-        while held and replica.is_committed(held[0][0]):
-            _, (slot, incarnation, _), completion = held.popleft()
-            self._completions.later(slot, incarnation, completion)

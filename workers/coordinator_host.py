@@ -173,7 +173,9 @@ class CoordinatorHost:
         log = self._replica.log
         try:
             batch = build_batch(new)
-            log.append_as_leader(batch, self._replica.order.leader_epoch, self.time_ms, from_client=False)
+            if self._replica.leading is not None:
+                self._replica.leading.in_sync.check_enough()
+            log.append_as_leader(batch, self._replica.led_epoch, self.time_ms, from_client=False)
         except KafkaError as error:
             if is_broken(error):
                 self._failed(self._replica, error)

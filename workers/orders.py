@@ -102,6 +102,7 @@ def serve_order(replica: Replica, leader: Replica | None, rows: tuple[int, ...])
         partition_epoch=state.partition_epoch,
         lineage=state.lineage,
         rows=rows,
+        leader_log_dir="" if leader is None else leader.log_dir,
     )
 
 

@@ -52,12 +52,14 @@ def delete_records(replica: Replica, question: bytes) -> bytes:
         )
     finally:
         replica.publish()
+    if replica.leading is not None:
+        replica.leading.on_start_moved()
     return encode(log.log_start_offset)
 
 
 def epoch_end(replica: Replica, question: bytes) -> bytes:
     """An EpochQuestion in, (epoch, end offset) out, both -1 if that is not known."""
-    asked, current = decode_epoch_question(question), replica.order.leader_epoch
+    asked, current = decode_epoch_question(question), replica.led_epoch
     if asked.current_leader_epoch not in (-1, current):
         raise KafkaError(
             FENCED_LEADER_EPOCH if asked.current_leader_epoch < current else UNKNOWN_LEADER_EPOCH

@@ -206,13 +206,11 @@ class ProcessContext:
         """Look for work a moment, if work comes often now, before `park`; None: nothing came."""
         return self.doorbell.linger(self.has_work, poll)
 
-    def wait(self, timeout_s: float, *, lingers: bool = False) -> None:
+    def wait(self, timeout_s: float, has_work: Callable[[], bool] | None = None) -> None:
         """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of
-        its own. One that answers requests `lingers` first.
+        its own. `has_work`: whether that would be in vain, of one that looks for more than this.
         """
-        if lingers:
-            self.doorbell.linger(self.has_work)
-        self.doorbell.park(self._wait_eventfd, self.has_work, self.outbox.wait_s(timeout_s))
+        self.doorbell.park(self._wait_eventfd, has_work or self.has_work, self.outbox.wait_s(timeout_s))
 
     def pause(self, timeout_s: float) -> None:
         """Sleep although there is work, that cannot be done yet, until the bell rings or the time is over."""

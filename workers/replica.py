@@ -1,15 +1,16 @@
-"""One partition that a worker leads: its log, the row that shows it, and how both are opened."""
+"""One replica that a worker holds: its log, the row that shows it, and how both are opened."""
 
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from tailrace.core.config import log_config
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import RealDirectory
-from tailrace.core.log.flush import Flush, SyncFailedError
+from tailrace.core.log.flush import Flush
 from tailrace.core.log.log import Log
+from tailrace.core.replication.follower import FollowerPartition
+from tailrace.core.replication.partition import LeaderPartition
 from tailrace.shm.state_table import (
     ACTIVE_SEGMENT_BASE_OFFSET,
     HIGH_WATERMARK,
@@ -23,11 +24,9 @@ from tailrace.shm.state_table import (
     PARTITION,
     RECOVERY_POINT,
     ROLE,
-    ROLE_LEADER,
-    ROLE_OFFLINE,
+    ROLE_NONE,
     ROW_GENERATION,
     SEGMENT_GENERATION,
-    SYNC_FAILED,
     TOPIC_ID_HI,
     TOPIC_ID_LO,
     RowWriter,
@@ -42,13 +41,15 @@ Place = tuple[int, int, int]
 
 
 class Replica:
-    """One partition that this worker leads.
+    """One replica that this worker holds.
 
-    The only replica of its partition: what it holds is committed. Unless flush.policy says that only what
-    is on the disk counts: then `_committed` is how far that is.
+    It leads alone, as the only one of its partition: then what it holds is committed, or what of it is on the
+    disk, if flush.policy says that only this counts. Or it has others: then it is `leading` them, or
+    `following` one of them, and committed is what their rules say (core/replication).
     """
 
-    __slots__ = ("_committed", "generations_before", "log", "order", "path", "row")
+    __slots__ = ("_synced", "following", "generations_before", "leading", "leads", "led_epoch", "log",
+                 "order", "path", "row")  # fmt: skip
 
     def __init__(
         self, order: control.ServeReplica, log: Log, row: RowWriter, path: str, generations_before: int
@@ -58,40 +59,80 @@ class Replica:
         self.log = log
         self.row = row
         self.path = path
-        self._committed: Place | None = None
+        self.leads = False  # in led_epoch
+        self.led_epoch = -1  # in which it led last, and will not again
+        self.leading: LeaderPartition | None = None
+        self.following: FollowerPartition | None = None
+        self._synced: Place | None = None  # of one that leads alone; None: what it has counts at once
+
+    @property
+    def shown_epoch(self) -> int:
+        """The leader epoch in its row; NEVER_SHOWN: see core/replication/high_watermark.py."""
+        return self.row.values[LEADER_EPOCH]
+
+    @property
+    def committed(self) -> int:
+        """The high watermark: what ends there can be read, and acknowledged to who waits for that."""
+        if self.leading is not None:
+            return self.leading.in_sync.high_watermark
+        log = self.log
+        if not self.leads:
+            return log.high_watermark
+        return log.log_end_offset if self._synced is None else min(self._synced[0], log.log_end_offset)
 
     def is_committed(self, end_offset: int) -> bool:
-        """Whether what ends there can be read, and acknowledged to who waits for that."""
-        return self._committed is None or end_offset <= self._committed[0]
+        """Whether `committed` covers it. Cheap for one that leads alone."""
+        return (self._synced is None and self.leading is None) or end_offset <= self.committed
+
+    def is_synced(self, end_offset: int) -> bool:
+        """Whether it is on the disk, under a flush.policy for which that counts."""
+        return end_offset <= (self.log.recovery_point if self._synced is None else self._synced[0])
 
     def commit_what_is_synced(self) -> None:
-        """From now on only what is on the disk is committed; (R) all that is there is synced first, also what
-        a dead predecessor has left in the page cache. SyncFailedError, KafkaError: it cannot be.
+        """It leads alone, and from now on only what is on the disk is committed; (R) all that is there is
+        synced first, also what a dead predecessor has left in the page cache. SyncFailedError, KafkaError: it
+        cannot be.
         """
         log = self.log
         log.flush(log.log_end_offset)
-        self._committed = (log.log_end_offset, log.active_base_offset, log.active_position)
+        self._synced = (log.log_end_offset, log.active_base_offset, log.active_position)
+        self.row.values[RECOVERY_POINT] = log.recovery_point
+
+    def commit_with_others(self) -> None:
+        """It leads alone no more."""
+        self._synced = None
 
     def sync(self) -> None:
-        """All that was appended is committed when this returns; SyncFailedError, KafkaError."""
+        """All that was appended is on the disk when this returns; SyncFailedError, KafkaError."""
         flush = self.log.begin_flush()
         flush.run()
         self.synced(flush)
 
     def synced(self, flush: Flush) -> None:
-        """It has run: what was there when it began is committed (R), once `publish` shows it."""
+        """It has run: what was there when it began counts (R), once `publish` shows it."""
         if self.log.flushed(flush):
-            self._committed = (flush.end_offset, flush.segment_base_offset, flush.position)
+            if self._synced is not None:
+                self._synced = (flush.end_offset, flush.segment_base_offset, flush.position)
             self.row.values[RECOVERY_POINT] = self.log.recovery_point
 
     def publish(self) -> None:
-        """Show the log's state."""
+        """Show the log's state. KafkaError: a place in it cannot be found."""
         log, values = self.log, self.row.values
         end = log.log_end_offset
         committed, base, position = end, log.active_base_offset, log.active_position
-        if self._committed is not None and self._committed[0] < end:
-            committed, base, position = self._committed
-        values[LEADER_EPOCH] = self.order.leader_epoch
+        epoch = self.led_epoch
+        if self.leads and self.leading is None:
+            if self._synced is not None and self._synced[0] < end:
+                committed, base, position = self._synced
+        else:
+            committed = self.committed
+            if committed < end:
+                base, position = self._place_of(committed)
+            if self.following is not None:
+                epoch = self.following.shown_epoch  # (R) see core/replication/high_watermark.py
+            elif not self.leads:
+                epoch = self.shown_epoch
+        values[LEADER_EPOCH] = epoch
         values[LOG_START_OFFSET] = log.log_start_offset
         values[LOG_END_OFFSET] = end
         values[HIGH_WATERMARK] = committed
@@ -102,6 +143,18 @@ class Replica:
         values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
         self.row.publish()
 
+    def _place_of(self, offset: int) -> tuple[int, int]:
+        if self.leading is not None:
+            return self.leading.places.take(offset)
+        if self.following is not None:
+            return self.following.places.take(offset)
+        return self.log.place_of(offset)
+
+    def publish_role(self, role: int) -> None:
+        """Show in which role it is, all else as it was."""
+        self.row.values[ROLE] = role
+        self.row.publish()
+
     def publish_recovery_point(self, recovery_point: int) -> None:
         """What is on the disk by now: the housekeeper writes it down, who opens the log next trusts it."""
         self.row.values[RECOVERY_POINT] = recovery_point
@@ -109,6 +162,7 @@ class Replica:
 
 
 PAGE = "page"  # flush.policy
+NEVER_SHOWN = -1  # a leader epoch
 
 
 class Opener:
@@ -120,7 +174,9 @@ class Opener:
         self._starting_points = starting_points
 
     def open(self, order: control.ServeReplica) -> Replica:
-        """Open the log, recovered if need be, and publish its row. OSError, KafkaError: it cannot be."""
+        """Open the log, recovered if need be; nobody leads it yet, and its row is not published. OSError,
+        KafkaError: it cannot be.
+        """
         context = self._context
         self._check_dir(order.log_dir)
         path = f"{order.log_dir}/{order.topic}-{order.partition}"
@@ -156,15 +212,14 @@ class Opener:
         log.on_prefault = lambda name, position, length: self._prefault(path, name, position, length)
         # recovery may have made new inodes: no generation is published twice, so that readers open them anew
         replica = Replica(order, log, row, path, values[SEGMENT_GENERATION] if was_here else 0)
+        if not was_here:
+            values[LEADER_EPOCH] = NEVER_SHOWN  # (R) what is in its row since the last full stop counts
         values[TOPIC_ID_HI], values[TOPIC_ID_LO] = topic_id
         values[PARTITION] = order.partition
         values[ROW_GENERATION] = order.row_generation
-        values[ROLE] = ROLE_LEADER
+        values[ROLE] = ROLE_NONE
         values[OWNER] = context.slot << 32 | context.incarnation
-        if context.config.flush_policy != PAGE:
-            self._sync(replica)
         values[RECOVERY_POINT] = log.recovery_point
-        replica.publish()
         return replica
 
     def _check_dir(self, log_dir: str) -> None:
@@ -176,21 +231,6 @@ class Opener:
                 return
             context.blame_disk(log_dir, OSError(number, os.strerror(number)))
         raise KafkaError(KAFKA_STORAGE_ERROR, f"log directory {log_dir} is out of service")
-
-    @staticmethod
-    def _sync(replica: Replica) -> None:
-        try:
-            replica.commit_what_is_synced()
-        except (OSError, KafkaError) as error:
-            row, log = replica.row, replica.log
-            if isinstance(error.__cause__, SyncFailedError):  # (R) nobody tries again, as if that could help
-                row.values[ROLE], row.values[RECOVERY_POINT] = ROLE_OFFLINE, SYNC_FAILED
-                row.publish()
-                log.distrust_page_cache()
-            error.__traceback__ = None  # its frames hold views of the mapping
-            with suppress(OSError):
-                log.close(clean=False)
-            raise
 
     def _take_back(self, order: control.ServeReplica, row: RowWriter, recovery_point: int) -> None:
         row.values[RECOVERY_POINT] = recovery_point  # (R) first, or the housekeeper writes the old one again

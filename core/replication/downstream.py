@@ -37,7 +37,7 @@ class Link:
     """One partition to one follower, in one leader epoch, between two incarnations of processes."""
 
     __slots__ = ("downstream", "flags", "in_sync", "is_open", "log", "number", "offset", "position",
-                 "replica_id", "segment", "told", "topic_partition")  # fmt: skip
+                 "replica_id", "segment", "told", "told_start", "topic_partition")  # fmt: skip
 
     def __init__(
         self, number: int, replica_id: int, topic_partition: tuple[bytes, int], log: ReplicatedLog,
@@ -48,9 +48,14 @@ class Link:
         self.log, self.in_sync, self.downstream = log, in_sync, downstream
         self.flags = GAPS if has_gaps else 0
         self.is_open = True
-        self.told = in_sync.high_watermark  # by LinkOpened
+        self.told, self.told_start = in_sync.high_watermark, log.log_start_offset  # by LinkOpened
         self.offset = offset
         self.segment, self.position = log.place_of(offset)  # what is sent ends here
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the follower has yet to hear of the newest high watermark or log start offset."""
+        return self.told < self.in_sync.high_watermark or self.told_start < self.log.log_start_offset
 
 
 class Downstream:
@@ -74,7 +79,7 @@ class Downstream:
 
     @property
     def is_congested(self) -> bool:
-        """Whether the follower asks without reading: no more of its frames are to be taken for now."""
+        """Whether the follower asks without reading: its questions are dropped for now."""
         return len(self._unsaid) >= UNSAID_MAX
 
     def say(self, message: Control) -> None:
@@ -114,7 +119,7 @@ class Downstream:
         )  # fmt: skip
         if not self._push(frame + log.stored(position, end) if kind == INLINE else frame):
             return False
-        link.told, link.offset = mark, end_offset
+        link.told, link.told_start, link.offset = mark, log.log_start_offset, end_offset
         link.segment, link.position = next_segment, end if next_segment == segment else 0
         return True
 
@@ -129,21 +134,23 @@ class Downstream:
         return None
 
     def marks(self, link: Link) -> None:
-        """The high watermark has moved: the follower hears of it with the next data, or by `say_marks`."""
+        """The high watermark or the log's start has moved: the follower hears of it with the next data, or by
+        `say_marks`.
+        """
         self._marks[link] = None
 
     def say_marks(self) -> None:
         """High watermarks that no data frame has told. Not each turn: now and then, and before a sleep."""
         marks, self._marks = self._marks, {}
-        due = [link for link in marks if link.is_open and link.told < link.in_sync.high_watermark]
+        due = [link for link in marks if link.is_open and link.is_behind]
         while due:
             some, due = due[: self._marks_max], due[self._marks_max :]
             said = [(link.number, link.in_sync.high_watermark, link.log.log_start_offset) for link in some]
             if self._unsaid or not self._push(encode_marks(said)):
                 self._marks.update(dict.fromkeys([*some, *due]))
                 return
-            for link, mark in zip(some, said, strict=True):
-                link.told = mark[1]
+            for link, (_, mark, start) in zip(some, said, strict=True):
+                link.told, link.told_start = mark, start
 
     def send_waiting(self) -> None:
         """The ring may have room again."""

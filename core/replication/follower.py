@@ -42,6 +42,7 @@ from tailrace.core.replication.frames import (
     LinkOpened,
     OpenLink,
 )
+from tailrace.core.replication.places import Places
 from tailrace.core.replication.replicated_log import ReplicatedLog
 
 RETRY_MS = (5, 10, 20, 50, 100, 200)  # between two tries, the last one for ever
@@ -74,6 +75,7 @@ class FollowerPartition:
     ) -> None:  # fmt: skip
         """shown_epoch: what its row shows. counts_synced: only what is on the disk is acknowledged."""
         self.topic_partition, self.replica_id, self.log = topic_partition, replica_id, log
+        self.places = Places(log)
         self.shown_epoch, self._counts_synced = shown_epoch, counts_synced
         self.leader_epoch = -1
         self.state = IDLE
@@ -181,6 +183,7 @@ class FollowerPartition:
         log = self.log
         if offset >= log.log_end_offset:
             return
+        self.places.forget()
         if offset < log.log_start_offset:
             log.truncate_fully_and_start_at(offset, now_ms)
         else:
@@ -217,6 +220,7 @@ class FollowerPartition:
             self._learn(answer.high_watermark, start, now_ms)
             return True
         if answer.error == OFFSET_OUT_OF_RANGE and start > log.log_end_offset:
+            self.places.forget()
             log.truncate_fully_and_start_at(start, now_ms)  # as Kafka: retention has taken what we lack
             log.high_watermark = start
         self.state = ASKING
@@ -238,6 +242,7 @@ class FollowerPartition:
                 self.begin_again(self.fault or "a frame does not hold whole batches", now_ms)
             elif log.log_end_offset == end or self._ends_at(end, has_gaps, now_ms):
                 self._tries = 0
+                self.places.note()
                 if mark > self._mark or start > log.log_start_offset:
                     self._learn(mark, start, now_ms)
                 elif self._mark > log.high_watermark:
@@ -274,6 +279,7 @@ class FollowerPartition:
                 if not self._ends_at(place.end_offset, place.has_gaps, now_ms):
                     return copied
             self._tries = 0
+            self.places.note()
             self._move()
         return copied
 

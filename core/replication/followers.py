@@ -91,6 +91,14 @@ class Followers:
         partition.follow(leader_epoch, self.upstreams[peer].say, now_ms)
         self._sort(partition)
 
+    def leave(self, topic_partition: tuple[bytes, int]) -> None:
+        """It follows nobody until it is told whom: its leader leads no more."""
+        partition = self.partitions[topic_partition]
+        self._unlink(partition)
+        partition.leave()
+        self._peers.pop(partition, None)
+        self._sort(partition)
+
     def on_peer_died(self, peer: Peer) -> None:
         """Its partitions wait for a leader."""
         if self.upstreams.pop(peer, None) is None:
@@ -198,6 +206,11 @@ class Followers:
     def copying(self) -> list[tuple[FollowerPartition, Peer]]:
         """Those with something to be copied, longest waiting first, and whose leader's files it is in."""
         return [(partition, self._peers[partition]) for partition in self._copying]
+
+    @property
+    def is_touched(self) -> bool:
+        """Whether `take_touched` has something."""
+        return bool(self._touched)
 
     def take_touched(self) -> tuple[list[FollowerPartition], list[Ack]]:
         """Whose rows are to be published, and what is to be stored in the leaders' words."""

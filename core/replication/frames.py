@@ -128,6 +128,13 @@ _decode = msgspec.msgpack.Decoder(Control).decode
 _CONTROL = bytes([CONTROL])
 
 
+def is_from_follower(frame: bytes) -> bool:
+    """Whether a follower says this to its leader: a process may be both to another, and has one ring to it.
+    The tags of what followers say are odd.
+    """
+    return len(frame) > 2 and frame[0] == CONTROL and frame[2] & 1 == 1
+
+
 def encode_control(message: Control) -> bytes:
     """A control frame."""
     return _CONTROL + _encode(message)

@@ -104,6 +104,8 @@ class Leaders:
         if not frame or frame[0] != CONTROL:
             raise FrameError(f"a frame of {len(frame)} bytes that a follower does not send")
         message, downstream = decode_control(frame), self.downstreams[peer]
+        if downstream.is_congested and not isinstance(message, CloseLink):
+            return  # it asks without reading; it will ask again
         if isinstance(message, AskEpoch):
             downstream.say(self._answer_epoch(message))
         elif isinstance(message, OpenLink):

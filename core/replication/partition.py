@@ -58,6 +58,11 @@ class LeaderPartition:
             link.downstream.send(link)
         return moved
 
+    def on_start_moved(self) -> None:
+        """Records were deleted: the followers shall delete them, too."""
+        for link in self._links.values():
+            link.downstream.marks(link)
+
     def on_ack(self, link: Link, acked: int, now_ms: int) -> bool:
         """A word has moved. Returns whether the high watermark moved."""
         if not link.is_open:  # (R) of a link that was, it may say what the follower had before it truncated

@@ -36,7 +36,7 @@ CONFIG = LogConfig(
 KEY = ("t", 0)
 ORDER = control.ServeReplica(
     topic="t", topic_id=bytes(16), partition=0, row=1, row_generation=1, leader_epoch=0, log_dir="",
-    configs={}, is_new=False, leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
+    configs={}, is_new=False, leader=0, replicas=(0,), isr=(0,), partition_epoch=0,
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ class Run:
         """As `Opener.open` does it."""
         self.log = Log.open(disk, "t-0", CONFIG, now_ms=NOW, recovery_point=point, high_watermark=leaves)
         self.replica = Replica(ORDER, self.log, cast(RowWriter, self.row), "t-0", 0)
+        self.replica.leads = True
         self.replica.commit_what_is_synced()
         self.row.values[RECOVERY_POINT] = self.log.recovery_point
         self.show()

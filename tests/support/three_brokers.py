@@ -50,9 +50,15 @@ class Host(Tailrace):
             if (process["broker"], process["role"]) == (broker, role)
         ]
 
-    def create(self, topic: str, partitions: int) -> None:
+    def all_pids(self, role: str) -> list[int]:
+        """The processes of a role, of all brokers."""
+        status = json.loads(self.command("status", "-o", "json").stdout)
+        return [process["pid"] for process in status["processes"] if process["role"] == role]
+
+    def create(self, topic: str, partitions: int, replicas: int = 1) -> None:
         """Make a topic."""
-        asked = CreateTopicsRequest([CreateTopicsRequestTopic(topic, partitions, 1)], timeout_ms=10_000)
+        wanted = CreateTopicsRequestTopic(topic, partitions, replicas)
+        asked = CreateTopicsRequest([wanted], timeout_ms=10_000)
         with RawClient(self.addresses[3]) as client:
             answer = client.ask(CREATE_TOPICS, 5, asked)
         assert isinstance(answer, dict)
@@ -74,3 +80,8 @@ class Host(Tailrace):
         """The leader of each partition, as one broker tells it."""
         (found,) = self.metadata(broker, topic)["topics"]
         return {each["partition_index"]: each["leader_id"] for each in found["partitions"]}
+
+    def isrs(self, broker: int, topic: str) -> dict[int, list[int]]:
+        """Who is in sync for each partition, as one broker tells it."""
+        (found,) = self.metadata(broker, topic)["topics"]
+        return {each["partition_index"]: sorted(each["isr_nodes"]) for each in found["partitions"]}

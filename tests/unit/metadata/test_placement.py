@@ -4,7 +4,6 @@ from collections import Counter
 
 import pytest
 
-from tailrace.core.metadata.directories import fill_directories
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.placement import pick_worker, place_replicas
 from tailrace.core.metadata.records import (
@@ -88,22 +87,17 @@ def test_a_slot_to_avoid_is_the_last_choice() -> None:
     assert pick_worker({}, 4, 1, frozenset({4})) == 4
 
 
-def new_topic(partitions: int) -> list[Record]:
-    """The records of a topic without directories."""
-    parts = [
-        PartitionRecord(
-            topic_id=TOPIC_ID, partition=index, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0,
-        )
-        for index in range(partitions)
-    ]  # fmt: skip
-    return [TopicRecord(name="t", topic_id=TOPIC_ID), *parts]
-
-
 def test_the_image_counts_the_logs_of_each_directory() -> None:
     image = MetadataImage()
-    image.replay([BrokerRegistered(broker_id=0, broker_epoch=0, log_dirs=("a", "b"))], 1)
-    image.replay(fill_directories(image, new_topic(3)), 4)
+    records: list[Record] = [TopicRecord(name="t", topic_id=TOPIC_ID)]
+    for index, directory in enumerate("aba"):
+        records.append(
+            PartitionRecord(
+                topic_id=TOPIC_ID, partition=index, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
+                partition_epoch=0, directories=(directory,),
+            )
+        )  # fmt: skip
+    image.replay(records, 4)
     assert image.logs_by_directory == {"a": 2, "b": 1}
     image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, directory="b")], 5)
     assert [partition.directory for partition in image.topics_by_name["t"].partitions] == ["b", "b", "a"]

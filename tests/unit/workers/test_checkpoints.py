@@ -39,11 +39,11 @@ from tailrace.shm.state_table import (
 )
 from tailrace.workers import control
 from tailrace.workers.checkpointer import Checkpointer, CheckpointWriter
-from tailrace.workers.leader import Leader
 from tailrace.workers.metadata_log import open_metadata_log
 from tailrace.workers.partition_answers import decode_offset, delete_records, encode
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
+from tailrace.workers.worker import Worker
 from tests.support.shared import DIRECTORY_ID, LAYOUT, WORKER_SLOT, make_shared
 from tests.unit.log.logs import NOW, batch, fill
 
@@ -64,7 +64,7 @@ class Run:
         self.shared = make_shared(path, run_dir)
         self.metadata = open_metadata_log(self.begin(LAYOUT.controller(0), CONTROLLER))
         self.metadata.commit()
-        self.leader = Leader(self.begin(WORKER_SLOT, WORKER))
+        self.leader = Worker(self.begin(WORKER_SLOT, WORKER))
         self.writer = CheckpointWriter(self.begin(LAYOUT.housekeeper(0), HOUSEKEEPER))
 
     def begin(self, slot: int, role: int) -> ProcessContext:
@@ -73,17 +73,17 @@ class Run:
 
     def next_worker(self) -> None:
         """The worker is killed; another one takes its slot."""
-        for replica in self.leader._replicas.values():
+        for replica in self.leader.replicas.by_row.values():
             replica.log.close(clean=False)
         self.shared.slots.mark_dead(WORKER_SLOT, self.shared.slots.incarnation(WORKER_SLOT))
-        self.leader = Leader(self.begin(WORKER_SLOT, WORKER))
+        self.leader = Worker(self.begin(WORKER_SLOT, WORKER))
 
     def create(self, number: int = 1, name: str = TOPIC) -> None:
-        """The controller commits a topic."""
+        """The controller commits a topic, whose first replica another broker has."""
         topic = TopicRecord(name=name, topic_id=topic_id(number))
         partition = PartitionRecord(
-            topic_id=topic_id(number), partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0, directories=(DIRECTORY_ID,),
+            topic_id=topic_id(number), partition=0, replicas=(7, 0), isr=(0,), leader=0, leader_epoch=0,
+            partition_epoch=0, directories=("another broker's", DIRECTORY_ID),
         )  # fmt: skip
         self.metadata.stage([topic, partition], NOW)
         self.metadata.commit()
@@ -92,7 +92,7 @@ class Run:
         """The controller commits that a topic is gone, and tells the worker."""
         self.metadata.stage([TopicRemoved(topic_id=topic_id(number))], NOW)
         self.metadata.commit()
-        self.leader._stop_replica(
+        self.leader.replicas.stop(
             control.StopReplica(
                 topic=name, topic_id=topic_id(number), partition=0, row=row, row_generation=generation,
                 log_dir=str(self.path), delete=True,
@@ -102,17 +102,17 @@ class Run:
     def lead(self, number: int = 1, row: int = 1, generation: int = 1, name: str = TOPIC) -> Replica:
         """The worker opens the log."""
         self.try_to_lead(number, row, generation, name)
-        return self.leader._replicas[row]
+        return self.leader.replicas.by_row[row]
 
     def try_to_lead(self, number: int = 1, row: int = 1, generation: int = 1, name: str = TOPIC) -> bool:
         """Whether it does."""
         order = control.ServeReplica(
             topic=name, topic_id=topic_id(number), partition=0, row=row, row_generation=generation,
             leader_epoch=generation, log_dir=str(self.path), configs={}, is_new=False,
-            leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
+            leader=0, replicas=(0,), isr=(0,), partition_epoch=0,
         )  # fmt: skip
-        self.leader._serve_replica(order)
-        return row in self.leader._replicas
+        self.leader.replicas.serve(order)
+        return row in self.leader.replicas.by_row
 
     def word(self, index: int, row: int = 1) -> int:
         """A word of the row."""
@@ -159,7 +159,7 @@ def store(replica: Replica, count: int, *, roll: bool = False) -> None:
 
 def tick(run: Run) -> None:
     """The worker's tick, its thread, and the tick after that."""
-    run.leader._tick()
+    run.leader.tick()
     run.leader._take_flushed(wait=True)
 
 
@@ -177,7 +177,7 @@ def break_sync(monkeypatch: pytest.MonkeyPatch, *, in_background: bool = True) -
 
 
 def test_what_was_rolled_is_synced_and_written_down(run: Run) -> None:
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 3, roll=True)
     store(replica, 2)
     run.writer.write()
@@ -188,7 +188,7 @@ def test_what_was_rolled_is_synced_and_written_down(run: Run) -> None:
 
 
 def test_a_clean_stop_leaves_three_files_with_the_ends(run: Run) -> None:
-    store(run.leader._replicas[1], 4)
+    store(run.leader.replicas.by_row[1], 4)
     run.leader.close()
     run.writer.write(even_unchanged=True)
     assert run.files() == [{KEY: 4}, {KEY: 4}, {}]
@@ -196,7 +196,7 @@ def test_a_clean_stop_leaves_three_files_with_the_ends(run: Run) -> None:
 
 
 def test_where_a_log_starts_is_written_if_it_is_not_where_it_can(run: Run) -> None:
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 4)
     replica.log.log_start_offset = 2
     replica.publish()
@@ -205,7 +205,7 @@ def test_where_a_log_starts_is_written_if_it_is_not_where_it_can(run: Run) -> No
 
 
 def test_the_next_run_begins_where_the_files_say(run: Run, next_run: RunMaker) -> None:
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 3, roll=True)
     store(replica, 2)
     tick(run)
@@ -221,7 +221,7 @@ def test_deleted_records_stay_away_whoever_writes_next(run: Run, next_run: RunMa
     """(R) The start is in the file before it is acknowledged; neither the housekeeper nor a lower recovery
     point moves it back.
     """
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 3, roll=True)
     store(replica, 2)
     tick(run)
@@ -239,7 +239,7 @@ def test_deleted_records_stay_away_whoever_writes_next(run: Run, next_run: RunMa
 
 def test_a_damaged_file_is_not_believed_and_mended(run: Run, next_run: RunMaker) -> None:
     """(R) Less is trusted, not more."""
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 3, roll=True)
     tick(run)
     run.writer.write()
@@ -254,7 +254,7 @@ def test_a_damaged_file_is_not_believed_and_mended(run: Run, next_run: RunMaker)
 
 
 def test_the_next_worker_goes_on_from_the_row(run: Run) -> None:
-    store(run.leader._replicas[1], 3, roll=True)
+    store(run.leader.replicas.by_row[1], 3, roll=True)
     tick(run)
     run.next_worker()
     log = run.lead(generation=2).log
@@ -265,7 +265,7 @@ def test_entries_of_the_dead_the_offline_and_the_unopened_stay(run: Run) -> None
     run.create(2, "other")
     run.create(3, "unopened")
     (run.path / "unopened-0").mkdir()
-    store(run.leader._replicas[1], 2)
+    store(run.leader.replicas.by_row[1], 2)
     store(run.lead(2, row=2, name="other"), 3)
     run.writer.write()
     offsets = run.files()[1] | {("unopened", 0): 9, ("gone", 0): 9}
@@ -281,9 +281,9 @@ def test_entries_of_the_dead_the_offline_and_the_unopened_stay(run: Run) -> None
 def test_a_deleted_topic_vanishes_at_once_and_stays_away(run: Run) -> None:
     run.create(2, "other")
     store(run.lead(2, row=2, name="other"), 3)
-    store(run.leader._replicas[1], 2)
-    run.leader._replicas[1].log.log_start_offset = 1
-    run.leader._replicas[1].publish()
+    store(run.leader.replicas.by_row[1], 2)
+    run.leader.replicas.by_row[1].log.log_start_offset = 1
+    run.leader.replicas.by_row[1].publish()
     run.writer.write()
     assert all(KEY in offsets for offsets in run.files())
     run.remove()
@@ -333,8 +333,8 @@ def test_a_recovery_point_beyond_the_end_is_lowered_before_anything_is_appended(
     run: Run, next_run: RunMaker
 ) -> None:
     """(R) The disk lost what it said it held; what comes in its place was never synced."""
-    store(run.leader._replicas[1], 3)
-    run.leader._replicas[1].log.close(clean=False)
+    store(run.leader.replicas.by_row[1], 3)
+    run.leader.replicas.by_row[1].log.close(clean=False)
     write_offsets(run.directory, RECOVERY_POINTS, {KEY: 900})
     again = next_run()
     again.lead()
@@ -343,7 +343,7 @@ def test_a_recovery_point_beyond_the_end_is_lowered_before_anything_is_appended(
 
 def test_a_recovery_point_is_lowered_in_the_row_and_in_the_file_before_a_cut(run: Run) -> None:
     """(R)"""
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 6)
     replica.log.flush()
     replica.publish_recovery_point(6)
@@ -364,7 +364,7 @@ def test_a_recovery_point_is_lowered_in_the_row_and_in_the_file_before_a_cut(run
 
 def test_rows_are_read_under_the_lock(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """(R) A worker that takes an entry back while the writer waits for the lock finds nobody to undo it."""
-    store(run.leader._replicas[1], 6)
+    store(run.leader.replicas.by_row[1], 6)
     original = RealDirectory.locked
     waiting = [True]
 
@@ -385,7 +385,7 @@ def test_a_sync_that_failed_is_not_tried_again_in_this_run(
     run: Run, next_run: RunMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(R) The replica goes offline, its neighbour goes on, and the file keeps what was true before."""
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     run.create(2, "other")
     store(run.lead(2, row=2, name="other"), 3)
     store(replica, 3, roll=True)
@@ -397,7 +397,7 @@ def test_a_sync_that_failed_is_not_tried_again_in_this_run(
         tick(run)
     assert run.word(ROLE) == ROLE_OFFLINE
     assert run.word(RECOVERY_POINT) == SYNC_FAILED
-    assert list(run.leader._replicas) == [2]
+    assert list(run.leader.replicas.by_row) == [2]
     assert not run.try_to_lead(generation=2), "the kernel would say yes to a second sync"
     run.next_worker()
     assert not run.try_to_lead(generation=3)
@@ -408,10 +408,10 @@ def test_a_sync_that_failed_is_not_tried_again_in_this_run(
 
 def test_a_stop_hears_of_a_sync_that_failed_just_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """(R) The kernel tells an error once: the sync of the close itself would succeed."""
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     store(replica, 3, roll=True)
     break_sync(monkeypatch)
-    run.leader._tick()
+    run.leader.tick()
     run.leader.close()
     assert read_clean_mark(RealDirectory(f"{run.path}/topic-0")) is None
     assert run.word(RECOVERY_POINT) == SYNC_FAILED
@@ -421,7 +421,7 @@ def test_flush_messages_fails_the_append_when_the_disk_refuses(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the error that takes a replica offline, and not one that only its client hears of."""
-    log = run.leader._replicas[1].log
+    log = run.leader.replicas.by_row[1].log
     log.config = LogConfig(flush_messages=1)
     break_sync(monkeypatch, in_background=False)
     with pytest.raises(SyncFailedError):
@@ -433,7 +433,7 @@ def test_what_has_not_changed_is_not_written(run: Run) -> None:
     before = [(run.path / name).stat().st_ino for name in OFFSET_FILES[:2]]
     run.writer.write()
     assert [(run.path / name).stat().st_ino for name in OFFSET_FILES[:2]] == before
-    store(run.leader._replicas[1], 1)
+    store(run.leader.replicas.by_row[1], 1)
     run.writer.write()
     after = [(run.path / name).stat().st_ino for name in OFFSET_FILES[:2]]
     assert (after[0] == before[0], after[1] == before[1]) == (True, False)
@@ -453,7 +453,7 @@ def refuse(_directory: RealDirectory, _name: str, _data: Buffer) -> None:
 
 def test_each_file_has_its_interval(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    store(run.leader._replicas[1], 1)
+    store(run.leader.replicas.by_row[1], 1)
     checkpointer = Checkpointer(run.shared.brokers[0].config, run.writer, 100.0, said.append)
     assert checkpointer.wait_s(100.0) == 5.0
     checkpointer.tick(104.9)
@@ -465,7 +465,7 @@ def test_each_file_has_its_interval(run: Run, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(RealDirectory, "replace", refuse)
         for now_s in (160.0, 220.0):
-            store(run.leader._replicas[1], 1)
+            store(run.leader.replicas.by_row[1], 1)
             checkpointer.tick(now_s)
             checkpointer._take_done(wait=True)
     assert said == ["cannot write checkpoints: [Errno 28] full"], "once"

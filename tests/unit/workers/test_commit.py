@@ -32,8 +32,8 @@ from tailrace.workers import control
 from tailrace.workers.background import Background
 from tailrace.workers.coordinator_host import CoordinatorHost
 from tailrace.workers.descriptors import MAX_TIMESTAMP
-from tailrace.workers.leader import Leader
 from tailrace.workers.leader_asks import Ask, Asks
+from tailrace.workers.worker import Worker
 from tests.unit.log.logs import batch
 from tests.unit.workers.gateway.in_process import (
     BATCH,
@@ -105,12 +105,12 @@ def turn(run: InProcess) -> None:
     """All of them look at what there is, the worker as its loop does."""
     run.turn()
     leader = run.leader
-    assert leader._commit is not None
-    leader._commit.turn()
-    for coordinator in leader._coordinators.values():
+    assert leader.replicas.commit is not None
+    leader.replicas.commit.turn()
+    for coordinator in leader.replicas.coordinators.values():
         coordinator.turn()
-    leader._publish_touched()
-    leader._completions.send_waiting()
+    leader.publish()
+    leader.completions.send_waiting()
     run.gateway._turn_once(0.0)
 
 
@@ -177,7 +177,7 @@ def test_what_is_appended_during_a_sync_waits_for_the_next_one(run: InProcess, g
     for number, client in enumerate(clients[1:], 1):
         client.sendall(produce_frame(number))
     turn(run)
-    (replica,) = run.leader._replicas.values()
+    (replica,) = run.leader.replicas.by_row.values()
     assert word(run, LOG_END_OFFSET) == 4
     gate.open.set()
     for client in clients:
@@ -221,7 +221,7 @@ def test_after_a_failed_sync_nothing_is_acknowledged_and_the_log_is_out_of_servi
     gate.broken = False
     succeed(run)
     assert word(run, ROLE) == ROLE_OFFLINE
-    assert not run.leader._replicas
+    assert not run.leader.replicas.by_row
 
 
 def test_who_waits_on_a_deleted_topic_is_answered(run: InProcess, gate: Gate) -> None:
@@ -238,7 +238,7 @@ def test_who_waits_on_a_deleted_topic_is_answered(run: InProcess, gate: Gate) ->
         delete=True,
         log_dir=str(run.path),
     )
-    run.leader._stop_replica(stop)
+    run.leader.replicas.stop(stop)
     assert errors(answers(run, client, 1)) == [NOT_LEADER_OR_FOLLOWER]
     gate.open.set()
     assert is_silent(run, client)
@@ -248,7 +248,7 @@ def test_what_cannot_be_synced_for_want_of_room_is_synced_later(
     run: InProcess, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who waits hears of it at once; the log goes on."""
-    replica, client = run.leader._replicas[1], run.dial()[0]
+    replica, client = run.leader.replicas.by_row[1], run.dial()[0]
 
     def refuse() -> Flush:
         raise DiskFullError(KAFKA_STORAGE_ERROR, "the disk is full")
@@ -258,7 +258,7 @@ def test_what_cannot_be_synced_for_want_of_room_is_synced_later(
         client.sendall(produce_frame())
         assert errors(answers(run, client, 1)) == [KAFKA_STORAGE_ERROR]
     assert (word(run, LOG_END_OFFSET), word(run, HIGH_WATERMARK)) == (1, 0)
-    run.leader._tick()
+    run.leader.tick()
     while word(run, HIGH_WATERMARK) < 1:
         turn(run)
     assert gate.synced
@@ -267,7 +267,7 @@ def test_what_cannot_be_synced_for_want_of_room_is_synced_later(
 def test_appends_gather_as_long_as_they_are_told(tmp_path: Path, gate: Gate) -> None:
     with in_process(tmp_path / "data", flush_policy="group", flush_group_ms="3600000") as run:
         run.lead()
-        commit, client = run.leader._commit, run.dial()[0]
+        commit, client = run.leader.replicas.commit, run.dial()[0]
         assert commit is not None
         gate.synced.clear()
         client.sendall(produce_frame())
@@ -296,11 +296,11 @@ def test_a_worker_that_stops_acknowledges_what_is_synced_and_no_more(
 
 def succeed(run: InProcess, generation: int = 2) -> None:
     """The worker was killed; its successor leads."""
-    for replica in run.leader._replicas.values():
+    for replica in run.leader.replicas.by_row.values():
         replica.log.close(clean=False)
     run.slots.mark_dead(WORKER_AT, run.worker.incarnation)
     run.worker = run.begin(WORKER_AT, 4)
-    run.leader = Leader(run.worker)
+    run.leader = Worker(run.worker)
     run.lead(generation)
 
 
@@ -310,7 +310,7 @@ def test_a_successor_syncs_what_its_predecessor_had_not(run: InProcess, gate: Ga
     client, _ = run.dial()
     client.sendall(produce_frame())
     answers(run, client, 1)
-    replica = run.leader._replicas[1]
+    replica = run.leader.replicas.by_row[1]
     replica.log.append_as_leader(BATCH, 1, now_ms())  # and it dies
     gate.synced.clear()
     succeed(run)
@@ -320,7 +320,7 @@ def test_a_successor_syncs_what_its_predecessor_had_not(run: InProcess, gate: Ga
 
 def test_a_successor_whose_sync_fails_does_not_serve(run: InProcess, gate: Gate) -> None:
     """(R) Nor does the next one, as if that could help."""
-    run.leader._replicas[1].log.append_as_leader(BATCH, 1, now_ms())
+    run.leader.replicas.by_row[1].log.append_as_leader(BATCH, 1, now_ms())
     gate.broken = True
     succeed(run)
     gate.broken = False
@@ -334,11 +334,11 @@ def test_times_are_looked_up_below_the_high_watermark(run: InProcess, gate: Gate
     client, _ = run.dial()
     client.sendall(produce_frame())
     turn(run)
-    (replica,) = run.leader._replicas.values()
-    assert _offset(run.leader._look_up(replica, 1, MAX_TIMESTAMP)) == -1
+    (replica,) = run.leader.replicas.by_row.values()
+    assert _offset(run.leader.appends._look_up(replica, 1, MAX_TIMESTAMP)) == -1
     gate.open.set()
     answers(run, client, 1)
-    assert _offset(run.leader._look_up(replica, 1, MAX_TIMESTAMP)) == 0
+    assert _offset(run.leader.appends._look_up(replica, 1, MAX_TIMESTAMP)) == 0
 
 
 def _offset(completion: bytes) -> int:
@@ -390,10 +390,10 @@ class Answers:
 
 def test_a_coordinator_tells_nothing_that_is_not_synced(run: InProcess, gate: Gate) -> None:
     """(R) Also not to who only asks."""
-    (replica,) = run.leader._replicas.values()
-    told, commit = Answers(), run.leader._commit
+    (replica,) = run.leader.replicas.by_row.values()
+    told, commit = Answers(), run.leader.replicas.commit
     assert commit is not None
-    host = CoordinatorHost(run.worker, replica, cast(Asks, told), commit.appended, run.leader._fail)
+    host = CoordinatorHost(run.worker, replica, cast(Asks, told), commit.appended, run.leader.replicas.fail)
     gate.open.clear()
     host._append([(b"\0\1\0\1g\0\1t\0\0\0\0", None)])
     host._answer(cast(Ask, object()), b"body")

@@ -17,7 +17,7 @@ from tailrace.shm.state_table import (
     RowWriter,
 )
 from tailrace.workers import control
-from tailrace.workers.leader import Leader
+from tailrace.workers.worker import Worker
 from tests.unit.workers.gateway.in_process import (
     BATCH,
     TOPIC,
@@ -49,11 +49,11 @@ def produce(run: InProcess, count: int) -> None:
 
 def succeed(run: InProcess, generation: int = 2) -> None:
     """The worker was killed; its successor leads."""
-    for replica in run.leader._replicas.values():
+    for replica in run.leader.replicas.by_row.values():
         replica.log.close(clean=False)
     run.slots.mark_dead(WORKER_AT, run.worker.incarnation)
     run.worker = run.begin(WORKER_AT, 4)
-    run.leader = Leader(run.worker)
+    run.leader = Worker(run.worker)
     run.lead(generation)
 
 
@@ -109,7 +109,7 @@ def test_an_order_to_stop_what_is_led_no_more_stops_nothing(run: InProcess) -> N
         log_dir=str(run.path),
         delete=True,
     )
-    run.leader._stop_replica(stop)
+    run.leader.replicas.stop(stop)
     assert run.shared.state_table.read_word(1, ROLE) == ROLE_LEADER
     produce(run, 1)
     assert (run.path / f"{TOPIC}-0").exists()

@@ -18,8 +18,8 @@ from tailrace.shm.state_table import HIGH_WATERMARK, ROLE, RowWriter
 from tailrace.workers import control
 from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.gateway import Gateway
-from tailrace.workers.leader import Leader
 from tailrace.workers.process import ProcessContext
+from tailrace.workers.worker import Worker
 from tests.support.shared import make_shared
 
 GATEWAY_AT, WORKER_AT = 2, 4
@@ -38,7 +38,7 @@ class InProcess:
         self.gateway.open()
         self.clients: list[socket.socket] = []
         self.worker = self.begin(WORKER_AT, WORKER)
-        self.leader = Leader(self.worker)
+        self.leader = Worker(self.worker)
         topic = TopicRecord(name=TOPIC, topic_id=TOPIC_ID)
         partition = PartitionRecord(
             topic_id=TOPIC_ID,
@@ -60,9 +60,9 @@ class InProcess:
         order = control.ServeReplica(
             topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=row, row_generation=generation,
             leader_epoch=generation, log_dir=str(self.path), configs={}, is_new=False,
-            leader=1, replicas=(1,), isr=(1,), partition_epoch=0,
+            leader=0, replicas=(0,), isr=(0,), partition_epoch=0,
         )  # fmt: skip
-        self.leader._serve_replica(order)  # pyright: ignore[reportPrivateUsage]
+        self.leader.replicas.serve(order)  # pyright: ignore[reportPrivateUsage]
         if is_told:
             self.assign(generation, row)
 
@@ -97,7 +97,7 @@ class InProcess:
             self.gateway._turn_once(0.002)  # pyright: ignore[reportPrivateUsage]
             for slot, incarnation, ring in self.worker.links.poll():
                 assert isinstance(ring, DescriptorConsumer)
-                self.leader._on_entries(slot, incarnation, ring)  # pyright: ignore[reportPrivateUsage]
+                self.leader.appends.take(slot, incarnation, ring)  # pyright: ignore[reportPrivateUsage]
             self.gateway._turn_once(0.0)  # pyright: ignore[reportPrivateUsage]
 
     def answers(self, client: socket.socket, count: int) -> list[bytes]:
@@ -140,11 +140,11 @@ class InProcess:
 
     def fail_disk(self) -> None:
         """The worker meets an error of the disk."""
-        replica = self.leader._replicas[1]  # pyright: ignore[reportPrivateUsage]
+        replica = self.leader.replicas.by_row[1]  # pyright: ignore[reportPrivateUsage]
         try:
             raise OSError(errno.EIO, "the disk is broken")
         except OSError as error:
-            self.leader._fail(replica, error)  # pyright: ignore[reportPrivateUsage]
+            self.leader.replicas.fail(replica, error)  # pyright: ignore[reportPrivateUsage]
 
     def stop(self) -> None:
         """Everything is closed."""

@@ -83,21 +83,21 @@ def test_an_answer_of_any_size(run: InProcess, monkeypatch: pytest.MonkeyPatch, 
 
 def test_an_answer_may_come_later(run: InProcess) -> None:
     taken: list[tuple[bytes, Ask]] = []
-    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks = run.leader.asks  # pyright: ignore[reportPrivateUsage]
     asks.later[1] = lambda question, ask: taken.append((question, ask))
     answers = ask(run, b"abc")
     run.turn(3)
     assert answers == []
     assert run.blocks_taken() == 1
     asks.answer(taken[0][1], NONE, b"def")
-    run.leader._completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
+    run.leader.completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
     run.turn()
     assert answers == [(NONE, b"def")]
     assert run.blocks_taken() == 0
 
 
 def test_questions_of_a_dead_worker_are_refused(run: InProcess) -> None:
-    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks = run.leader.asks  # pyright: ignore[reportPrivateUsage]
     asks.later[1] = lambda _question, _ask: None
     answers = ask(run, b"abc")
     run.turn()
@@ -114,7 +114,7 @@ def test_nobody_answers_what_nobody_knows(run: InProcess) -> None:
 
 
 def test_questions_that_wait_are_bounded_and_leave_room_for_appends(run: InProcess) -> None:
-    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks = run.leader.asks  # pyright: ignore[reportPrivateUsage]
     asks.later[1] = lambda _question, _ask: None
     refused: Answers = []
     for _ in range(ASKS_MAX + 1):
@@ -126,7 +126,7 @@ def test_questions_that_wait_are_bounded_and_leave_room_for_appends(run: InProce
 
 
 def test_large_questions_that_wait_leave_memory_for_others(run: InProcess) -> None:
-    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks = run.leader.asks  # pyright: ignore[reportPrivateUsage]
     taken: list[Ask] = []
     asks.later[1] = lambda _question, ask: taken.append(ask)
     answers: list[Answers] = []
@@ -137,7 +137,7 @@ def test_large_questions_that_wait_leave_memory_for_others(run: InProcess) -> No
     assert len(taken) == int(HELD_SHARE * ARENA_BYTES) >> 20
     for one in taken:
         asks.answer(one, NONE, b"")
-    run.leader._completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
+    run.leader.completions.send_waiting()  # pyright: ignore[reportPrivateUsage]
     run.turn()
     assert run.blocks_taken() == 0
     assert ask(run, bytes(300_000)) == []
@@ -157,7 +157,7 @@ def test_answers_that_nobody_asks_for_again_are_given_up(
         answers = ask(run, b"abc")
         run.turn()
         assert answers == [(NOT_LEADER_OR_FOLLOWER, b"")]
-    assert len(run.leader._asks._kept) == KEPT_MAX  # pyright: ignore[reportPrivateUsage]
+    assert len(run.leader.asks._kept) == KEPT_MAX  # pyright: ignore[reportPrivateUsage]
 
 
 def test_the_first_question_of_a_successor_is_answered(run: InProcess) -> None:
@@ -179,7 +179,7 @@ def test_the_first_question_of_a_successor_is_answered(run: InProcess) -> None:
         asks.answer(question, NONE, b"def")
         run.worker.stopping = True
 
-    asks = run.leader._asks  # pyright: ignore[reportPrivateUsage]
+    asks = run.leader.asks  # pyright: ignore[reportPrivateUsage]
     asks.later[1] = answer_and_stop
     ring = successor.links.outgoing(WORKER_AT, DESCRIPTOR, REQUESTS_MAX)
     assert ring is not None

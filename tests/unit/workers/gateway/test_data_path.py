@@ -236,7 +236,7 @@ def test_what_a_dead_gateway_asked_of_a_worker_is_answered_to_nobody(
     assert isinstance(ring, DescriptorConsumer)
     run.slots.mark_dead(GATEWAY_AT, incarnation)
     successor = run.begin(GATEWAY_AT, GATEWAY) if is_replaced else None
-    run.leader._on_entries(slot, incarnation, ring)  # pyright: ignore[reportPrivateUsage]
+    run.leader.appends.take(slot, incarnation, ring)  # pyright: ignore[reportPrivateUsage]
     assert successor is None or successor.links.poll() == []
     assert run.shared.state_table.read_word(1, HIGH_WATERMARK) == 0
 

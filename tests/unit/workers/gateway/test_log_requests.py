@@ -180,7 +180,7 @@ def test_epochs_of_leaders_before_and_after(run: InProcess) -> None:
 
 def test_more_producers_than_a_block_takes(run: InProcess) -> None:
     run.lead()
-    log = run.leader._replicas[1].log
+    log = run.leader.replicas.by_row[1].log
     for producer in range(5000):
         log.append_as_leader(batch("x", producer=producer, sequence=0), 1, NOW)
     client, _ = run.dial()
@@ -200,7 +200,7 @@ def test_bytes_of_rolled_and_active_segments(
     for _ in range(3):
         client.sendall(produce_frame())
         run.answers(client, 1)
-        run.leader._replicas[1].log.roll(NOW)
+        run.leader.replicas.by_row[1].log.roll(NOW)
     client.sendall(produce_frame())
     run.answers(client, 1)
     send(client, DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(None))

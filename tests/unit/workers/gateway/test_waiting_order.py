@@ -11,7 +11,7 @@ from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import WORKER
 from tailrace.shm.state_table import HIGH_WATERMARK
 from tailrace.shm.waiters import WaiterTable
-from tailrace.workers import leader as leader_module
+from tailrace.workers import worker as worker_module
 from tailrace.workers.completions import Completions
 from tailrace.workers.gateway import long_polls
 from tailrace.workers.gateway.outstanding import Completion
@@ -50,7 +50,7 @@ def test_the_leader_publishes_then_fences_then_looks_for_waiters_then_completes(
         return satisfied(table, row, offset)
 
     monkeypatch.setattr(
-        leader_module, "fence", lambda: steps.append(f"fence, published {high_watermark(run)}")
+        worker_module, "fence", lambda: steps.append(f"fence, published {high_watermark(run)}")
     )
     monkeypatch.setattr(WaiterTable, "satisfied", look)
     complete = run.gateway.outstanding.complete

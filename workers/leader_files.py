@@ -1,0 +1,32 @@
+"""What followers copy from the files of their leaders."""
+
+import os
+
+from tailrace.core.log.segment import LOG_SUFFIX, file_name
+
+
+class LeaderFile:
+    """The segment of one leader's replica that is being copied; one descriptor, kept while it is needed."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self._segment = -1
+        self._descriptor = -1
+
+    def read(self, segment: int, position: int, length: int) -> bytes:
+        """Of the segment with this base offset; fewer bytes if it has no more, none if it is gone."""
+        if segment != self._segment or self._descriptor < 0:
+            self.close()
+            try:
+                path = os.path.join(self.directory, file_name(segment, LOG_SUFFIX))
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return b""
+            self._segment = segment
+        return os.pread(self._descriptor, length, position)
+
+    def close(self) -> None:
+        """The next read opens the file anew: another may have its name by then."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,182 @@
+"""A worker: a process that holds replicas of partitions, leads some of them and follows others.
+
+One turn: take all that the rings hold, in runs; append; show the rows that moved; only then tell gateways and
+followers, so that whoever hears of an append can read it.
+"""
+
+import time
+
+from tailrace.core.errors import KafkaError
+from tailrace.core.log.directory import is_full
+from tailrace.shm.ring import ByteConsumer, DescriptorConsumer
+from tailrace.shm.slots import WORKER, Layout
+from tailrace.shm.state_table import HIGH_WATERMARK
+from tailrace.shm.words import fence
+from tailrace.workers.appends import NO_RING_S, Appends
+from tailrace.workers.completions import Completions
+from tailrace.workers.flusher import Flusher
+from tailrace.workers.held_acks import HeldAcks
+from tailrace.workers.leader_asks import Asks
+from tailrace.workers.process import ProcessContext
+from tailrace.workers.replica import Replica
+from tailrace.workers.replicas import Replicas
+
+TICK_S = 1.0
+
+
+class Worker:
+    """The loop of one worker process."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self._context = context
+        self._last_tick_ms = 0
+        self._flusher: Flusher[Replica] = Flusher()
+        self.completions = Completions(context)
+        self.asks = Asks(context, self.completions)
+        self._held = HeldAcks(self.completions)
+        self.replicas = Replicas(context, self._held, self.asks, self._take_flushed)
+        self._replication = self.replicas.replication
+        self._commit = self.replicas.commit
+        self.appends = Appends(context, self.replicas, self.completions, self._held, self.asks, self.publish)
+
+    def serve(self) -> None:
+        """Turn until a stop is asked for."""
+        while not self._context.stopping:
+            if not self.turn():
+                self._sleep()
+
+    def turn(self) -> bool:
+        """All that can be done now. Whether a ring held something."""
+        context, replicas, replication = self._context, self.replicas, self._replication
+        links = context.links
+        found = links.poll()
+        for slot, incarnation in links.drop_dead():  # (R) first: a successor may have asked already
+            self._forget(slot, incarnation)
+        for slot, incarnation, ring in found:
+            if isinstance(ring, DescriptorConsumer):
+                self.appends.take(slot, incarnation, ring)
+            elif context.slots.role(slot) == WORKER:
+                if not replication.on_frames(slot, incarnation, ring):
+                    context.pause(NO_RING_S)
+            else:
+                self._obey(slot, incarnation, ring)
+        replication.turn()
+        context.outbox.flush()
+        if self._commit is not None:
+            self._commit.turn()
+        for coordinator in list(replicas.coordinators.values()):
+            coordinator.turn()
+        if replicas.touched or replication.has_followed:
+            self.publish()
+        if self.completions.is_waiting:
+            self.completions.send_waiting()
+        now_ms = time.monotonic_ns() // 1_000_000
+        if now_ms - self._last_tick_ms >= TICK_S * 1000:
+            self._last_tick_ms = now_ms
+            self.tick()
+        return bool(found)
+
+    def _obey(self, slot: int, incarnation: int, ring: ByteConsumer) -> None:
+        context = self._context
+        for message in context.inbox.read(slot, incarnation, ring):
+            if context.obeys(slot):
+                self.replicas.obey(slot, message)
+
+    def _sleep(self) -> None:
+        context = self._context
+        if self._commit is None or not self._commit.is_syncing:  # or the thread that syncs would wait
+            context.doorbell.linger(self._has_work)
+        if self._replication.is_active and not self._has_work():
+            self._replication.before_sleep()
+        context.wait(self._timeout_s(), self._has_work)
+
+    def _has_work(self) -> bool:
+        return self._context.has_work() or self._replication.has_work()
+
+    def _timeout_s(self) -> float:
+        if self.completions.is_waiting:
+            return 0.005
+        commit_s = TICK_S if self._commit is None else self._commit.timeout_s()
+        coordinators = self.replicas.coordinators.values()
+        return min(
+            [TICK_S, commit_s, self._replication.timeout_s(), *(one.timeout_s() for one in coordinators)]
+        )
+
+    def publish(self) -> None:
+        """Show what was touched: to readers, to followers, and then to those who wait for it (R)."""
+        replicas, replication = self.replicas, self._replication
+        shown: list[Replica] = []
+        for replica in list(replicas.touched):
+            try:
+                if replica.leading is not None:
+                    replica.leading.replicate()
+                replica.publish()
+            except (OSError, KafkaError) as error:
+                replicas.fail(replica, error)
+            else:
+                shown.append(replica)
+        replicas.touched.clear()
+        if replication.is_active:
+            shown += replication.show_followed()
+            replication.ring()
+        fence()  # pairs with the waiters': the rows are published before their words are read (R)
+        waiters = self._context.waiters
+        for replica in shown:
+            row = replica.row.row
+            for waiter in waiters.satisfied(row, replica.row.values[HIGH_WATERMARK]):
+                self.completions.notice(Layout.gateway(waiter), row)
+            self._held.release(replica)
+        if self._commit is not None:
+            self._commit.ask(shown)
+
+    def tick(self) -> None:
+        """What comes with time: rolls by age, expired producers, flushes."""
+        self._take_flushed()
+        now_ms = time.time_ns() // 1_000_000
+        by_row = self.replicas.by_row
+        for row, replica in list(by_row.items()):
+            if row not in by_row:  # it went out of service with one before
+                continue
+            self._context.slots.set_current_row(self._context.slot, row)
+            try:
+                replica.log.tick(now_ms)
+                if self._commit is None:
+                    self._flusher.start_due(replica, now_ms)
+            except (OSError, KafkaError) as error:
+                if not is_full(error):  # or it is done at a later tick
+                    self.replicas.fail(replica, error)
+        if self._commit is not None:
+            self._commit.tick(list(by_row.values()))
+        self._context.slots.set_current_row(self._context.slot, -1)
+
+    def _take_flushed(self, wait: bool = False) -> None:
+        if self._commit is not None and wait:
+            self._commit.finish()
+        for replica, error in self._flusher.take_done(wait=wait):
+            if self.replicas.by_row.get(replica.row.row) is not replica:
+                continue  # deleted or failed meanwhile
+            if error is None:
+                replica.publish_recovery_point(replica.log.recovery_point)
+            else:
+                self.replicas.fail(replica, error)
+
+    def _forget(self, slot: int, incarnation: int) -> None:
+        self.appends.forget(slot, incarnation)
+        self.completions.forget(slot)
+        self.asks.forget(slot, incarnation)
+        self._replication.bury(slot, incarnation)
+
+    def close(self) -> None:
+        """Close every log cleanly; the rows stay, led by nobody."""
+        self._take_flushed(wait=True)  # (R) an error that a sync has reported is not reported again
+        self.publish()
+        self.completions.send_waiting()  # what is held still is not acknowledged: gateways hear of our end
+        self.replicas.close_all()
+
+
+def run(context: ProcessContext) -> None:
+    """Hold what the controller says until SIGTERM."""
+    worker = Worker(context)
+    context.ready()
+    worker.serve()
+    worker.close()
