@@ -62,7 +62,7 @@ class Host(Tailrace):
         with RawClient(self.addresses[3]) as client:
             answer = client.ask(CREATE_TOPICS, 5, asked)
         assert isinstance(answer, dict)
-        assert [each["error_code"] for each in answer["topics"]] == [0], answer
+        assert [each["error_code"] for each in answer["topics"]] in ([0], [36]), answer  # or by a dead controller
 
     def metadata(self, broker: int, topic: str) -> dict[str, Any]:
         """What one broker says of all, and of a topic."""
