@@ -16,12 +16,7 @@ from tailrace.workers.balance import Balance
 from tailrace.workers.beginning import Beginning
 from tailrace.workers.changes import Changes
 from tailrace.workers.control import (
-    AllocateProducerIds,
-    AlterConfigs,
     AlterPartition,
-    CreatePartitions,
-    CreateTopics,
-    DeleteTopics,
     Hello,
     Message,
     ReplicaFailed,
@@ -33,7 +28,7 @@ from tailrace.workers.control import (
     WorkerDied,
 )
 from tailrace.workers.failed_dirs import FailedDirs
-from tailrace.workers.gateway_requests import GatewayRequests
+from tailrace.workers.gateway_requests import GatewayRequest, GatewayRequests
 from tailrace.workers.losses import Losses
 from tailrace.workers.metadata_log import MetadataLog
 from tailrace.workers.presence import Presence
@@ -149,9 +144,7 @@ class Controller:
                 self._losses.on_failed(slot, incarnation, message)
             case ReplicaStopped():
                 assignments.on_stopped(slot, incarnation, message.row, message.row_generation)
-            case (
-                CreateTopics() | DeleteTopics() | CreatePartitions() | AlterConfigs() | AllocateProducerIds()
-            ):
+            case _ if isinstance(message, GatewayRequest):
                 self._requests.take(slot, incarnation, message)
             case Hello():
                 assignments.tell_gateway(slot)
