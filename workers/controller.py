@@ -100,8 +100,8 @@ class Controller:
         now_s = time.monotonic()
         return self._losses.retries.wait_s(now_s, self._balance.wait_s(now_s))
 
-    def _send(self, slot: int, message: Message) -> bool:
-        sent = self._context.outbox.send(slot, message)
+    def _send(self, slot: int, message: Message, *, only: int = 0) -> bool:
+        sent = self._context.outbox.send(slot, message, only=only)
         if not sent and slot in self.assignments.gateways and self._context.slots.live_incarnation(slot):
             self._lagging.add(slot)
         return sent

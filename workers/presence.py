@@ -57,11 +57,14 @@ class Presence:
         changes, node_id = self._changes, broker.node_id
         asked = registration_of(self._context, index)
         changes.stage(register(changes.image, asked, changes.rules(), known_lives=False).records)
-        for key in [key for key in self._assignments.offline if key[2] == node_id]:
+        self._revive(broker)
+        changes.stage(unfence(changes.image, node_id, changes.rules()))
+
+    def _revive(self, broker: Broker) -> None:
+        for key in [key for key in self._assignments.offline if key[2] == broker.node_id]:
             replica = self._assignments.by_key[key]
             if broker.log_dirs.is_online(replica.log_dir):
                 self._assignments.revive(replica)
-        changes.stage(unfence(changes.image, node_id, changes.rules()))
 
     def shut_down(self, node_id: int) -> None:
         """It is about to stop: others lead in its place, then it may."""
