@@ -51,7 +51,7 @@ class CheckpointWriter:
         self._blame: Blame = context.blame_disk
         self._metadata = MetadataFollower.of(context)
         self._layout = context.layout
-        self._broker = context.broker
+        self._broker, self._node_id = context.broker, context.node_id
         self._sequences: list[int] = []
         self._rows: dict[int, Row] = {}
         self._version = 0  # grows with each change of a row or of the metadata
@@ -118,7 +118,7 @@ class CheckpointWriter:
             if self._layout.broker_of(row[OWNER] >> 32) != self._broker:
                 continue
             topic = image.topics_by_id.get(topic_id_bytes(row[TOPIC_ID_HI], row[TOPIC_ID_LO]))
-            if topic is None or topic.partitions[row[PARTITION]].directory != directory_id:
+            if topic is None or topic.partitions[row[PARTITION]].directory_of(self._node_id) != directory_id:
                 continue
             key = (topic.name, row[PARTITION])
             if key not in found or row[LEADER_EPOCH] >= found[key][LEADER_EPOCH]:

@@ -6,9 +6,11 @@ tree), so there are no versions. Who says what:
     controller -> worker       ServeReplica StopReplica ConfigureReplica LogDirFailed ReportReplicas
                                ResignLeadership PartitionAltered
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas Resigned AlterPartition
-    gateway    -> controller   Hello CreateTopics DeleteTopics AllocateProducerIds
+    gateway    -> controller   Hello CreateTopics DeleteTopics CreatePartitions AlterConfigs
+                               AllocateProducerIds ElectLeaders Reassign UnregisterBroker
                                DescribeQuorum AddVoter RemoveVoter
-    controller -> gateway      TopicResults ProducerIds Assigned Unassigned QuorumDescribed VotersChanged
+    controller -> gateway      TopicResults ConfigResults ProducerIds PartitionResults Assigned Unassigned
+                               QuorumDescribed VotersChanged
     controller -> supervisor   WantWorker RetireWorker BrokerMayStop
     supervisor -> controller   ShutDownBroker
     supervisor -> controllers  WorkerDied
@@ -27,6 +29,8 @@ from tailrace.core.metadata.requests import (
     ConfigResult,
     MorePartitions,
     NewTopic,
+    PartitionResult,
+    Reassignment,
     ResourceChange,
     TopicResult,
     TopicToDelete,
@@ -374,6 +378,39 @@ class Raft(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=50):
     data: bytes
 
 
+class ElectLeaders(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=70):
+    """Answered by PartitionResults; `partitions` by topic and index, None: all there are."""
+
+    request_id: int
+    election_type: int
+    partitions: list[tuple[str, int]] | None
+
+
+class Reassign(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=71):
+    """Answered by PartitionResults, one a move, in the order asked: whether it has begun."""
+
+    request_id: int
+    moves: list[Reassignment]
+    replication_factor_may_change: bool
+
+
+class UnregisterBroker(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=72):
+    """Answered by PartitionResults without any."""
+
+    request_id: int
+    broker_id: int
+
+
+class PartitionResults(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=73):
+    """As TopicResults, of partitions; with an error of the whole request there are none."""
+
+    request_id: int
+    metadata_offset: int
+    results: list[PartitionResult] = []
+    error_code: int = 0
+    error_message: str | None = None
+
+
 class DescribeQuorum(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=60):
     """A gateway asks who leads the quorum, who votes, who follows. Answered by QuorumDescribed."""
 
@@ -439,6 +476,10 @@ Message = (
     | Resigned
     | AlterPartition
     | PartitionAltered
+    | ElectLeaders
+    | Reassign
+    | UnregisterBroker
+    | PartitionResults
     | ShutDownBroker
     | BrokerMayStop
     | DescribeQuorum

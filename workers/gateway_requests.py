@@ -1,4 +1,4 @@
-"""What gateways ask of the controller: decided on the image, staged, and passed on to the workers.
+"""What gateways ask of the controller: decided on the image, and staged (workers/changes.py).
 
 An answer leaves the controller with the commit of what it tells of (see workers/controller.py).
 """
@@ -24,12 +24,18 @@ from tailrace.workers.control import (
     CreatePartitions,
     CreateTopics,
     DeleteTopics,
+    ElectLeaders,
+    PartitionResults,
     ProducerIds,
+    Reassign,
     TopicResults,
+    UnregisterBroker,
 )
 from tailrace.workers.process import Broker, ProcessContext
+from tailrace.workers.replica_requests import ReplicaRequest, ReplicaRequests
 
-GatewayRequest = CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | AllocateProducerIds
+DecidedAtOnce = CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | AllocateProducerIds
+GatewayRequest = DecidedAtOnce | ReplicaRequest
 
 
 class GatewayRequests:
@@ -39,17 +45,26 @@ class GatewayRequests:
         self._context = context
         self._changes = changes
         self._assignments = assignments
+        self._replica_requests = ReplicaRequests(changes, assignments)
 
     def take(self, slot: int, incarnation: int, request: GatewayRequest) -> None:
         """Answer the incarnation that asked and no other (R): its successor has requests of that number."""
-        self._context.outbox.send(slot, self._decide(slot, request), only=incarnation)
 
-    def _decide(self, slot: int, request: GatewayRequest) -> TopicResults | ConfigResults | ProducerIds:
+        def answer(message: TopicResults | ConfigResults | ProducerIds | PartitionResults) -> None:
+            self._context.outbox.send(slot, message, only=incarnation)
+
+        if isinstance(request, ElectLeaders | Reassign | UnregisterBroker):
+            self._replica_requests.take(request, answer)
+        else:
+            answer(self._decide(slot, request))
+
+    def _decide(self, slot: int, request: DecidedAtOnce) -> TopicResults | ConfigResults | ProducerIds:
         match request:
             case CreateTopics():
                 return self._topic_results(request.request_id, self._create_topics(request))
             case DeleteTopics():
-                return self._topic_results(request.request_id, self._delete_topics(request))
+                decision = delete_topics(self._changes.image, request.topics, self._defaults())
+                return self._topic_results(request.request_id, self._stage_decision(decision))
             case CreatePartitions():
                 return self._topic_results(request.request_id, self._create_partitions(request))
             case AlterConfigs():
@@ -64,18 +79,11 @@ class GatewayRequests:
 
     def _create_topics(self, request: CreateTopics) -> list[TopicResult]:
         decision = create_topics(self._changes.image, request.topics, self._defaults(), _new_topic_id)
-        if request.validate_only:
-            return decision.results
-        return self._stage_decision(decision)
-
-    def _create_partitions(self, request: CreatePartitions) -> list[TopicResult]:
-        image = self._changes.image
-        decision = create_partitions(image, request.topics, self._assignments.seats.rows_free)
         return decision.results if request.validate_only else self._stage_decision(decision)
 
-    def _delete_topics(self, request: DeleteTopics) -> list[TopicResult]:
-        decision = delete_topics(self._changes.image, request.topics, self._defaults())
-        return self._stage_decision(decision)
+    def _create_partitions(self, request: CreatePartitions) -> list[TopicResult]:
+        decision = create_partitions(self._changes.image, request.topics, self._assignments.seats.rows_free)
+        return decision.results if request.validate_only else self._stage_decision(decision)
 
     def _stage_decision(self, decision: Decision) -> list[TopicResult]:
         """Stage its records; when the disk does not take them, every topic that would have changed gets that
@@ -100,9 +108,8 @@ class GatewayRequests:
 
     def _alter_configs(self, request: AlterConfigs, asked: Broker) -> ConfigResults:
         """`asked`: the broker whose gateway was asked; of brokers only its own keys can be altered there."""
-        image = self._changes.image
         alteration = alter_configs(
-            image,
+            self._changes.image,
             request.resources,
             asked.config,
             asked.node_id,
@@ -115,7 +122,9 @@ class GatewayRequests:
                 failed = ConfigResult(error_code=failure.code, error_message=failure.message)
                 results = [result if result.error_code else failed for result in results]
         return ConfigResults(
-            request_id=request.request_id, metadata_offset=image.metadata_offset, results=results
+            request_id=request.request_id,
+            metadata_offset=self._changes.image.metadata_offset,
+            results=results,
         )
 
     def _allocate_producer_ids(self, request: AllocateProducerIds) -> ProducerIds:

@@ -2,10 +2,11 @@
 others; one that serves again registers anew and is unfenced; one that is to stop hands over first.
 
 (R) A broker is fenced, and leaders taken from it, only when every process of it is proven dead: nothing it
-might still acknowledge is lost by that. So it is looked at in the slot table, each time anew.
+might still acknowledge is lost by that. So it is looked at in the slot table, each time anew. It may be back
+before anybody has looked: it registers under the name of its life (`SlotTable.life`), and one that lives
+another life than the registered one is fenced first, and told nothing until then.
 """
 
-import os
 from contextlib import suppress
 
 from tailrace.core.errors import KafkaError
@@ -34,25 +35,36 @@ class Presence:
         for index, broker in enumerate(self._context.brokers):
             known = self._changes.image.brokers.get(broker.node_id)
             with suppress(KafkaError):
-                if known is None or known.fenced:
-                    if self._serves(index):
-                        self._welcome(broker)
-                elif self._is_dead(index):
+                if known is not None and not known.fenced:
+                    if not self._is_dead(index) and self.is_there(broker.node_id):
+                        continue
                     image, rules = self._changes.image, self._changes.rules()
                     self._changes.stage(fence(image, broker.node_id, rules))
+                if self._serves(index):
+                    self._welcome(index, broker)
 
-    def _welcome(self, broker: Broker) -> None:
+    def is_there(self, node_id: int) -> bool:
+        """Whether the broker is registered as it lives now, and not fenced."""
+        known, context = self._changes.image.brokers.get(node_id), self._context
+        if known is None or known.fenced:
+            return False
+        return known.incarnation_id == incarnation_id(context, context.index_of(node_id))
+
+    def _welcome(self, index: int, broker: Broker) -> None:
         """It starts as a new one (R): in sync nowhere where another broker is. What failed there is tried
         again.
         """
         changes, node_id = self._changes, broker.node_id
-        asked = registration_of(broker)
+        asked = registration_of(self._context, index)
         changes.stage(register(changes.image, asked, changes.rules(), known_lives=False).records)
-        for key in [key for key in self._assignments.offline if key[2] == node_id]:
+        self._revive(broker)
+        changes.stage(unfence(changes.image, node_id, changes.rules()))
+
+    def _revive(self, broker: Broker) -> None:
+        for key in [key for key in self._assignments.offline if key[2] == broker.node_id]:
             replica = self._assignments.by_key[key]
             if broker.log_dirs.is_online(replica.log_dir):
                 self._assignments.revive(replica)
-        changes.stage(unfence(changes.image, node_id, changes.rules()))
 
     def shut_down(self, node_id: int) -> None:
         """It is about to stop: others lead in its place, then it may."""
@@ -81,11 +93,18 @@ class Presence:
         return not any(slots.live_incarnation(slot) for slot in (*fixed, *layout.workers(index)))
 
 
-def registration_of(broker: Broker) -> Registration:
+def incarnation_id(context: ProcessContext, index: int) -> bytes:
+    """The name of a broker's present life, the same whoever asks; no other has it, in any run."""
+    pid, chance = context.run_dir.split("-")[-2:]
+    return bytes.fromhex(chance) + int(pid).to_bytes(4, "big") + context.slots.life(index).to_bytes(8, "big")
+
+
+def registration_of(context: ProcessContext, index: int) -> Registration:
     """How a broker that starts now introduces itself."""
+    broker = context.brokers[index]
     return Registration(
         broker_id=broker.node_id,
-        incarnation_id=os.urandom(16),
+        incarnation_id=incarnation_id(context, index),
         listeners=(),
         log_dirs=tuple(log_dir.directory_id for log_dir in broker.log_dirs.online() if log_dir.directory_id),
         rack=broker.config.rack,

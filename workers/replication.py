@@ -17,7 +17,7 @@ from tailrace.core.replication.downstream import Downstream
 from tailrace.core.replication.follower import LINKED, FollowerPartition
 from tailrace.core.replication.followers import Followers
 from tailrace.core.replication.frames import is_from_follower
-from tailrace.core.replication.isr import PartitionState
+from tailrace.core.replication.isr import RESEND_MS, RETRY_MS, PartitionState
 from tailrace.core.replication.leaders import Leaders
 from tailrace.core.replication.partition import LeaderPartition, TopicPartition
 from tailrace.shm.link_slots import AckWords, LinkSlots
@@ -57,8 +57,10 @@ class Replication:
         self._files: dict[FollowerPartition, LeaderFile] = {}
         self._to_ring: set[int] = set()
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
+        self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
         self._tick_s = context.config.replica_lag_time_max_ms / 2000
         self._ticked_s = 0.0
+        self._propose_again_ms = 0  # not before; 0: nothing waits for an answer, or was refused
 
     @property
     def is_active(self) -> bool:
@@ -88,12 +90,27 @@ class Replication:
         leaders.lead(partition)
         replica.leading = partition
         self._replicas[_key(replica)] = replica
+        self._note(replica, partition)
+
+    def adopt(self, replica: Replica, state: PartitionState) -> None:
+        """Who is in sync has changed, in the same leader epoch."""
+        partition = replica.leading
+        if partition is not None:
+            partition.adopt(state, _now_ms())
+            self._note(replica, partition)
+
+    def _note(self, replica: Replica, partition: LeaderPartition) -> None:
+        if len(partition.in_sync.isr) < len(partition.in_sync.replicas):
+            self._incomplete.add(replica)
+        else:
+            self._incomplete.discard(replica)
 
     def resign(self, replica: Replica) -> None:
         """It leads no more: no acknowledgement of its links counts from now on (R)."""
         if self._leaders is not None:
             self._leaders.resign(_key(replica))
         replica.leading = None
+        self._incomplete.discard(replica)
         self._replicas.pop(_key(replica), None)
 
     def follow(self, replica: Replica) -> None:
@@ -232,16 +249,8 @@ class Replication:
         for partition in leaders.on_acks(moved, now_ms):
             replica = self._replicas[partition.topic_partition]
             self._changed(replica)
-        for replica in self._returning(leaders):
+        for replica in self._incomplete:  # perhaps a follower has caught up just now
             self._propose(replica, now_ms)
-
-    def _returning(self, leaders: Leaders) -> list[Replica]:
-        """Those led here of which a follower is not in sync: perhaps it has caught up just now."""
-        return [
-            self._replicas[key]
-            for key, partition in leaders.partitions.items()
-            if len(partition.in_sync.isr) < len(partition.in_sync.replicas)
-        ]
 
     def _copy(self) -> None:
         now_ms, left = _now_ms(), COPY_BYTES
@@ -263,9 +272,11 @@ class Replication:
         if due_ms is not None and due_ms <= now_ms:
             self._followers.tick(now_ms)
         now_s = time.monotonic()
-        if now_s - self._ticked_s < self._tick_s:
+        is_due = 0 < self._propose_again_ms <= now_ms
+        if now_s - self._ticked_s < self._tick_s and not is_due:
             return
         self._ticked_s = now_s
+        self._propose_again_ms = 0
         for replica in list(self._unconnected):
             self.follow(replica)
         for replica in list(self._replicas.values()):
@@ -279,7 +290,10 @@ class Replication:
             return IDLE_S
         due_ms = self._followers.next_due_ms()
         waits = any(downstream.is_waiting for downstream in self._downstreams())
-        due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - _now_ms()) / 1000)
+        now_ms = _now_ms()
+        due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - now_ms) / 1000)
+        if self._propose_again_ms:
+            due_s = min(due_s, max(0.0, (self._propose_again_ms - now_ms) / 1000))
         return min(due_s, self._tick_s, 0.001 if waits else IDLE_S)  # nobody tells of room in a ring
 
     def before_sleep(self) -> None:
@@ -337,6 +351,7 @@ class Replication:
         proposal = replica.leading.in_sync.propose(now_ms)
         if proposal is None:
             return
+        self._look_again(now_ms + RESEND_MS)
         order = replica.order
         self._context.tell_controller(
             control.AlterPartition(
@@ -350,6 +365,9 @@ class Replication:
             )
         )
 
+    def _look_again(self, at_ms: int) -> None:
+        self._propose_again_ms = min(at_ms, self._propose_again_ms or at_ms)
+
     def on_altered(self, replica: Replica, answer: control.PartitionAltered) -> None:
         """The controller's answer to a proposal."""
         partition = replica.leading
@@ -361,10 +379,13 @@ class Replication:
                 replicas=answer.replicas, isr=answer.isr, partition_epoch=answer.partition_epoch
             )
         proposal, now_ms = partition.in_sync.in_flight, _now_ms()
+        if answer.error_code:  # a broker that comes back is fenced a moment longer than its followers wait
+            self._look_again(now_ms + RETRY_MS)
         if proposal is not None and proposal.partition_epoch == answer.proposed:
             partition.on_answer(proposal, answer.error_code, state, now_ms)
         elif state is not None:
             partition.adopt(state, now_ms)
+        self._note(replica, partition)
         self._changed(replica)
 
     def close(self) -> None:

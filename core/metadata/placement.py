@@ -1,12 +1,8 @@
-"""Which brokers and which of their log directories hold the replicas of a new topic, and which worker slot
-serves a replica.
-"""
+"""Which brokers hold the replicas of a new topic, and which worker slot serves a replica."""
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from tailrace.core.metadata.records import BrokerRegistered, PartitionRecord, Record
+from tailrace.core.metadata.records import BrokerRegistered
 
 
 class _Turns:
@@ -104,37 +100,6 @@ def _place_one(racks: Sequence[_Rack], replication_factor: int) -> tuple[int, ..
     leading.unfenced.advance()
     leading.fenced.advance()
     return tuple(replicas)
-
-
-def choose_directories(
-    records: Sequence[Record],
-    logs_by_directory: Mapping[str, int],
-    online: Mapping[int, Sequence[str]],
-) -> list[Record]:
-    """The records with a directory for each replica of a new partition: the one with the fewest logs, as in
-    Kafka, of those that its broker has in `online` (ids, in the order of log.dirs). Without any that is left
-    for the next start.
-    """
-    logs = {
-        broker: {directory: logs_by_directory.get(directory, 0) for directory in directories}
-        for broker, directories in online.items()
-    }
-    placed: list[Record] = []
-    for record in records:
-        if isinstance(record, PartitionRecord):
-            chosen = tuple(_take_emptiest(logs.get(broker, {})) for broker in record.replicas)
-            if any(chosen):
-                record = msgspec.structs.replace(record, directories=chosen)
-        placed.append(record)
-    return placed
-
-
-def _take_emptiest(logs: dict[str, int]) -> str:
-    if not logs:
-        return ""
-    directory = min(logs, key=lambda directory: logs[directory])
-    logs[directory] += 1
-    return directory
 
 
 def pick_worker(loads: Mapping[int, int], first_slot: int, workers_max: int, avoid: frozenset[int]) -> int:

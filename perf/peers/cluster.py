@@ -55,6 +55,6 @@ class Cluster(Protocol):
         """For all that belongs to this broker, and nothing else."""
         ...
 
-    def revive(self) -> None:
-        """Start what was killed and does not come back by itself."""
+    def revive(self, broker_id: int | None = None) -> None:
+        """Start what was killed and does not come back by itself: of all brokers, or of this one."""
         ...

@@ -59,10 +59,10 @@ class KafkaCluster:
         """The same."""
         return self.broker_killer(broker_id)
 
-    def revive(self) -> None:
+    def revive(self, broker_id: int | None = None) -> None:
         """Start the nodes that do not run."""
-        for node in self.nodes.values():
-            if not node.running:
+        for node_id, node in self.nodes.items():
+            if not node.running and broker_id in (None, node_id):
                 node.start()
 
 

@@ -71,11 +71,12 @@ class TailraceCluster:
 
         return kill
 
-    def revive(self) -> None:
+    def revive(self, broker_id: int | None = None) -> None:
         """Start the brokers that were killed as a whole; what was killed alone is started again by itself."""
-        for broker_id in self._killed:
-            self._run("broker", "start", str(broker_id))
-        self._killed = set()
+        for killed in sorted(self._killed):
+            if broker_id in (None, killed):
+                self._run("broker", "start", str(killed))
+                self._killed.discard(killed)
 
     def _processes(self, broker_id: int) -> list[dict[str, Any]]:
         status = json.loads(self._run("status", "-o", "json"))

@@ -17,6 +17,7 @@ from perf.peers.kafka_cluster import KafkaCluster
 from perf.peers.peer import Tcp
 from tests.support.decision_cases import Answer, Asked, Decided, played, story
 from tests.support.peers import require
+from tests.support.three_brokers import Host
 from tests.support.waiting import wait_until
 
 TABLE = Path(__file__).with_name("controller_decisions.json")
@@ -43,11 +44,23 @@ def test_every_decision_is_as_kafkas() -> None:
     assert all(found[what] != expected[what] for what in OTHERWISE), "it is as Kafka's by now"
 
 
+def test_three_brokers_say_the_same_over_the_wire(tmp_path: Path) -> None:
+    expected: dict[str, Answer] = json.loads(TABLE.read_text())
+    host = Host(tmp_path, auto_leader_rebalance_enable="false", default_replication_factor="1")
+    host.start()
+    try:
+        asked = Asked(host.addresses[1], lambda broker: host.broker("kill", str(broker)))
+        found = followed(asked)
+    finally:
+        host.stop()
+    assert {what: answer for what, answer in found.items() if what not in OTHERWISE} == {
+        what: answer for what, answer in expected.items() if what not in OTHERWISE
+    }
+
+
 @pytest.mark.full
 def test_the_table_is_what_kafka_says(tmp_path: Path) -> None:
     require(None if jars.available() else jars.MISSING)
-    decided = Decided()
-    found: dict[str, Answer] = {}
     cluster = KafkaCluster(tmp_path, SETTINGS)
     cluster.start()
     try:
@@ -55,15 +68,23 @@ def test_the_table_is_what_kafka_says(tmp_path: Path) -> None:
             served(address)
         first = cluster.brokers()[1]
         asked = Asked(f"{first.host}:{first.port}", lambda broker: cluster.broker_killer(broker)())
-        wait_until(lambda: asked.brokers() == [1, 2, 3], "three brokers that serve", 60)
-        for what, doing, arguments in story():
-            found[what] = asked.do(doing, arguments, expected=decided.do(doing, arguments))
+        found = followed(asked)
     finally:
         cluster.stop()
     if os.environ.get("TAILRACE_RECORD"):
         lines = ",\n".join(f"{json.dumps(what)}: {json.dumps(answer)}" for what, answer in found.items())
         TABLE.write_text(f"{{\n{lines}\n}}\n")
     assert found == json.loads(TABLE.read_text())
+
+
+def followed(asked: Asked) -> dict[str, Answer]:
+    """The story on three brokers, each step when the one before has come to what is decided alone."""
+    wait_until(lambda: asked.brokers() == [1, 2, 3], "three brokers that serve", 60)
+    decided = Decided()
+    return {
+        what: asked.do(doing, arguments, expected=decided.do(doing, arguments))
+        for what, doing, arguments in story()
+    }
 
 
 def served(address: Tcp) -> None:

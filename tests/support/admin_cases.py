@@ -43,6 +43,7 @@ from tests.support.config_cases import (
     replacements,
     settle,
 )
+from tests.support.replica_cases import replicas
 
 UNKNOWN_ID = bytes(range(16))
 
@@ -286,6 +287,7 @@ def answers(address: str) -> dict[str, Any]:
     ask(others())
     ask(described())
     ask(growing())
+    ask(replicas())
     for cases in (alterations(), broker_alterations(), replacements(), group_alterations()):
         ask(cases)
         number = len(found)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tailrace.workers import control
 from tailrace.workers.control import (
     ConfigResults,
+    PartitionResults,
     ProducerIds,
     QuorumDescribed,
     TopicResults,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.gateway import Gateway
 
 UNANSWERED_MAX = 1000  # asks under way at a time
+TIMED_OUT = "The request timed out."  # Kafka's sentence
 
-Committed = TopicResults | ConfigResults
+Committed = TopicResults | ConfigResults | PartitionResults
 """What a client is told of once this gateway's own image has it."""
 Answer = Committed | ProducerIds | QuorumDescribed | VotersChanged | None
 OnAnswer = Callable[[Answer], None]

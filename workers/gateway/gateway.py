@@ -259,6 +259,7 @@ class Gateway:
             case (
                 control.TopicResults()
                 | control.ConfigResults()
+                | control.PartitionResults()
                 | control.ProducerIds()
                 | control.QuorumDescribed()
                 | control.VotersChanged()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tailrace.core.protocol import apis
 from tailrace.workers.gateway.handlers import (
     alter_configs,
+    alter_partition_reassignments,
     api_versions,
     create_partitions,
     create_topics,
@@ -17,6 +18,7 @@ from tailrace.workers.gateway.handlers import (
     describe_producers,
     describe_quorum,
     describe_topic_partitions,
+    elect_leaders,
     fetch,
     find_coordinator,
     group_batches,
@@ -24,10 +26,12 @@ from tailrace.workers.gateway.handlers import (
     incremental_alter_configs,
     init_producer_id,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_for_leader_epoch,
     produce,
     raft_voters,
+    unregister_broker,
 )
 from tailrace.workers.gateway.request import Request
 
@@ -53,6 +57,10 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.DESCRIBE_PRODUCERS: describe_producers.handle,
     apis.DESCRIBE_CLUSTER: describe_cluster.handle,
     apis.DESCRIBE_TOPIC_PARTITIONS: describe_topic_partitions.handle,
+    apis.ELECT_LEADERS: elect_leaders.handle,
+    apis.ALTER_PARTITION_REASSIGNMENTS: alter_partition_reassignments.handle,
+    apis.LIST_PARTITION_REASSIGNMENTS: list_partition_reassignments.handle,
+    apis.UNREGISTER_BROKER: unregister_broker.handle,
     apis.FIND_COORDINATOR: find_coordinator.handle,
     apis.DESCRIBE_QUORUM: describe_quorum.handle,
     apis.ADD_RAFT_VOTER: raft_voters.handle_add,

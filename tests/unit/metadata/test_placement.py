@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.placement import choose_directories, pick_worker, place_replicas
+from tailrace.core.metadata.placement import pick_worker, place_replicas
 from tailrace.core.metadata.records import (
     BrokerRegistered,
     PartitionChange,
@@ -87,36 +87,17 @@ def test_a_slot_to_avoid_is_the_last_choice() -> None:
     assert pick_worker({}, 4, 1, frozenset({4})) == 4
 
 
-def new_topic(partitions: int) -> list[Record]:
-    """The records of a topic without directories."""
-    parts = [
-        PartitionRecord(
-            topic_id=TOPIC_ID, partition=index, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0,
-        )
-        for index in range(partitions)
-    ]  # fmt: skip
-    return [TopicRecord(name="t", topic_id=TOPIC_ID), *parts]
-
-
-def directories(records: list[Record]) -> list[tuple[str, ...]]:
-    """Of the partitions among them."""
-    return [record.directories for record in records if isinstance(record, PartitionRecord)]
-
-
-def test_new_partitions_go_where_the_fewest_logs_are() -> None:
-    placed = choose_directories(new_topic(4), {"a": 2, "b": 0, "gone": 0}, {0: ["a", "b"]})
-    assert directories(placed) == [("b",), ("b",), ("a",), ("b",)]
-    assert isinstance(placed[0], TopicRecord)
-
-
-def test_without_a_directory_that_serves_none_is_chosen() -> None:
-    assert directories(choose_directories(new_topic(1), {}, {0: []})) == [()]
-
-
 def test_the_image_counts_the_logs_of_each_directory() -> None:
     image = MetadataImage()
-    image.replay(choose_directories(new_topic(3), {}, {0: ["a", "b"]}), 4)
+    records: list[Record] = [TopicRecord(name="t", topic_id=TOPIC_ID)]
+    for index, directory in enumerate("aba"):
+        records.append(
+            PartitionRecord(
+                topic_id=TOPIC_ID, partition=index, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
+                partition_epoch=0, directories=(directory,),
+            )
+        )  # fmt: skip
+    image.replay(records, 4)
     assert image.logs_by_directory == {"a": 2, "b": 1}
     image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, directory="b")], 5)
     assert [partition.directory for partition in image.topics_by_name["t"].partitions] == ["b", "b", "a"]

@@ -79,11 +79,11 @@ class Run:
         self.leader = Worker(self.begin(WORKER_SLOT, WORKER))
 
     def create(self, number: int = 1, name: str = TOPIC) -> None:
-        """The controller commits a topic."""
+        """The controller commits a topic, whose first replica another broker has."""
         topic = TopicRecord(name=name, topic_id=topic_id(number))
         partition = PartitionRecord(
-            topic_id=topic_id(number), partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0,
-            partition_epoch=0, directories=(DIRECTORY_ID,),
+            topic_id=topic_id(number), partition=0, replicas=(7, 0), isr=(0,), leader=0, leader_epoch=0,
+            partition_epoch=0, directories=("another broker's", DIRECTORY_ID),
         )  # fmt: skip
         self.metadata.stage([topic, partition], NOW)
         self.metadata.commit()

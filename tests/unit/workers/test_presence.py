@@ -134,3 +134,34 @@ def test_a_broker_that_is_to_stop_hands_over_first(cluster: Cluster) -> None:
     assert cluster.partition(stops).leader == NO_LEADER
     assert cluster.image.brokers[stops].in_controlled_shutdown
     assert heard(cluster.supervisor)[-1] == BrokerMayStop(broker=stops)
+
+
+def test_a_broker_that_was_stopped_and_is_back_before_anybody_has_looked_registers_anew(
+    cluster: Cluster,
+) -> None:
+    """(R) Or it is about to stop for ever, and never in sync again; and others lead what it led."""
+    stops = lives(cluster)
+    cluster.create((stops, cluster.active), topic="u")
+    cluster.say(cluster.supervisor, ShutDownBroker(broker=stops))
+    before = cluster.image.brokers[stops]
+    assert before.in_controlled_shutdown
+    cluster.bring_back(stops)
+    now = cluster.image.brokers[stops]
+    assert now.broker_epoch > before.broker_epoch
+    assert not now.fenced
+    assert not now.in_controlled_shutdown
+    assert cluster.partition(stops).leader == stops
+    assert cluster.workers[stops].told(ServeReplica)
+
+
+def test_a_broker_is_told_nothing_in_a_life_that_it_is_not_registered_in(cluster: Cluster) -> None:
+    """(R) It is registered as one that had what is lost with it."""
+    gone = lives(cluster)
+    presence = cluster.controller.presence
+    assert presence.is_there(gone)
+    for slot in everything_of(cluster, gone):
+        cluster.kill(slot)
+    cluster.begin_worker(gone)
+    assert not presence.is_there(gone)
+    cluster.settle()
+    assert cluster.image.brokers[gone].fenced

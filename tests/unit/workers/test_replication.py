@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.core.errors import NOT_ENOUGH_REPLICAS, KafkaError
+from tailrace.core.errors import INELIGIBLE_REPLICA, NOT_ENOUGH_REPLICAS, KafkaError
 from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
 from tailrace.workers import control
 from tests.unit.workers.replicated_run import BROKERS, ROWS, ReplicatedRun, replicated_run
@@ -191,3 +191,30 @@ def test_nobody_is_followed_who_does_not_lead_yet(run: ReplicatedRun) -> None:
     run.tell(2, run.order(2))
     run.append("a")
     run.settle()
+
+
+def test_who_was_refused_is_proposed_again_soon_though_nothing_is_appended(tmp_path: Path) -> None:
+    """A broker that is back is fenced for a moment longer; half of replica.lag.time.max.ms is 15 s."""
+    with replicated_run(tmp_path) as run:
+        run.isr = (0, 1)
+        run.elect(0)
+        run.settle()
+        proposed: list[control.AlterPartition] = []
+        while len(proposed) < 2:
+            run.turn()
+            run.listen()
+            said, run.said = run.said, []
+            found = [message for message in said if isinstance(message, control.AlterPartition)]
+            proposed += found
+            for message in found:
+                refusal = control.PartitionAltered(
+                    row=message.row,
+                    row_generation=message.row_generation,
+                    proposed=message.partition_epoch,
+                    error_code=INELIGIBLE_REPLICA,
+                )
+                run.tell(0, refusal)
+        assert [message.isr for message in proposed] == [(0, 1, 2)] * 2
+        worker = run.workers[0]
+        assert worker is not None
+        assert worker._replication.timeout_s() <= 0.2  # pyright: ignore[reportPrivateUsage]

@@ -17,6 +17,7 @@ from tailrace.core.protocol.messages.alter_configs import (
     AlterConfigsResponseResource,
 )
 from tailrace.workers.control import AlterConfigs, ConfigResults
+from tailrace.workers.gateway.controller_requests import TIMED_OUT
 from tailrace.workers.gateway.idle_configs import warn_of_idle
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.request import Request
 
 TIMEOUT_MS = 30_000  # these requests bring none; Kafka waits as long for its controller
-TIMED_OUT = "The request timed out."
 
 
 def handle(gateway: Gateway, request: Request) -> None:

@@ -13,14 +13,13 @@ from tailrace.core.protocol.messages.create_partitions import (
     CreatePartitionsResponseResult,
 )
 from tailrace.workers.control import CreatePartitions, TopicResults
+from tailrace.workers.gateway.controller_requests import TIMED_OUT
 from tailrace.workers.gateway.leaders import await_leaders
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer
     from tailrace.workers.gateway.gateway import Gateway
     from tailrace.workers.gateway.request import Request
-
-TIMED_OUT = "The request timed out."
 
 
 def handle(gateway: Gateway, request: Request) -> None:

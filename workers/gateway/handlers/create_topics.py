@@ -21,6 +21,7 @@ from tailrace.core.protocol.messages.create_topics import (
 )
 from tailrace.workers.control import CreateTopics, TopicResults
 from tailrace.workers.gateway.broker_configs import broker_configs
+from tailrace.workers.gateway.controller_requests import TIMED_OUT
 from tailrace.workers.gateway.idle_configs import warn_of_idle
 from tailrace.workers.gateway.leaders import await_leaders
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer
     from tailrace.workers.gateway.gateway import Gateway
     from tailrace.workers.gateway.request import Request
-
-TIMED_OUT = "The request timed out."
 
 
 def handle(gateway: Gateway, request: Request) -> None:

@@ -12,6 +12,7 @@ from tailrace.core.protocol.messages.delete_topics import (
     DeleteTopicsResponseTopic,
 )
 from tailrace.workers.control import DeleteTopics, TopicResults
+from tailrace.workers.gateway.controller_requests import TIMED_OUT
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _ENTRIES_SINCE = 6  # before: only names
 _DISABLED_SINCE = 3  # the first version whose clients know TOPIC_DELETION_DISABLED
-
-TIMED_OUT = "The request timed out."
 
 
 def handle(gateway: Gateway, request: Request) -> None:

@@ -1,4 +1,6 @@
-"""DescribeLogDirs (key 35): bytes of each log, by its files and its row; no worker is asked."""
+"""DescribeLogDirs (key 35): bytes of each log of this broker, led here or not, by its files and its row; no
+worker is asked.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ from tailrace.shm.state_table import (
     HIGH_WATERMARK_POSITION,
     HW_SEGMENT_BASE_OFFSET,
     ROLE,
+    ROLE_FOLLOWER,
     ROLE_LEADER,
 )
 from tailrace.workers.gateway.partitions import path_of
@@ -88,12 +91,11 @@ def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tupl
         ):
             partition = gateway.partitions.get(topic.name, topic.topic_id, index)
             row = gateway.partitions.read_row(partition)
-            if partition.assigned is None or row is None or row[ROLE] != ROLE_LEADER:
+            if partition.place is None or row is None or row[ROLE] not in (ROLE_LEADER, ROLE_FOLLOWER):
                 continue
             with suppress(OSError):  # deleted just now
                 rolled = _bytes_below(path_of(partition), row[HW_SEGMENT_BASE_OFFSET])
-                log_dir = partition.assigned.log_dir
-                yield log_dir, topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
+                yield partition.place.log_dir, topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
 
 
 def _bytes_below(path: str, limit: int) -> int:

@@ -8,11 +8,15 @@ from typing import Any
 from msgspec import Struct
 
 from tailrace.core.config import BrokerConfig, load
-from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE
+from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE, KafkaError
+from tailrace.core.metadata.brokers import unregister
 from tailrace.core.metadata.configs import Alteration, alter_configs
+from tailrace.core.metadata.elections import elect_leaders
 from tailrace.core.metadata.image import MetadataImage
+from tailrace.core.metadata.leadership import LeaderRules
 from tailrace.core.metadata.partitions import create_partitions
 from tailrace.core.metadata.producer_ids import BLOCK_SIZE, allocate_block
+from tailrace.core.metadata.reassignments import reassign
 from tailrace.core.metadata.records import BrokerRegistered, Record
 from tailrace.core.metadata.requests import NewTopic
 from tailrace.core.metadata.topics import Decision, TopicDefaults, create_topics, delete_topics
@@ -25,6 +29,7 @@ from tailrace.workers.gateway.controller_requests import ControllerRequests
 
 CONTROLLER_SLOT = 1
 NODE_ID = 1
+RULES = LeaderRules()
 DEFAULTS = TopicDefaults(num_partitions=1, replication_factor=1, partitions_free=1000)
 
 
@@ -114,6 +119,9 @@ class FakeController:
                 )
             )
             return
+        if isinstance(message, control.ElectLeaders | control.Reassign | control.UnregisterBroker):
+            gateway.controller.on_message(self._change(message))
+            return
         decision: Decision | Alteration = self._decide(message)
         if not getattr(message, "validate_only", False):
             gateway.commit(decision.records)
@@ -121,6 +129,32 @@ class FakeController:
         offset = gateway.image.metadata_offset
         gateway.controller.on_message(
             kind(request_id=message.request_id, metadata_offset=offset, results=decision.results)
+        )
+
+    def _change(
+        self, message: "control.ElectLeaders | control.Reassign | control.UnregisterBroker"
+    ) -> control.PartitionResults:
+        image, results = self._gateway.image, []
+        code, text = NONE, None
+        try:
+            if isinstance(message, control.ElectLeaders):
+                elected = elect_leaders(image, message.election_type, message.partitions, RULES)
+                records, results = elected.records, elected.results
+            elif isinstance(message, control.Reassign):
+                may_change = message.replication_factor_may_change
+                moved = reassign(image, message.moves, RULES, replication_factor_may_change=may_change)
+                records, results = moved.records, moved.results
+            else:
+                records = unregister(image, message.broker_id, RULES)
+            self._gateway.commit(records)
+        except KafkaError as error:
+            code, text = error.code, error.message
+        return control.PartitionResults(
+            request_id=message.request_id,
+            metadata_offset=image.metadata_offset,
+            results=results,
+            error_code=code,
+            error_message=text,
         )
 
     def _decide(self, message: Any) -> Decision | Alteration:

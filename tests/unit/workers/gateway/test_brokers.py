@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -45,7 +45,7 @@ class World:
             image=MetadataImage(),
             advertised=self._advertised,
         )
-        self.brokers = Brokers(self.gateway)
+        self.brokers = Brokers(cast(Any, self.gateway))
 
     @staticmethod
     def _advertised(connection: Any) -> tuple[str, int]:
