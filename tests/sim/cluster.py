@@ -357,9 +357,9 @@ class Cluster:
             world.resume(name)
         for process in host.processes.values():
             process.steps_left = -1
+        if host.disks.broken:  # only a new run takes a log directory in again
+            host.stop_all(power=False)
         for broker in range(BROKERS):
-            if host.disks.broken & {log_dir.path for log_dir in host.brokers[broker].log_dirs.dirs}:
-                host.kill_broker(broker)
             self._later(200, partial(host.start_broker, broker))
         self._mend()
         for wait_ms in (600, 900, 1300):

@@ -26,11 +26,11 @@ from tailrace.workers import (
     changes,
     commit,
     controller,
+    failed_dirs,
     flusher,
     gateway_requests,
     losses,
     orders,
-    presence,
     quorum_member,
     replica,
     replicas,
@@ -103,7 +103,7 @@ class Context(ProcessContext):
         self.gateway_slot = layout.gateway(self.broker)
         self.housekeeper_slot = layout.housekeeper(self.broker)
         self._controllers = layout.controllers()
-        self.cluster_id, self.run_dir = "sim", ""
+        self.cluster_id, self.run_dir = "sim", f"/run-1-{host.run:08x}"
         self.slots, self.state_table, self.waiters = memory.slots, memory.state_table, memory.waiters
         self.slot, self.incarnation, self.index, self.eventfd = slot, incarnation, 0, -1
         self._turns = 0
@@ -252,7 +252,7 @@ def patched(host: "Host") -> Generator[None]:
     changed: list[tuple[object, str, object]] = [
         *((module, "time", clock) for module in TIMED),
         (gateway_requests, "os", chance),
-        (presence, "os", chance),
+        (failed_dirs, "say", lambda _line: None),
         (beginning, "Survey", SimulatedSurvey),
         (quorum_member, "open_metadata_log", lambda context: host.controllers[context.slot].metadata()),
         (replica, "RealDirectory", disks.directory),

@@ -34,7 +34,7 @@ class Gateway:
     def begin(self, context: Context) -> None:
         """It has its slot."""
         self.context = context
-        self.batches = self.host.arenas[f"/{arena_name(context.slot, context.incarnation)}"] = {}
+        self.batches = self.host.arenas[f"{context.run_dir}/{arena_name(context.slot, context.incarnation)}"] = {}
 
     def turn(self) -> None:
         """Hear, then ask."""

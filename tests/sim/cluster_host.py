@@ -135,8 +135,12 @@ class Host:
     # Life.
 
     def start(self) -> None:
-        """All of it, with the disks as they are."""
+        """All of it, with the disks as they are, but for what was broken: that is mended."""
         self.run += 1
+        self.disks.broken.clear()
+        for one in self.brokers:
+            words = one.log_dirs.table.words
+            words[8:] = memoryview(bytes(8 * (len(words) - 8))).cast("q")
         self.wanted.clear()
         self.leaving.clear()
         self.arenas.clear()
@@ -153,17 +157,18 @@ class Host:
                 self.start_broker(broker)
 
     def start_broker(self, broker: int) -> None:
-        """Its controller and its gateway; the workers are wanted by the controller that decides. What of its
-        disks was broken is mended.
-        """
+        """Its controller and its gateway; the workers are wanted by the controller that decides."""
         if broker in self.running:
+            return
+        layout = self.layout
+        own = (layout.controller(broker), layout.gateway(broker), *layout.workers(broker))
+        if any(map(self.memory.slots.live_incarnation, own)):  # not all of it has ended
+            run = self.run
+            self.world.at(self.world.now_ms + 1, lambda: self.start_broker(broker) if run == self.run else None)
             return
         self.world.tell("broker {} starts", FIRST_ID + broker)
         self.running.add(broker)
-        log_dirs = self.brokers[broker].log_dirs
-        self.disks.broken -= {log_dir.path for log_dir in log_dirs.dirs}
-        log_dirs.table.words[8:] = memoryview(bytes(8 * (len(log_dirs.table.words) - 8))).cast("q")
-        for slot in (self.layout.controller(broker), self.layout.gateway(broker), *self.layout.workers(broker)):
+        for slot in own:
             self._start_again(slot)
 
     def _start_again(self, slot: int) -> None:
