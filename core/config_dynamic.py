@@ -12,6 +12,7 @@ from tailrace.core.config_keys import (
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
+    UNCLEAN_ELECTION,
     ConfigError,
     Key,
     parse_value,
@@ -65,6 +66,7 @@ OBEYED_LIVE = frozenset(
     (
         *_TOPIC_KEY_OF,
         PRODUCER_EXPIRATION,
+        UNCLEAN_ELECTION,
         "max.connection.creation.rate",
         "max.connections",
         PER_ADDRESS,
