@@ -72,6 +72,7 @@ class Controller:
         self._known.update(found.incarnations)
         if not Beginning(self._context, self._log, self.changes, self.assignments).take_over(found):
             return False
+        self.changes.throttle()
         for slot, incarnation, message in found.early:
             self._take(slot, incarnation, message)
         return True
