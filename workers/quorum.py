@@ -18,7 +18,7 @@ from functools import partial
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.ids import parse_uuid
-from tailrace.core.log.directory import RealDirectory, storage_error
+from tailrace.core.log.directory import RealDirectory, is_full, storage_error
 from tailrace.core.log.flush import Flush
 from tailrace.core.log.log import Log
 from tailrace.core.raft.effects import (
@@ -49,6 +49,7 @@ from tailrace.workers.process import Broker, ProcessContext
 QUORUM_STATE = "quorum-state"
 FETCH_BYTES_MAX = 256 * 1024  # they go through a ring of 16 KiB
 FETCH_WAIT_MS = 60
+INSTALL_RETRY_MS = 1000  # after a disk was too full for a snapshot
 PIECE_BYTES_MAX = 64 * 1024  # of a snapshot, for the same reason
 
 OnCommitted = Callable[[int], object]
@@ -76,6 +77,8 @@ class Quorum:
             if index != context.broker
         }
         self._incarnations = dict.fromkeys(self._peers, 0)
+        self._to_install: InstallSnapshot | None = None
+        self._install_at_ms = 0
         self.leads_in = 0
         self.leader_id = -1
         self._present = [Voter(_key_of(broker)) for broker in context.brokers]
@@ -151,6 +154,7 @@ class Quorum:
             if error is not None:
                 raise error
             self._done(token)
+        self._install()
         self._look_for_dead()
         self.node.tick(_now_ms())
         self._rejoin()
@@ -161,7 +165,10 @@ class Quorum:
 
     def wait_s(self, timeout_s: float) -> float:
         """How long the loop may sleep."""
-        due_s = max(self.node.next_deadline_ms - _now_ms(), 0) / 1000
+        due_ms = self.node.next_deadline_ms
+        if self._to_install is not None:
+            due_ms = min(due_ms, self._install_at_ms)
+        due_s = max(due_ms - _now_ms(), 0) / 1000
         waited = self._outbox.wait_s(min(timeout_s, due_s))
         assert waited is not None
         return waited
@@ -213,13 +220,26 @@ class Quorum:
             case LostLeadership():
                 self.leads_in = 0
             case InstallSnapshot():
-                self._install(effect)
+                self._to_install, self._install_at_ms = effect, 0
+                self._install()
 
-    def _install(self, effect: InstallSnapshot) -> None:
+    def _install(self) -> None:
+        """The snapshot that came from the leader; on a full disk now and then again."""
+        effect, now_ms = self._to_install, _now_ms()
+        if effect is None or now_ms < self._install_at_ms:
+            return
         slots, slot = self._context.slots, self._context.slot
         slots.set_long_operation(slot, 1)
-        self.stored.install_snapshot(effect.snapshot_id, time.time_ns() // 1_000_000)
-        slots.set_long_operation(slot, 0)
+        try:
+            self.stored.install_snapshot(effect.snapshot_id, time.time_ns() // 1_000_000)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._install_at_ms = now_ms + INSTALL_RETRY_MS
+            return
+        finally:
+            slots.set_long_operation(slot, 0)
+        self._to_install = None
         self.node.on_snapshot_installed(effect.snapshot_id, _now_ms())
 
     def _send(self, target: int, message: Message) -> None:

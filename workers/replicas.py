@@ -212,7 +212,7 @@ class Replicas:
         """In the same epoch: who is in sync has changed, or others join one that led alone."""
         order, leading = replica.order, replica.leading
         if leading is not None:
-            leading.adopt(_state(order), _now_ms())
+            self.replication.adopt(replica, _state(order))
             self._fail_if_too_few(replica)
         elif len(order.replicas) > 1:
             self._lead_others(replica, replica.committed)

@@ -57,6 +57,7 @@ class Replication:
         self._files: dict[FollowerPartition, LeaderFile] = {}
         self._to_ring: set[int] = set()
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
+        self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
         self._tick_s = context.config.replica_lag_time_max_ms / 2000
         self._ticked_s = 0.0
         self._propose_again_ms = 0  # not before; 0: nothing waits for an answer, or was refused
@@ -89,12 +90,27 @@ class Replication:
         leaders.lead(partition)
         replica.leading = partition
         self._replicas[_key(replica)] = replica
+        self._note(replica, partition)
+
+    def adopt(self, replica: Replica, state: PartitionState) -> None:
+        """Who is in sync has changed, in the same leader epoch."""
+        partition = replica.leading
+        if partition is not None:
+            partition.adopt(state, _now_ms())
+            self._note(replica, partition)
+
+    def _note(self, replica: Replica, partition: LeaderPartition) -> None:
+        if len(partition.in_sync.isr) < len(partition.in_sync.replicas):
+            self._incomplete.add(replica)
+        else:
+            self._incomplete.discard(replica)
 
     def resign(self, replica: Replica) -> None:
         """It leads no more: no acknowledgement of its links counts from now on (R)."""
         if self._leaders is not None:
             self._leaders.resign(_key(replica))
         replica.leading = None
+        self._incomplete.discard(replica)
         self._replicas.pop(_key(replica), None)
 
     def follow(self, replica: Replica) -> None:
@@ -233,16 +249,8 @@ class Replication:
         for partition in leaders.on_acks(moved, now_ms):
             replica = self._replicas[partition.topic_partition]
             self._changed(replica)
-        for replica in self._returning(leaders):
+        for replica in self._incomplete:  # perhaps a follower has caught up just now
             self._propose(replica, now_ms)
-
-    def _returning(self, leaders: Leaders) -> list[Replica]:
-        """Those led here of which a follower is not in sync: perhaps it has caught up just now."""
-        return [
-            self._replicas[key]
-            for key, partition in leaders.partitions.items()
-            if len(partition.in_sync.isr) < len(partition.in_sync.replicas)
-        ]
 
     def _copy(self) -> None:
         now_ms, left = _now_ms(), COPY_BYTES
@@ -377,6 +385,7 @@ class Replication:
             partition.on_answer(proposal, answer.error_code, state, now_ms)
         elif state is not None:
             partition.adopt(state, now_ms)
+        self._note(replica, partition)
         self._changed(replica)
 
     def close(self) -> None:

@@ -3,12 +3,16 @@
 A snapshot that arrives is kept in memory until it is whole. Rules (R), each with a test:
 - it is on disk before the log that it stands for is emptied, or cut below it; a crash in between is found out
   at the next start, which does that then;
-- older snapshots go once the log begins at the newer.
+- older snapshots go once a newer one is on the disk.
+
+A full disk leaves the log longer than it need be: it is cut with the next snapshot, or at the next open.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from tailrace.core.errors import KafkaError
+from tailrace.core.log.directory import DiskFullError
 from tailrace.core.log.log import Log
 from tailrace.core.log.reader import Hint, LogReader
 from tailrace.core.raft.messages import OffsetAndEpoch
@@ -151,11 +155,13 @@ class StoredLog:
     # What its owner does.
 
     def install_snapshot(self, snapshot_id: OffsetAndEpoch, now_ms: int) -> None:
-        """What InstallSnapshot asks for, on disk when it returns. OSError, KafkaError."""
+        """What InstallSnapshot asks for, on disk when it returns. OSError: nothing has happened, it may be
+        tried again. KafkaError: the log is to be opened anew.
+        """
         data = bytes(self._arriving)
-        self._arriving = bytearray()
         voters = self._voters_in(data)
         self.store_snapshot(snapshot_id, data)  # (R) first
+        self._arriving = bytearray()
         self._snapshot = Snapshot(snapshot_id, len(data), voters)
         self._begin_at(snapshot_id.offset, now_ms)
         self._remove_older(snapshot_id)
@@ -191,8 +197,9 @@ class StoredLog:
     def _cut_below(self, snapshot_id: OffsetAndEpoch, now_ms: int) -> None:
         log = self.log
         log.high_watermark = max(log.high_watermark, snapshot_id.offset)  # a snapshot is of what is committed
-        log.delete_records_before(snapshot_id.offset, now_ms)
         self._remove_older(snapshot_id)
+        with suppress(DiskFullError):
+            log.delete_records_before(snapshot_id.offset, now_ms)
 
     def _remove_older(self, snapshot_id: OffsetAndEpoch) -> None:
         for other in self._snapshot_ids():

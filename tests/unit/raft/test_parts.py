@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from tailrace.core.raft import decode_message, decode_quorum_state, encode_message, encode_quorum_state
 from tailrace.core.raft.control_records import leader_change_batch, voters_batch, voters_of
 from tailrace.core.raft.messages import (
     BeginQuorumEpochRequest,
@@ -16,9 +15,11 @@ from tailrace.core.raft.messages import (
     OffsetAndEpoch,
     VoteRequest,
     VoteResponse,
+    decode_message,
+    encode_message,
 )
 from tailrace.core.raft.quorum import ReplicaProgress, Tally, majority_offset
-from tailrace.core.raft.quorum_state import QuorumState
+from tailrace.core.raft.quorum_state import QuorumState, decode_quorum_state, encode_quorum_state
 from tailrace.core.raft.raft_log import (
     check_fetch,
     epoch_end_offset,

@@ -1,11 +1,13 @@
 """The log on disk and the one of the simulations answer Raft alike."""
 
+from errno import ENOSPC
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tailrace.core.log.directory import Directory, RealDirectory
+from tailrace.core.errors import KAFKA_STORAGE_ERROR
+from tailrace.core.log.directory import Directory, DiskFullError, RealDirectory
 from tailrace.core.log.log import Log
 from tailrace.core.raft.messages import OffsetAndEpoch
 from tailrace.core.raft.raft_log import Snapshot, split_batches
@@ -142,6 +144,42 @@ def test_a_log_that_ends_with_its_snapshot_goes_on_there(tmp_path: Path) -> None
             opened = open_stored(tmp_path)
         assert (opened.log_start_offset, opened.log_end_offset, opened.last_epoch) == (2, 2, 2)
         assert opened.end_offset_for(2) == (2, 2)
+
+
+def test_a_full_disk_leaves_the_log_as_it_is_and_the_next_open_cuts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_stored(tmp_path)
+    fill(log, 1, 1, 1)
+
+    def refuse(_offset: int, _now_ms: int) -> None:
+        raise DiskFullError(KAFKA_STORAGE_ERROR, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log.log, "delete_records_before", refuse)
+        taken = take_snapshot(log, 2)
+    assert (log.log_start_offset, log.log_end_offset, snapshots(log)) == (0, 3, [snapshot_name(taken)])
+    log.log.close()
+    again = open_stored(tmp_path)
+    assert (again.log_start_offset, again.log_end_offset) == (2, 3)
+
+
+def test_a_full_disk_keeps_what_came_from_the_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is installed once there is room."""
+    log, snapshot_id, whole = open_stored(tmp_path), OffsetAndEpoch(40, 3), encode_voters(VOTERS)
+    log.write_snapshot(snapshot_id, 0, whole)
+
+    def refuse(_snapshot_id: OffsetAndEpoch, _data: bytes) -> None:
+        raise OSError(ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "store_snapshot", refuse)
+        with pytest.raises(OSError, match="full"):
+            log.install_snapshot(snapshot_id, NOW)
+    assert (log.log_end_offset, log.latest_snapshot()) == (0, None)
+    log.install_snapshot(snapshot_id, NOW)
+    assert log.log_end_offset == 40
+    assert log.read_snapshot(snapshot_id, 0, 1000) == whole
 
 
 def test_one_that_is_older_than_what_came_from_the_leader_goes(tmp_path: Path) -> None:
