@@ -244,6 +244,23 @@ def test_a_plan_that_cannot_be_is_refused(host: Host) -> None:
     assert "Unknown broker id 77" in refused.out + refused.err
 
 
+@pytest.mark.skipif(against_kafka(), reason="Kafka throttles, and moves between log directories")
+def test_what_is_not_done_is_refused_and_moves_nothing(host: Host) -> None:
+    one, two, three = host.ids
+    host.make((one, two))
+    plan = host.plan([one, three])
+    how = ("--execute", "--reassignment-json-file", plan, "--throttle", "1000000")
+    refused = host.run(REASSIGN, *how)
+    assert refused.code == 1
+    assert "throttled.replicas" in refused.out + refused.err
+    wish = {"topic": host.topic, "partition": 0, "replicas": [one, two], "log_dirs": ["/elsewhere", "any"]}
+    plan = host.file({"version": 1, "partitions": [wish]})
+    refused = host.run(REASSIGN, "--execute", "--reassignment-json-file", plan)
+    assert refused.code == 1
+    assert "ALTER_REPLICA_LOG_DIRS" in refused.out + refused.err
+    assert host.state() == [(str(one), [one, two], sorted([one, two]))]
+
+
 def test_a_move_that_waits_for_the_dead_is_listed_and_cancelled(host: Host) -> None:
     one, two, three = host.ids
     host.make((one, two))
