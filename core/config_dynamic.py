@@ -11,6 +11,7 @@ from tailrace.core.config_keys import (
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
+    UNCLEAN_ELECTION,
     ConfigError,
     parse_value,
 )
@@ -57,6 +58,7 @@ OBEYED_LIVE = frozenset(
     (
         *_TOPIC_KEY_OF,
         PRODUCER_EXPIRATION,
+        UNCLEAN_ELECTION,
         "max.connection.creation.rate",
         "max.connections",
         PER_ADDRESS,

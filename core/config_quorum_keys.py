@@ -19,7 +19,7 @@ QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.election.timeout.ms",
         "INT",
-        100,
+        200,
         1,
         _INT_MAX,
         "how long to wait for votes, or for whoever may be elected: up to twice that",
@@ -28,7 +28,7 @@ QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.fetch.timeout.ms",
         "INT",
-        200,
+        1000,
         1,
         _INT_MAX,
         "without word of a leader so long, controllers elect another",
@@ -37,7 +37,7 @@ QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.request.timeout.ms",
         "INT",
-        100,
+        600,
         1,
         _INT_MAX,
         "without an answer so long, a controller asks again",

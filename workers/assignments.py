@@ -11,6 +11,7 @@ Sans-IO: deaths, answers and partitions as staged come in; control messages go o
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from tailrace.core import errors
 from tailrace.core.metadata.image import PartitionImage
@@ -39,7 +40,11 @@ from tailrace.workers.orders import (
 )
 from tailrace.workers.seats import Seats
 
-Send = Callable[[int, Message], bool]
+
+class Send(Protocol):
+    """As `Outbox.send`."""
+
+    def __call__(self, slot: int, message: Message, *, only: int = 0) -> bool: ...
 
 
 class Assignments:
@@ -248,7 +253,7 @@ class Assignments:
         replica.started_in = -1
         self._deleting_names[name] = replica.row
         if replica.incarnation and not replica.closing:
-            self._send(replica.slot, stop_order(replica, delete=True))
+            self._say(replica, stop_order(replica, delete=True))
         else:
             self._note_due(replica)
             self.want(replica.slot)  # serve_slot says it to whoever lives there next
@@ -279,10 +284,10 @@ class Assignments:
         """Whether nothing is left to be told until something happens."""
         if replica.closing:
             if replica.close_due:
-                replica.close_due = not self._send(replica.slot, stop_order(replica, delete=False))
+                replica.close_due = not self._say(replica, stop_order(replica, delete=False))
             return not replica.close_due
         if replica.deleting:
-            if not replica.incarnation and self._send(replica.slot, stop_order(replica, delete=True)):
+            if not replica.incarnation and self._say(replica, stop_order(replica, delete=True), incarnation):
                 replica.incarnation = incarnation
             return replica.incarnation != 0
         if replica.offline_code or self._held_back.get(replica.name) is replica:
@@ -294,13 +299,18 @@ class Assignments:
         if (replica.order_due or not replica.incarnation) and not self._give_order(replica, incarnation):
             return False
         if replica.configs_due:
-            replica.configs_due = not self._send(replica.slot, configure_order(replica))
+            replica.configs_due = not self._say(replica, configure_order(replica))
         return not replica.configs_due
+
+    def _say(self, replica: Replica, message: Message, incarnation: int = 0) -> bool:
+        """To the worker that has the replica, or is given it; (R) not to one that came since unnoticed."""
+        return self._send(replica.slot, message, only=incarnation or replica.incarnation)
 
     def _give_order(self, replica: Replica, incarnation: int) -> bool:
         others = self.replicas_of(replica.topic_id, replica.partition)
         leader = next((other for other in others if other.leads and other.started), None)
-        if not self._send(replica.slot, serve_order(replica, leader, tuple(other.row for other in others))):
+        order = serve_order(replica, leader, tuple(other.row for other in others))
+        if not self._say(replica, order, incarnation):
             return False
         if not replica.incarnation:
             replica.configs_due = False
@@ -371,8 +381,8 @@ class Assignments:
 
     def ask_to_resign(self, replica: Replica) -> None:
         """Its worker is to give up the leadership, once an epoch."""
-        if replica.asked_to_resign < replica.leader_epoch and self._send(
-            replica.slot,
+        if replica.asked_to_resign < replica.leader_epoch and self._say(
+            replica,
             ResignLeadership(
                 row=replica.row, row_generation=replica.row_generation, leader_epoch=replica.leader_epoch
             ),

@@ -104,8 +104,8 @@ class Controller:
         broker = self._log.image.brokers.get(node_id)
         return broker is not None and not broker.fenced
 
-    def _send(self, slot: int, message: Message) -> bool:
-        sent = self._context.outbox.send(slot, message)
+    def _send(self, slot: int, message: Message, *, only: int = 0) -> bool:
+        sent = self._context.outbox.send(slot, message, only=only)
         if not sent and slot in self.assignments.gateways and self._context.slots.live_incarnation(slot):
             self._lagging.add(slot)
         return sent

@@ -1,5 +1,6 @@
 """Which brokers of the host are there: one whose processes are all dead is fenced, with what it led given to
-others; one that serves again registers anew and is unfenced; one that is to stop hands over first.
+others; one that serves again registers anew and is unfenced; one that is to stop hands over first. One that
+was back before anybody saw it gone has led nothing since it handed over, and goes on as the broker it was.
 
 (R) A broker is fenced, and leaders taken from it, only when every process of it is proven dead: nothing it
 might still acknowledge is lost by that. So it is looked at in the slot table, each time anew.
@@ -11,7 +12,8 @@ from contextlib import suppress
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.brokers import Registration, fence, register, shut_down, unfence
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.records import Record
+from tailrace.core.metadata.leadership import elect_leaderless
+from tailrace.core.metadata.records import BrokerChange, Record
 from tailrace.shm.slots import READY, STOPPING, SUPERVISOR_SLOT
 from tailrace.workers.assignments import Assignments
 from tailrace.workers.changes import Changes
@@ -26,6 +28,7 @@ class Presence:
         self._context = context
         self._changes = changes
         self._assignments = assignments
+        self._leaving: dict[int, int] = {}  # who hands over, or has: by id, what its gateway was then
 
     def look(self) -> None:
         """Stage what has changed since the last look; what a full disk refuses is found again at the next."""
@@ -40,6 +43,8 @@ class Presence:
                 elif self._is_dead(index):
                     image, rules = self._changes.image, self._changes.rules()
                     self._changes.stage(fence(image, broker.node_id, rules))
+                elif known.in_controlled_shutdown and self._is_back(index, broker.node_id):
+                    self._resume(broker, known.broker_epoch)
 
     def _welcome(self, broker: Broker) -> None:
         """It starts as a new one (R): in sync nowhere where another broker is. What failed there is tried
@@ -48,14 +53,25 @@ class Presence:
         changes, node_id = self._changes, broker.node_id
         asked = registration_of(broker)
         changes.stage(register(changes.image, asked, changes.rules(), known_lives=False).records)
-        for key in [key for key in self._assignments.offline if key[2] == node_id]:
+        self._revive(broker)
+        changes.stage(unfence(changes.image, node_id, changes.rules()))
+
+    def _resume(self, broker: Broker, broker_epoch: int) -> None:
+        changes, node_id = self._changes, broker.node_id
+        change = BrokerChange(broker_id=node_id, broker_epoch=broker_epoch, in_controlled_shutdown=False)
+        self._revive(broker)
+        changes.stage([change, *elect_leaderless(changes.image, changes.rules(), also=(node_id,))])
+
+    def _revive(self, broker: Broker) -> None:
+        for key in [key for key in self._assignments.offline if key[2] == broker.node_id]:
             replica = self._assignments.by_key[key]
             if broker.log_dirs.is_online(replica.log_dir):
                 self._assignments.revive(replica)
-        changes.stage(unfence(changes.image, node_id, changes.rules()))
 
     def shut_down(self, node_id: int) -> None:
         """It is about to stop: others lead in its place, then it may."""
+        gateway = self._context.layout.gateway(self._context.index_of(node_id))
+        self._leaving[node_id] = self._context.slots.live_incarnation(gateway)
 
         def decide(image: MetadataImage) -> tuple[list[Record], None]:
             broker = image.brokers.get(node_id)
@@ -72,6 +88,13 @@ class Presence:
     def _serves(self, index: int) -> bool:
         slots, slot = self._context.slots, self._context.layout.gateway(index)
         return slots.live_incarnation(slot) != 0 and slots.state(slot) == READY
+
+    def _is_back(self, index: int, node_id: int) -> bool:
+        """Whether another gateway serves than that which handed over; also where a controller before this one
+        was told of that.
+        """
+        serving = self._context.slots.live_incarnation(self._context.layout.gateway(index))
+        return self._serves(index) and serving != self._leaving.get(node_id, 0)
 
     def _is_dead(self, index: int) -> bool:
         slots, layout = self._context.slots, self._context.layout

@@ -60,7 +60,7 @@ def test_a_quorum_of_one_leads_after_the_sync_of_its_vote() -> None:
 
 def test_a_quorum_of_one_wants_no_clock() -> None:
     cluster, leader = settled(1)
-    cluster.world.run(cluster.world.now_ms + 1000)
+    cluster.world.run(cluster.world.now_ms + 2 * RaftSettings(key=ReplicaKey(0)).check_quorum_ms)
     assert leader.node is not None
     assert leader.node.next_deadline_ms > cluster.world.now_ms + 10**9
 

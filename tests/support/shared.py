@@ -24,11 +24,11 @@ DIRECTORY_ID = "Zmlyc3QtZGlyZWN0b3J5Lg"
 
 
 def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
-    """Two worker slots a broker; `settings` are keys of the configuration with _ for dots."""
+    """`workers.max` is of each broker here; `settings` are keys of the configuration with _ for dots."""
     given = {"log.dirs": str(data), "workers.max": "2", "listeners": "PLAINTEXT://127.0.0.1:0"}
     given |= {name.replace("_", "."): value for name, value in settings.items()}
     configs = split(load(given)[0])
-    layout = Layout(len(configs), 2)
+    layout = Layout(len(configs), int(given["workers.max"]))
     data.mkdir(exist_ok=True)
     return Shared(
         brokers=[Broker(config, _log_dirs(run_dir, index, config)) for index, config in enumerate(configs)],
@@ -43,14 +43,16 @@ def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
     )
 
 
-def _log_dirs(run_dir: RunDir, index: int, config: BrokerConfig) -> LogDirs:
-    path = config.log_dirs[0]
-    directory_id = DIRECTORY_ID if index == 0 else uuid_text(f"directory-of-{index:03}".encode())
-    table = LogDirTable.create(run_dir.file(log_dirs_name(index)), 1)
-    return LogDirs([LogDir(path, directory_id, _lock(Path(path)))], path, table)
+def _log_dirs(run_dir: RunDir, broker: int, config: BrokerConfig) -> LogDirs:
+    made: list[LogDir] = []
+    for number, path in enumerate(config.log_dirs):
+        directory_id = uuid_text(f"directory{number}-of-{broker:02}".encode())
+        made.append(LogDir(path, directory_id if broker or number else DIRECTORY_ID, _lock(Path(path))))
+    table = LogDirTable.create(run_dir.file(log_dirs_name(broker)), len(made))
+    return LogDirs(made, made[0].path, table)
 
 
 def _lock(data: Path) -> int:
     """A descriptor of the lock file, which nobody needs to hold here."""
-    data.mkdir(exist_ok=True)
+    data.mkdir(exist_ok=True, parents=True)
     return os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

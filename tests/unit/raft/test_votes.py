@@ -201,7 +201,7 @@ def test_the_first_of_the_successors_goes_at_once_and_the_next_a_little_later() 
         others = (key(1), key(3)) if place == 0 else (key(3), key(1))
         told = script.get(EndQuorumEpochRequest(1, 2, others))
         assert (expected in told) == (place == 0)
-        assert "store e2 voted 1" in [*told, *script.wait(30)]
+        assert "store e2 voted 1" in [*told, *script.wait(script.node.settings.successor_delay_ms)]
 
 
 def test_a_dead_leader_is_replaced_at_once_by_the_first_in_rank() -> None:

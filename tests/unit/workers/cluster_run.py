@@ -3,24 +3,38 @@ speak when told to.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import pytest
+
+from tailrace.core.errors import KAFKA_STORAGE_ERROR
 from tailrace.core.metadata.image import MetadataImage, PartitionImage
-from tailrace.core.metadata.requests import NewTopic
+from tailrace.core.metadata.records import RESOURCE_TOPIC
+from tailrace.core.metadata.requests import SET, ConfigChange, NewTopic, ResourceChange
 from tailrace.shm.names import RunDir
+from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, SUPERVISOR, SUPERVISOR_SLOT, WORKER
+from tailrace.workers.background import Background
 from tailrace.workers.control import (
+    AlterConfigs,
+    AlterPartition,
     Assigned,
     CreateTopics,
     HeldReplica,
+    LogDirFailed,
     Message,
+    PartitionAltered,
+    ReplicaFailed,
     Replicas,
     ReplicaStarted,
+    ReplicaStopped,
     ReportReplicas,
     Resigned,
     ResignLeadership,
     ServeReplica,
+    StopReplica,
     Unassigned,
 )
 from tailrace.workers.controller import Controller
@@ -47,7 +61,13 @@ class Worker:
 
     def turn(self) -> bool:
         """Hear and obey. Whether there was anything."""
-        messages = heard(self.context)
+        context = self.context
+        messages: list[Message] = []
+        for slot, incarnation, ring in context.links.poll():
+            assert isinstance(ring, ByteConsumer)
+            told = context.inbox.read(slot, incarnation, ring)
+            messages += told if context.obeys(slot) else []
+        context.links.drop_dead()
         for message in messages:
             self.heard.append(message)
             if isinstance(message, ServeReplica):
@@ -61,9 +81,27 @@ class Worker:
                 )
             elif isinstance(message, ResignLeadership) and not self.is_slow_to_resign:
                 self.resign(message)
+            elif isinstance(message, LogDirFailed):
+                for order in [each for each in self.orders.values() if each.log_dir == message.log_dir]:
+                    self.lose(order)
+            elif isinstance(message, StopReplica):
+                self.orders.pop(message.row, None)
+                self._say(ReplicaStopped(row=message.row, row_generation=message.row_generation))
             elif isinstance(message, ReportReplicas):
                 self._say(Replicas(replicas=[self._held(order) for order in self.orders.values()]))
         return bool(messages)
+
+    def lose(self, order: ServeReplica) -> None:
+        """The log of this replica can be used no more."""
+        self.orders.pop(order.row, None)
+        self._say(
+            ReplicaFailed(
+                row=order.row,
+                row_generation=order.row_generation,
+                error_code=KAFKA_STORAGE_ERROR,
+                message="it broke",
+            )
+        )
 
     def resign(self, asked: ResignLeadership) -> None:
         """As asked."""
@@ -101,6 +139,30 @@ class Worker:
         """What it was told of this kind, ever."""
         return [message for message in self.heard if isinstance(message, kind)]
 
+    @property
+    def last(self) -> ServeReplica:
+        """What it was told last of the only replica that it has."""
+        return self.told(ServeReplica)[-1]
+
+
+class AtOnce(Background[Any]):
+    """What is done beside a loop is done within it."""
+
+    def __init__(self, ring: Callable[[], object] | None = None) -> None:
+        super().__init__(ring)
+        self._outcomes: list[tuple[Any, OSError | None]] = []
+
+    def submit(self, token: Any, job: Callable[[], object]) -> None:
+        """It is done when this returns."""
+        job()
+        self._outcomes.append((token, None))
+
+    def take_done(self, *, wait: bool = False) -> list[tuple[Any, OSError | None]]:
+        """Those since the last call."""
+        del wait
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
+
 
 class Cluster:
     """All processes of a host with so many brokers; each has its first worker alone."""
@@ -110,6 +172,10 @@ class Cluster:
         self.shared = make_shared(path / "data", self.run_dir, brokers=str(brokers), **settings)
         self.layout, self.slots = self.shared.layout, self.shared.slots
         self.supervisor = self.begin(SUPERVISOR_SLOT, SUPERVISOR)
+        self._now_ms = 1000
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr("tailrace.workers.quorum._now_ms", lambda: self._now_ms)
+        self._patch.setattr("tailrace.workers.quorum.Background", AtOnce)
         self.members: dict[int, Member] = {}
         self.gateways: dict[int, ProcessContext] = {}
         self.workers: dict[int, Worker] = {}
@@ -123,6 +189,7 @@ class Cluster:
 
     def end(self) -> None:
         """Nothing is left."""
+        self._patch.undo()
         for member in self.members.values():
             member.log.close()
         self.run_dir.remove()
@@ -164,13 +231,15 @@ class Cluster:
 
     def settle(self) -> None:
         """Everybody does what there is to do, until nobody has anything."""
-        wait_until(self._is_settled, "a controller that decides and workers that obeyed", 20)
+        wait_until(self._is_settled, "a controller that decides and workers that obeyed", 10)
 
     def _is_settled(self) -> bool:
+        """The quorum has a time of its own, by rounds: on a machine that is slow it would elect another."""
         quiet = 0
         for _ in range(200):
             for member in self.members.values():
-                member.turn()
+                assert member.turn(), "it leads on"
+            self._now_ms += 1
             busy = [worker.turn() for worker in self.workers.values()]
             decides = [member for member in self.members.values() if member.controller is not None]
             is_done = bool(decides) and all(member.log.is_committed for member in decides)
@@ -223,6 +292,40 @@ class Cluster:
         )
         asked = CreateTopics(request_id=1, topics=[new], validate_only=False, timeout_ms=1000)
         self.say(next(iter(self.gateways.values())), asked)
+
+    def alter(self, topic: str, key: str, value: str) -> None:
+        """A config of a topic."""
+        change = ConfigChange(key=key, operation=SET, value=value)
+        resource = ResourceChange(resource_type=RESOURCE_TOPIC, name=topic, changes=[change])
+        asked = AlterConfigs(request_id=2, resources=[resource], validate_only=False, replaces_all=False)
+        self.say(next(iter(self.gateways.values())), asked)
+
+    def propose(self, broker: int, *isr: int, epoch: int | None = None) -> PartitionAltered:
+        """The worker of this broker, which leads the only partition, says who is in sync; the answer.
+
+        `epoch`: of the partition, if not the present one.
+        """
+        worker, state = self.workers[broker], self.partition()
+        order = worker.last
+        self.say(
+            worker.context,
+            AlterPartition(
+                row=order.row,
+                row_generation=order.row_generation,
+                topic_id=order.topic_id,
+                partition=order.partition,
+                leader_epoch=state.leader_epoch,
+                partition_epoch=state.partition_epoch if epoch is None else epoch,
+                isr=isr,
+            ),
+        )
+        return worker.told(PartitionAltered)[-1]
+
+    def replace_worker(self, broker: int) -> None:
+        """It dies, and another comes in its place."""
+        self.kill(self.layout.workers(broker)[0])
+        self.begin_worker(broker)
+        self.settle()
 
     def told(self, broker: int) -> list[Assigned | Unassigned]:
         """What the gateway of a broker has heard of leaders since it was asked last."""

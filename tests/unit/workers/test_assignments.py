@@ -1,19 +1,11 @@
 """The controller's decisions about rows and workers, without processes."""
 
-from typing import TypeVar
-
-import msgspec
-
 from tailrace.core import errors
-from tailrace.core.metadata.image import PartitionImage
-from tailrace.shm.slots import Layout
-from tailrace.workers.assignments import Assignments
 from tailrace.workers.control import (
     Assigned,
     ConfigureReplica,
     HeldReplica,
     LogDirFailed,
-    Message,
     ReplicaStarted,
     RetireWorker,
     ServeReplica,
@@ -21,129 +13,7 @@ from tailrace.workers.control import (
     Unassigned,
     WantWorker,
 )
-from tailrace.workers.orders import Replica
-
-T = TypeVar("T")
-A, B = b"a" * 16, b"b" * 16
-GATEWAY = 2
-
-
-def state(
-    partition: int = 0,
-    *,
-    epoch: int = 0,
-    change: int = 0,
-    leader: int = 0,
-    replicas: tuple[int, ...] = (0,),
-    isr: tuple[int, ...] | None = None,
-) -> PartitionImage:
-    """A partition as the controller has staged it; `change` is its partition epoch."""
-    return PartitionImage(
-        partition=partition,
-        replicas=replicas,
-        isr=replicas if isr is None else isr,
-        leader=leader,
-        leader_epoch=epoch,
-        partition_epoch=change,
-        directories=("d",) * len(replicas),
-    )
-
-
-class World:
-    """Assignments, what they sent, and the row generations of a state table."""
-
-    def __init__(self, *, row_count: int = 10, workers_max: int = 2, brokers: int = 1) -> None:
-        self.sent: list[tuple[int, Message]] = []
-        self.generations: dict[int, int] = {}
-        self.layout = Layout(brokers, workers_max)
-        self.gone: set[int] = set()
-        self.assignments = Assignments(
-            row_count=row_count,
-            layout=self.layout,
-            first_id=0,
-            generation=lambda row: self.generations.get(row, 0),
-            send=self._send,
-            is_there=lambda broker: broker not in self.gone,
-        )
-        self.is_full = False
-
-    def _send(self, slot: int, message: Message) -> bool:
-        if self.is_full:
-            return False
-        self.sent.append((slot, message))
-        return True
-
-    def take(self) -> list[tuple[int, Message]]:
-        sent, self.sent = self.sent, []
-        return sent
-
-    def told(self, kind: type[T]) -> list[T]:
-        """What was sent of this kind."""
-        return [message for _, message in self.take() if isinstance(message, kind)]
-
-    def started(self, replica: Replica) -> None:
-        self.generations[replica.row] = replica.row_generation
-        self.assignments.on_started(
-            replica.slot,
-            replica.incarnation,
-            ReplicaStarted(
-                row=replica.row, row_generation=replica.row_generation, leader_epoch=replica.leader_epoch
-            ),
-        )
-
-    def place(
-        self,
-        topic_id: bytes = A,
-        partition: int = 0,
-        *,
-        topic: str = "t",
-        epoch: int = 0,
-        configs: dict[str, str] | None = None,
-        is_new: bool = True,
-    ) -> Replica:
-        """The only replica of a partition is given a seat."""
-        return self.assignments.place(
-            topic,
-            topic_id,
-            state(partition, epoch=epoch),
-            configs or {},
-            broker=0,
-            log_dir="/data",
-            is_new=is_new,
-        )
-
-    def serving(self, topic_id: bytes = A, partition: int = 0, incarnation: int = 7) -> Replica:
-        """A replica that has come up on its worker."""
-        replica = self.place(topic_id, partition)
-        self.assignments.serve_slot(replica.slot, incarnation)
-        self.started(replica)
-        self.take()
-        return replica
-
-    def renew(self, replica: Replica) -> None:
-        """The next leader epoch is staged."""
-        old = replica.state
-        self.assignments.update(
-            replica.topic_id,
-            msgspec.structs.replace(
-                old, leader_epoch=old.leader_epoch + 1, partition_epoch=old.partition_epoch + 1
-            ),
-        )
-
-    def replicated(self, *, leader: int = 0) -> list[Replica]:
-        """A partition of three brokers: each is told."""
-        at = state(replicas=(0, 1, 2), leader=leader)
-        replicas = [
-            self.assignments.place("t", A, at, {}, broker=broker, log_dir=f"/{broker}", is_new=True)
-            for broker in at.replicas
-        ]
-        self.serve()
-        return replicas
-
-    def serve(self) -> None:
-        """Every worker hears what it has not heard."""
-        for slot in self.layout.all_workers():
-            self.assignments.serve_slot(slot, 7)
+from tests.unit.workers.assignments_world import GATEWAY, A, B, World, state
 
 
 def test_a_gateway_hears_of_a_leader_only_once_it_has_started() -> None:
@@ -445,3 +315,71 @@ def test_a_log_directory_that_fails_takes_its_partitions_offline_and_no_others()
     free = world.assignments.seats.rows_free
     world.assignments.on_stopped(4, 7, stop.row, stop.row_generation)
     assert world.assignments.seats.rows_free == free + 1
+
+
+def test_an_order_reaches_nobody_who_came_since_the_controller_looked() -> None:
+    """(R) Who was not found to have died would lead, and its death lead to another leader beside it."""
+    world = World()
+    world.place()
+    world.take()
+    world.living[4] = 8
+    world.assignments.serve_slot(4, 7)
+    assert not world.take()
+    world.assignments.serve_slot(4, 8)
+    assert len(world.told(ServeReplica)) == 1
+
+
+def test_a_leader_is_not_told_again_in_an_epoch_that_is_spent() -> None:
+    """(R) Also if there is no room for the record of another."""
+    world = World()
+    leader = world.serving()
+    world.assignments.on_worker_death(leader.slot)
+    world.assignments.serve_slot(leader.slot, 8)
+    assert not world.told(ServeReplica)
+    world.renew(leader)
+    world.assignments.serve_slot(leader.slot, 8)
+    assert [order.leader_epoch for order in world.told(ServeReplica)] == [1]
+
+
+def test_a_follower_is_told_of_the_leader_only_once_that_leads_in_this_epoch() -> None:
+    """(R) Its log is truncated by what the leader says, who must have begun."""
+    world = World(brokers=3)
+    leader, follower, _ = world.replicated()
+    world.started(leader)
+    world.take()
+    world.renew(leader)
+    world.serve()
+    assert {order.leader_slot for order in world.told(ServeReplica)} == {0}
+    world.started(leader)
+    world.serve()
+    told = world.told(ServeReplica)
+    assert [(order.leader_slot, order.leader_incarnation) for order in told] == [(leader.slot, 7)] * 2
+    assert follower.row in {order.row for order in told}
+
+
+def test_the_brokers_that_are_fenced_are_told_nothing() -> None:
+    world = World(brokers=3)
+    world.gone = {1}
+    _, fenced, _ = world.replicated()
+    assert fenced.row not in {order.row for order in world.told(ServeReplica)}
+    world.gone.clear()
+    world.serve()
+    assert [order.row for order in world.told(ServeReplica)] == [fenced.row]
+
+
+def test_gateways_hear_of_a_replica_that_has_moved_to_another_row_generation() -> None:
+    """They read rows by their generation."""
+    world = World(brokers=3)
+    leader, follower, _ = world.replicated()
+    world.started(leader)
+    world.started(follower)
+    world.take()
+    world.assignments.on_worker_death(follower.slot)
+    world.serve()
+    world.take()
+    world.started(follower)
+    told = world.told(Assigned)
+    assert len(told) == len(world.layout.gateways())
+    assert (follower.broker, follower.row_generation) in {
+        (place.broker, place.row_generation) for place in told[0].replicas
+    }

@@ -134,3 +134,19 @@ def test_a_broker_that_is_to_stop_hands_over_first(cluster: Cluster) -> None:
     assert cluster.partition(stops).leader == NO_LEADER
     assert cluster.image.brokers[stops].in_controlled_shutdown
     assert heard(cluster.supervisor)[-1] == BrokerMayStop(broker=stops)
+
+
+def test_one_that_is_back_before_anybody_saw_it_gone_may_lead_and_be_in_sync_again(cluster: Cluster) -> None:
+    """All its processes were replaced between two turns of the controller."""
+    stops = lives(cluster)
+    cluster.say(cluster.supervisor, ShutDownBroker(broker=stops))
+    epoch = cluster.partition(stops).leader_epoch
+    assert cluster.partition(stops).leader == NO_LEADER
+    slot = cluster.layout.gateway(stops)
+    cluster.slots.mark_dead(slot, cluster.slots.incarnation(slot))
+    cluster.gateways[stops] = cluster.begin(slot, GATEWAY)
+    cluster.settle()
+    broker = cluster.image.brokers[stops]
+    assert not broker.fenced
+    assert not broker.in_controlled_shutdown
+    assert (cluster.partition(stops).leader, cluster.partition(stops).leader_epoch) == (stops, epoch + 1)
