@@ -7,7 +7,7 @@ TAILRACE_COMPAT_AGAINST=kafka proves the tests on three brokers of Apache Kafka.
 import json
 import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ class Host:
         lines = "".join(f"record {number}\n" for number in range(RECORDS))
         self.says(f"{TOOLS}.ConsoleProducer", "--topic", self.topic, given=lines)
 
-    def read(self) -> int:
+    def read(self, *arguments: str) -> int:
         """How many it has."""
-        how = ("--topic", self.topic, "--from-beginning", "--max-messages", str(RECORDS))
+        how = ("--topic", self.topic, "--from-beginning", "--max-messages", str(RECORDS), *arguments)
         return len(self.says(f"{TOOLS}.consumer.ConsoleConsumer", *how, "--timeout-ms", "20000").splitlines())
 
     def described(self, *arguments: str) -> list[dict[str, Any]]:
@@ -101,10 +101,11 @@ class Host:
         """The partitions that kafka-topics --describe lists with a flag."""
         return {f"{each['topic']}-{each['partition']}" for each in self.described(flag)}
 
-    def plan(self, *replicas: list[int]) -> str:
+    def plan(self, *replicas: list[int], topic: str = "") -> str:
         """A file that says where each partition is to be."""
         partitions = [
-            {"topic": self.topic, "partition": index, "replicas": each} for index, each in enumerate(replicas)
+            {"topic": topic or self.topic, "partition": index, "replicas": each}
+            for index, each in enumerate(replicas)
         ]
         return self.file({"version": 1, "partitions": partitions})
 
@@ -118,14 +119,12 @@ class Host:
         """kafka-reassign-partitions."""
         return self.says(REASSIGN, *arguments)
 
-    def move(self, *replicas: list[int]) -> None:
+    def move(self, *replicas: list[int], topic: str = "") -> None:
         """Execute a plan and wait until the tool says of each partition that it is done."""
-        path = self.plan(*replicas)
+        path, name = self.plan(*replicas, topic=topic), topic or self.topic
         started = self.reassign("--execute", "--reassignment-json-file", path)
         assert "Successfully started partition reassignment" in started
-        done = [
-            f"Reassignment of partition {self.topic}-{index} is completed." for index in range(len(replicas))
-        ]
+        done = [f"Reassignment of partition {name}-{index} is completed." for index in range(len(replicas))]
 
         def is_over() -> bool:
             said = self.reassign("--verify", "--reassignment-json-file", path)
@@ -235,6 +234,20 @@ def test_replicas_are_moved_by_plan_and_nothing_is_lost(host: Host) -> None:
     host.move([one, two, three], [one])
     assert [replicas for _, replicas, _ in host.state()] == [[one, two, three], [one]]
     assert host.read() == RECORDS
+
+
+def test_a_group_keeps_its_offsets_when_its_coordinator_moves(host: Host) -> None:
+    host.make((host.ids[0],))
+    host.fill()
+    group = ("--group", host.topic)
+    assert host.read(*group) == RECORDS
+    offsets = "__consumer_offsets"
+    placed = [each["replicas"] for each in host.described("--topic", offsets)]
+    host.move(*([broker] for broker in islice(cycle(host.ids), len(placed))), topic=offsets)
+    host.move(*([broker] for broker in islice(cycle(host.ids[1:]), len(placed))), topic=offsets)
+    host.move(*placed, topic=offsets)
+    shown = host.says(f"{TOOLS}.consumer.group.ConsumerGroupCommand", "--describe", *group)
+    assert f"{host.topic} 0 {RECORDS} {RECORDS} 0" in " ".join(shown.split())
 
 
 def test_a_plan_that_cannot_be_is_refused(host: Host) -> None:
