@@ -9,7 +9,7 @@ from perf.peers.tailrace_cluster import TailraceCluster
 from tests.support.moves import moved_in_a_loop
 
 PARTITIONS, RECORDS = 2, 300
-MOVES, FULL_MOVES = 6, 60
+MOVES, FULL_MOVES = 4, 60
 SETTINGS = {"min.insync.replicas": "1", "auto.leader.rebalance.enable": "false"}
 
 
