@@ -119,10 +119,13 @@ class Host:
         """kafka-reassign-partitions."""
         return self.says(REASSIGN, *arguments)
 
-    def move(self, *replicas: list[int], topic: str = "") -> None:
-        """Execute a plan and wait until the tool says of each partition that it is done."""
+    def move(self, *replicas: list[int], topic: str = "", throttle: int = 0) -> str:
+        """Execute a plan and wait until the tool says of each partition that it is done; returns what it said
+        when it had begun.
+        """
         path, name = self.plan(*replicas, topic=topic), topic or self.topic
-        started = self.reassign("--execute", "--reassignment-json-file", path)
+        how = ("--throttle", str(throttle)) if throttle else ()
+        started = self.reassign("--execute", "--reassignment-json-file", path, *how)
         assert "Successfully started partition reassignment" in started
         done = [f"Reassignment of partition {name}-{index} is completed." for index in range(len(replicas))]
 
@@ -131,6 +134,7 @@ class Host:
             return all(each in said for each in done)
 
         wait_until(is_over, "the end of the move", PATIENCE_S)
+        return started
 
     def elect(self, kind: str) -> str:
         """kafka-leader-election of the only partition."""
@@ -257,15 +261,23 @@ def test_a_plan_that_cannot_be_is_refused(host: Host) -> None:
     assert "Unknown broker id 77" in refused.out + refused.err
 
 
-@pytest.mark.skipif(against_kafka(), reason="Kafka throttles, and moves between log directories")
-def test_what_is_not_done_is_refused_and_moves_nothing(host: Host) -> None:
+def test_a_throttled_move_ends_and_the_throttles_go_with_it(host: Host) -> None:
     one, two, three = host.ids
     host.make((one, two))
-    plan = host.plan([one, three])
-    how = ("--execute", "--reassignment-json-file", plan, "--throttle", "1000000")
-    refused = host.run(REASSIGN, *how)
-    assert refused.code == 1
-    assert "throttled.replicas" in refused.out + refused.err
+    host.fill()
+    about = ("--entity-type", "topics", "--entity-name", host.topic, "--describe")
+    said = host.move([one, three], throttle=50_000_000)
+    assert "The inter-broker throttle limit was set to 50000000 B/s" in said
+    shown = host.says("kafka.admin.ConfigCommand", *about)
+    assert "throttled" not in shown
+    assert host.state() == [(str(one), [one, three], sorted([one, three]))]
+    assert host.read() == RECORDS
+
+
+@pytest.mark.skipif(against_kafka(), reason="Kafka moves replicas between log directories, too")
+def test_a_move_between_log_directories_is_refused(host: Host) -> None:
+    one, two, _ = host.ids
+    host.make((one, two))
     wish = {"topic": host.topic, "partition": 0, "replicas": [one, two], "log_dirs": ["/elsewhere", "any"]}
     plan = host.file({"version": 1, "partitions": [wish]})
     refused = host.run(REASSIGN, "--execute", "--reassignment-json-file", plan)
