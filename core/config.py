@@ -17,6 +17,7 @@ from tailrace.core.config_keys import (
     MIN_INSYNC,
     NOT_YET_OBEYED,
     PRODUCER_EXPIRATION,
+    THROTTLED,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
     UNCLEAN_ELECTION,
@@ -159,8 +160,9 @@ class BrokerConfig:
             raise ConfigError("queued.max.request.bytes must be larger or equal to socket.request.max.bytes")
 
     def with_dynamic(self, texts: Mapping[str, str]) -> "BrokerConfig":
-        """The same with the keys that were altered since the start."""
-        altered = {name: parse_value(BROKER_KEYS[name], text) for name, text in texts.items()}
+        """The same with the keys that were altered since the start; those that it has not are left out."""
+        known = ((BROKER_KEYS.get(name), text) for name, text in texts.items())
+        altered = {key.name: parse_value(key, text) for key, text in known if key is not None}
         return BrokerConfig(self._values | altered, self.given, self.own)
 
     def with_own(self, values: Mapping[str, Value], given: Mapping[str, Given]) -> "BrokerConfig":
@@ -394,12 +396,13 @@ def min_insync_replicas(overrides: Mapping[str, str], broker: BrokerConfig) -> i
     return int(str(effective_topic_config(keys, broker)[MIN_INSYNC]))
 
 
-# Topic keys that something reads: the log its settings, its leader one, elections another, and the two that
-# only decide what is accepted.
+# Topic keys that something reads: the log its settings, its leader one, elections and moves theirs, and the
+# two that only decide what is accepted.
 OBEYED_TOPIC_KEYS = frozenset(
     {
         *(name for name in TOPIC_KEYS if name.replace(".", "_") in LogConfig.__struct_fields__),
         MIN_INSYNC,
+        *THROTTLED,
         "internal.segment.bytes",
         "remote.storage.enable",
         UNCLEAN_ELECTION,

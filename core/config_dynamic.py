@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 from tailrace.core.config_keys import (
     BROKER_KEYS,
+    LONG,
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
     UNCLEAN_ELECTION,
     ConfigError,
+    Key,
     parse_value,
 )
 from tailrace.core.connection_quotas import OVERRIDES, PER_ADDRESS, parse_overrides
@@ -54,6 +56,12 @@ _TOPIC_KEY_OF = {
     if topic_key.replace(".", "_") in LogConfig.__struct_fields__
 }
 
+# Rates that are no static keys, only dynamic ones of a broker: bytes a second.
+LEADER_RATE = "leader.replication.throttled.rate"
+FOLLOWER_RATE = "follower.replication.throttled.rate"
+_RATE_DOC = "bytes a second of all throttled replicas together, while they are not in sync"
+RATES = {name: Key(name, LONG, None, 0, None, _RATE_DOC) for name in (LEADER_RATE, FOLLOWER_RATE)}
+
 OBEYED_LIVE = frozenset(
     (
         *_TOPIC_KEY_OF,
@@ -69,7 +77,7 @@ OBEYED_LIVE = frozenset(
 
 def kind_of(name: str) -> str | None:
     """The type of a broker key, obeyed or only accepted; None for one that nobody knows."""
-    key = BROKER_KEYS.get(name)
+    key = BROKER_KEYS.get(name) or RATES.get(name)
     if key is not None:
         return key.kind
     from tailrace.core.config_unused import UNUSED_KEYS  # seldom needed
@@ -81,6 +89,9 @@ def check_dynamic(name: str, text: str) -> None:
     """ConfigError for a value of an OBEYED_LIVE key that it, or the topic key it is the default of, cannot
     have.
     """
+    if name in RATES:
+        parse_value(RATES[name], text)
+        return
     value = parse_value(BROKER_KEYS[name], text)
     if name == OVERRIDES:
         parse_overrides(text)

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tailrace.core.config import BrokerConfig, topic_defaults, validate_topic_configs
-from tailrace.core.config_dynamic import KAFKA_DYNAMIC, kind_of
+from tailrace.core.config_dynamic import KAFKA_DYNAMIC, RATES, kind_of
 from tailrace.core.config_groups import GROUP_CONFIGS, broker_key_of
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     PASSWORD,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
+    Key,
     Value,
     parse_value,
     value_text,
@@ -95,7 +96,8 @@ class BrokerConfigs:
 
     def broker_entries(self) -> list[ConfigEntry]:
         """Every key that is known, and those that were given, by name."""
-        return [self._broker_entry(name) for name in sorted({*BROKER_KEYS, *self.static.given})]
+        altered = {name for texts, _ in self._places for name in texts}
+        return [self._broker_entry(name) for name in sorted({*BROKER_KEYS, *altered})]
 
     def cluster_entries(self) -> list[ConfigEntry]:
         """The keys that were altered for all brokers, by name."""
@@ -107,9 +109,9 @@ class BrokerConfigs:
                     name=name,
                     value=text,
                     source=DYNAMIC_DEFAULT_SOURCE,
-                    kind=BROKER_KEYS[name].kind,
+                    kind=_key_of(name).kind,
                     synonyms=(synonym,),
-                    doc=BROKER_KEYS[name].doc,
+                    doc=_key_of(name).doc,
                 )
             )
         return entries
@@ -150,7 +152,7 @@ class BrokerConfigs:
         )
 
     def _broker_entry(self, name: str) -> ConfigEntry:
-        key = BROKER_KEYS.get(name)
+        key = BROKER_KEYS.get(name) or RATES.get(name)
         kind = kind_of(name) or UNKNOWN_KIND
         is_sensitive = kind in (PASSWORD, UNKNOWN_KIND)
         synonyms = self._synonyms(name)
@@ -159,6 +161,8 @@ class BrokerConfigs:
             synonyms = [Synonym(synonym.name, None, synonym.source) for synonym in synonyms]
         elif key is None:
             value = self.static.given[name].text.strip()
+        elif name in RATES:
+            value = synonyms[0].value
         else:
             value = value_text(self.effective.get(name))
         return ConfigEntry(
@@ -166,7 +170,7 @@ class BrokerConfigs:
             value=value,
             source=synonyms[0].source if synonyms else DEFAULT_SOURCE,
             kind=kind,
-            is_read_only=name not in KAFKA_DYNAMIC,
+            is_read_only=name not in KAFKA_DYNAMIC and name not in RATES,
             is_sensitive=is_sensitive,
             synonyms=synonyms,
             doc=_UNUSED_DOC if key is None else key.doc,
@@ -190,3 +194,7 @@ class BrokerConfigs:
         while found and found[0].name != name:
             del found[0]
         return found
+
+
+def _key_of(name: str) -> Key:
+    return BROKER_KEYS.get(name) or RATES[name]

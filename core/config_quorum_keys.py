@@ -4,8 +4,6 @@ from typing import Final
 
 from tailrace.core.config_group_keys import Row
 
-_INT_MAX: Final = 2**31 - 1
-
 QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.auto.join.enable",
@@ -20,8 +18,8 @@ QUORUM_KEYS: Final[list[Row]] = [
         "controller.quorum.election.timeout.ms",
         "INT",
         200,
-        1,
-        _INT_MAX,
+        0,
+        None,
         "how long to wait for votes, or for whoever may be elected: up to twice that",
         (),
     ),
@@ -29,8 +27,8 @@ QUORUM_KEYS: Final[list[Row]] = [
         "controller.quorum.fetch.timeout.ms",
         "INT",
         1000,
-        1,
-        _INT_MAX,
+        0,
+        None,
         "without word of a leader so long, controllers elect another",
         (),
     ),
@@ -38,8 +36,8 @@ QUORUM_KEYS: Final[list[Row]] = [
         "controller.quorum.request.timeout.ms",
         "INT",
         600,
-        1,
-        _INT_MAX,
+        0,
+        None,
         "without an answer so long, a controller asks again",
         (),
     ),

@@ -4,6 +4,7 @@
        0   slot_count         creator
        1   last_incarnation   supervisor   incarnations given out in this run
        2   death_count        supervisor   deaths stored so far; when it moves, look for dead peers
+       8   lives              supervisor   a word a broker: see `life`
       32   rows, 32 words each:
        0   incarnation        supervisor   of the process in this slot, 0: never used
        1   dead_incarnation   supervisor   the last incarnation of this slot proven dead
@@ -48,6 +49,7 @@ _STATE_NAMES: Final = ("free", "starting", "ready", "stopping")
 SLOT_COUNT: Final = 0
 LAST_INCARNATION: Final = 1
 DEATH_COUNT: Final = 2
+LIVES: Final = 8
 HEADER_WORDS: Final = 32
 ROW_WORDS: Final = 32
 
@@ -173,6 +175,8 @@ class SlotTable:
         if incarnation > INCARNATIONS_MAX:
             raise ShmError(f"this run has started {INCARNATIONS_MAX} processes, start the broker again")
         words[LAST_INCARNATION] = incarnation
+        if role != SUPERVISOR and self._has_ended(broker):
+            words[LIVES + broker] = incarnation  # (R) before anybody can see the process
         words[row + PID] = 0
         words[row + ROLE] = role
         words[row + BROKER] = broker
@@ -186,6 +190,11 @@ class SlotTable:
         words[row + ACTIVE_EPOCH] = 0
         words[row + INCARNATION] = incarnation  # (R) last: publishes the row; pairs with live_incarnation
         return incarnation
+
+    def _has_ended(self, broker: int) -> bool:
+        used = [slot for slot in range(self.count) if self.incarnation(slot)]
+        own = [slot for slot in used if self.broker(slot) == broker and self.role(slot) != SUPERVISOR]
+        return bool(own) and not any(map(self.live_incarnation, own))
 
     def set_pid(self, slot: int, pid: int) -> None:
         """Stored by the supervisor after the fork."""
@@ -221,6 +230,12 @@ class SlotTable:
         row = row_start(slot)
         incarnation = self.words[row + INCARNATION]
         return incarnation if incarnation != self.words[row + DEAD_INCARNATION] else 0
+
+    def life(self, broker: int) -> int:
+        """Which life of this broker it is: 0, or the incarnation that came after all of its processes were
+        dead. (R) So what an earlier life of it had said or held is nobody's any more.
+        """
+        return self.words[LIVES + broker]
 
     def death_count(self) -> int:
         """Grows by one with each death stored."""

@@ -10,7 +10,7 @@ Sans-IO: deaths, answers and partitions as staged come in; control messages go o
 * Gateways and followers hear of a leader when its worker has published the row in that epoch, not before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tailrace.core import errors
@@ -224,6 +224,15 @@ class Assignments:
             else:
                 self._delete(replica)
         self.tell(topic_id, state)
+
+    def throttle(self, rates: Mapping[Key, int]) -> None:
+        """What replicas may copy, in bytes a second; those that are not named as much as they can."""
+        for replica in self.by_key.values():
+            rate = rates.get(replica.key, 0)
+            if replica.copy_rate != rate:
+                replica.copy_rate = rate
+                replica.order_due = True
+                self._note_due(replica)
 
     def configure(self, topic_id: bytes, partition_count: int, configs: dict[int, dict[str, str]]) -> None:
         """Other configs of the topic are staged, on each broker: `serve_slot` says it to the workers."""

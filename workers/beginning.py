@@ -88,7 +88,7 @@ class Beginning:
         self._stage(
             [record for topic, state in image.walk() if (record := _moved(topic.topic_id, state, places))]
         )
-        asked = [registration_of(broker) for broker in self._context.brokers]
+        asked = [registration_of(self._context, index) for index in range(len(self._context.brokers))]
         self._stage(start_all(image, asked, self._rules())[0])
         self._stage(elect_leaderless(image, self._rules()))
 

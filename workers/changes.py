@@ -20,6 +20,7 @@ from tailrace.core.metadata.directories import fill_directories
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.leadership import LeaderRules, leaders_replaced
 from tailrace.core.metadata.records import RESOURCE_BROKER, RESOURCE_TOPIC, ConfigRecord, Record
+from tailrace.core.metadata.throttles import copy_rates
 from tailrace.workers.assignments import Assignments
 from tailrace.workers.control import Resigned
 from tailrace.workers.metadata_log import MetadataLog
@@ -54,6 +55,7 @@ class Changes:
         self._assignments = assignments
         self._waiting: list[_Replacement[Any]] = []
         self._resigned: set[Key] = set()
+        self._throttles = False
         self.may_elect = False  # whether an unclean election may be allowed where it was not
 
     @property
@@ -108,6 +110,14 @@ class Changes:
                     )
             self._assignments.update(topic_id, state)
         self._configure(delta)
+        self.throttle()
+
+    def throttle(self) -> None:
+        """Tell replicas how fast they may copy, if there are such rates, or were."""
+        rates = copy_rates(self.image)
+        if rates or self._throttles:
+            self._throttles = bool(rates)
+            self._assignments.throttle(rates)
 
     def _configs_of(self, topic: str) -> dict[int, dict[str, str]]:
         return {broker: told_configs(self.image, topic, broker) for broker in self._assignments.brokers}

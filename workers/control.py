@@ -66,6 +66,7 @@ class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     lineage: int = -1  # leader epoch of the last unclean election
     rows: tuple[int, ...] = ()  # of all replicas there are: a new leader asks them for the high watermark
     leader_log_dir: str = ""  # where the leader's replica lies
+    copy_rate: int = 0  # bytes a second that it may copy while it is out of sync; 0: as many as it can
 
 
 class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):

@@ -55,13 +55,13 @@ class Controller:
             first_id=context.brokers[0].node_id,
             generation=lambda row: table.read_word(row, rows.ROW_GENERATION),
             send=self._send,
-            is_there=self._is_there,
+            is_there=lambda node_id: self.presence.is_there(node_id),
         )
         self.changes = Changes(context, log, self.assignments)
         self._requests = GatewayRequests(context, self.changes, self.assignments)
         self._losses = Losses(context, self.changes, self.assignments)
         self._failed_dirs = FailedDirs(context, self.changes, self.assignments)
-        self._presence = Presence(context, self.changes, self.assignments)
+        self.presence = Presence(context, self.changes, self.assignments)
         self._proposals = Proposals(context, self.changes, self.assignments)
         self._balance = Balance(context, self.changes, time.monotonic())
         self._worker_slots = context.layout.all_workers()
@@ -72,6 +72,7 @@ class Controller:
         self._known.update(found.incarnations)
         if not Beginning(self._context, self._log, self.changes, self.assignments).take_over(found):
             return False
+        self.changes.throttle()
         for slot, incarnation, message in found.early:
             self._take(slot, incarnation, message)
         return True
@@ -85,7 +86,7 @@ class Controller:
         if self._context.slots.state(SUPERVISOR_SLOT) != STOPPING:
             self._losses.bury(dead)
             self._failed_dirs.look()
-            self._presence.look()
+            self.presence.look()
             self.changes.look()
             self._losses.settle()
             self._losses.retry_due()
@@ -99,10 +100,6 @@ class Controller:
         """Seconds until there is something to do without being told."""
         now_s = time.monotonic()
         return self._losses.retries.wait_s(now_s, self._balance.wait_s(now_s))
-
-    def _is_there(self, node_id: int) -> bool:
-        broker = self._log.image.brokers.get(node_id)
-        return broker is not None and not broker.fenced
 
     def _send(self, slot: int, message: Message, *, only: int = 0) -> bool:
         sent = self._context.outbox.send(slot, message, only=only)
@@ -151,7 +148,7 @@ class Controller:
             case WorkerDied():
                 self._losses.note_death(message)
             case ShutDownBroker():
-                self._presence.shut_down(message.broker)
+                self.presence.shut_down(message.broker)
             case Replicas():
                 pass  # asked for by TakeOver, answered twice by a worker that was slow
             case _:

@@ -43,6 +43,7 @@ class Replica(msgspec.Struct, kw_only=True, eq=False):
     asked_to_resign: int = -1  # the leader epoch that it was asked to give up
     offline_code: int = 0  # not 0: nobody serves it, and requests are answered this
     deleting: bool = False
+    copy_rate: int = 0  # bytes a second while it is out of sync, 0: no limit
     configs_due: bool = False  # its worker has to be told of `configs` once more
 
     @property
@@ -103,6 +104,7 @@ def serve_order(replica: Replica, leader: Replica | None, rows: tuple[int, ...])
         lineage=state.lineage,
         rows=rows,
         leader_log_dir="" if leader is None else leader.log_dir,
+        copy_rate=replica.copy_rate,
     )
 
 

@@ -1,19 +1,18 @@
 """Which brokers of the host are there: one whose processes are all dead is fenced, with what it led given to
-others; one that serves again registers anew and is unfenced; one that is to stop hands over first. One that
-was back before anybody saw it gone has led nothing since it handed over, and goes on as the broker it was.
+others; one that serves again registers anew and is unfenced; one that is to stop hands over first.
 
 (R) A broker is fenced, and leaders taken from it, only when every process of it is proven dead: nothing it
-might still acknowledge is lost by that. So it is looked at in the slot table, each time anew.
+might still acknowledge is lost by that. So it is looked at in the slot table, each time anew. It may be back
+before anybody has looked: it registers under the name of its life (`SlotTable.life`), and one that lives
+another life than the registered one is fenced first, and told nothing until then.
 """
 
-import os
 from contextlib import suppress
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.brokers import Registration, fence, register, shut_down, unfence
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.leadership import elect_leaderless
-from tailrace.core.metadata.records import BrokerChange, Record
+from tailrace.core.metadata.records import Record
 from tailrace.shm.slots import READY, STOPPING, SUPERVISOR_SLOT
 from tailrace.workers.assignments import Assignments
 from tailrace.workers.changes import Changes
@@ -28,7 +27,6 @@ class Presence:
         self._context = context
         self._changes = changes
         self._assignments = assignments
-        self._leaving: dict[int, int] = {}  # who hands over, or has: by id, what its gateway was then
 
     def look(self) -> None:
         """Stage what has changed since the last look; what a full disk refuses is found again at the next."""
@@ -37,30 +35,30 @@ class Presence:
         for index, broker in enumerate(self._context.brokers):
             known = self._changes.image.brokers.get(broker.node_id)
             with suppress(KafkaError):
-                if known is None or known.fenced:
-                    if self._serves(index):
-                        self._welcome(broker)
-                elif self._is_dead(index):
+                if known is not None and not known.fenced:
+                    if not self._is_dead(index) and self.is_there(broker.node_id):
+                        continue
                     image, rules = self._changes.image, self._changes.rules()
                     self._changes.stage(fence(image, broker.node_id, rules))
-                elif known.in_controlled_shutdown and self._is_back(index, broker.node_id):
-                    self._resume(broker, known.broker_epoch)
+                if self._serves(index):
+                    self._welcome(index, broker)
 
-    def _welcome(self, broker: Broker) -> None:
+    def is_there(self, node_id: int) -> bool:
+        """Whether the broker is registered as it lives now, and not fenced."""
+        known, context = self._changes.image.brokers.get(node_id), self._context
+        if known is None or known.fenced:
+            return False
+        return known.incarnation_id == incarnation_id(context, context.index_of(node_id))
+
+    def _welcome(self, index: int, broker: Broker) -> None:
         """It starts as a new one (R): in sync nowhere where another broker is. What failed there is tried
         again.
         """
         changes, node_id = self._changes, broker.node_id
-        asked = registration_of(broker)
+        asked = registration_of(self._context, index)
         changes.stage(register(changes.image, asked, changes.rules(), known_lives=False).records)
         self._revive(broker)
         changes.stage(unfence(changes.image, node_id, changes.rules()))
-
-    def _resume(self, broker: Broker, broker_epoch: int) -> None:
-        changes, node_id = self._changes, broker.node_id
-        change = BrokerChange(broker_id=node_id, broker_epoch=broker_epoch, in_controlled_shutdown=False)
-        self._revive(broker)
-        changes.stage([change, *elect_leaderless(changes.image, changes.rules(), also=(node_id,))])
 
     def _revive(self, broker: Broker) -> None:
         for key in [key for key in self._assignments.offline if key[2] == broker.node_id]:
@@ -70,8 +68,6 @@ class Presence:
 
     def shut_down(self, node_id: int) -> None:
         """It is about to stop: others lead in its place, then it may."""
-        gateway = self._context.layout.gateway(self._context.index_of(node_id))
-        self._leaving[node_id] = self._context.slots.live_incarnation(gateway)
 
         def decide(image: MetadataImage) -> tuple[list[Record], None]:
             broker = image.brokers.get(node_id)
@@ -89,13 +85,6 @@ class Presence:
         slots, slot = self._context.slots, self._context.layout.gateway(index)
         return slots.live_incarnation(slot) != 0 and slots.state(slot) == READY
 
-    def _is_back(self, index: int, node_id: int) -> bool:
-        """Whether another gateway serves than that which handed over; also where a controller before this one
-        was told of that.
-        """
-        serving = self._context.slots.live_incarnation(self._context.layout.gateway(index))
-        return self._serves(index) and serving != self._leaving.get(node_id, 0)
-
     def _is_dead(self, index: int) -> bool:
         slots, layout = self._context.slots, self._context.layout
         if not slots.incarnation(layout.gateway(index)):
@@ -104,11 +93,18 @@ class Presence:
         return not any(slots.live_incarnation(slot) for slot in (*fixed, *layout.workers(index)))
 
 
-def registration_of(broker: Broker) -> Registration:
+def incarnation_id(context: ProcessContext, index: int) -> bytes:
+    """The name of a broker's present life, the same whoever asks; no other has it, in any run."""
+    pid, chance = context.run_dir.split("-")[-2:]
+    return bytes.fromhex(chance) + int(pid).to_bytes(4, "big") + context.slots.life(index).to_bytes(8, "big")
+
+
+def registration_of(context: ProcessContext, index: int) -> Registration:
     """How a broker that starts now introduces itself."""
+    broker = context.brokers[index]
     return Registration(
         broker_id=broker.node_id,
-        incarnation_id=os.urandom(16),
+        incarnation_id=incarnation_id(context, index),
         listeners=(),
         log_dirs=tuple(log_dir.directory_id for log_dir in broker.log_dirs.online() if log_dir.directory_id),
         rack=broker.config.rack,

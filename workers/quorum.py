@@ -99,14 +99,14 @@ class Quorum:
 
     def _settings(self) -> RaftSettings:
         context, config = self._context, self._context.config
-        fetch_ms = config.controller_quorum_fetch_timeout_ms
-        request_ms = config.controller_quorum_request_timeout_ms
+        fetch_ms = max(config.controller_quorum_fetch_timeout_ms, 1)  # Kafka takes 0, too
+        request_ms = max(config.controller_quorum_request_timeout_ms, 1)
         return RaftSettings(
             key=self._present[context.broker].key,
             bootstrap=tuple(self._peers),
             seed=context.incarnation << 16 | context.slot,
             wall_offset_ms=time.time_ns() // 1_000_000 - _now_ms(),
-            election_timeout_ms=config.controller_quorum_election_timeout_ms,
+            election_timeout_ms=max(config.controller_quorum_election_timeout_ms, 1),
             fetch_timeout_ms=fetch_ms,
             request_timeout_ms=request_ms,
             fetch_wait_ms=min(FETCH_WAIT_MS, fetch_ms // 3, request_ms // 2),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from tailrace.core.errors import KafkaError
+from tailrace.core.replication.copy_limit import CopyLimit
 from tailrace.core.replication.downstream import Downstream
 from tailrace.core.replication.follower import LINKED, FollowerPartition
 from tailrace.core.replication.followers import Followers
@@ -55,6 +56,8 @@ class Replication:
         self._peers: set[Peer] = set()
         self._words: dict[Peer, AckWords] = {}
         self._files: dict[FollowerPartition, LeaderFile] = {}
+        self._limits: dict[FollowerPartition, CopyLimit] = {}
+        self._copy_due_ms = 0  # all that is to be copied is throttled until then
         self._to_ring: set[int] = set()
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
         self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
@@ -75,7 +78,9 @@ class Replication:
     def has_work(self) -> bool:
         """Whether a follower has acknowledged something, or there is something to be copied or shown."""
         slots, followers = self._slots, self._followers
-        return slots is not None and (slots.has_moved() or followers.is_copying or followers.is_touched)
+        if slots is None:
+            return False
+        return slots.has_moved() or followers.is_touched or (followers.is_copying and not self._copy_due_ms)
 
     # -- roles
 
@@ -128,6 +133,7 @@ class Replication:
             self._followers.add(partition)
             self._replicas[key] = replica
         self._unconnected.discard(replica)
+        self._limit(partition, order.copy_rate)
         if order.leader_slot and partition.leader_epoch == order.leader_epoch and partition.state:
             return  # only something else has changed
         if not order.leader_slot:
@@ -142,11 +148,20 @@ class Replication:
         elif self._context.slots.is_live(*peer):
             self._unconnected.add(replica)
 
+    def _limit(self, partition: FollowerPartition, rate: int) -> None:
+        known = self._limits.get(partition)
+        if (known.rate if known else 0) != rate:
+            self._limits.pop(partition, None)
+            self._copy_due_ms = 0
+            if rate:
+                self._limits[partition] = CopyLimit(rate, _now_ms())
+
     def leave(self, replica: Replica) -> None:
         """It follows nobody: it is to lead, or to go."""
         if replica.following is not None:
             self._followers.remove(_key(replica))
             self._forget_file(replica.following)
+            self._limits.pop(replica.following, None)
             replica.following = None
             self._unconnected.discard(replica)
             del self._replicas[_key(replica)]
@@ -215,6 +230,7 @@ class Replication:
         if not self._connect(peer):
             return not self._context.slots.is_live(slot, incarnation)
         leaders, now_ms = self._made()[1], _now_ms()
+        self._copy_due_ms = 0
         while (frame := ring.pop()) is not None:
             if is_from_follower(frame):
                 leaders.on_frame(peer, frame)
@@ -237,7 +253,7 @@ class Replication:
         moved = slots.moved()
         if moved:
             self._on_acks(leaders, moved)
-        if self._followers.is_copying:
+        if self._followers.is_copying and self._copy_due_ms <= _now_ms():
             self._copy()
         for downstream in leaders.downstreams.values():
             if downstream.is_waiting:
@@ -254,17 +270,33 @@ class Replication:
 
     def _copy(self) -> None:
         now_ms, left = _now_ms(), COPY_BYTES
+        dues: list[int] = []
+        self._copy_due_ms = 0
         for partition, _ in self._followers.copying():
-            file = self._files[partition]
-            try:
-                left -= self._followers.copy(partition, file.read, left, now_ms)
-            except (KafkaError, OSError) as error:
-                self._failed(self._replicas[partition.topic_partition], error)
+            limit = self._limits.get(partition)
+            budget = left if limit is None else min(left, limit.allowance(now_ms))
+            if limit is not None and budget <= 0:
+                dues.append(limit.due_ms())
                 continue
-            if partition.state != LINKED:
-                file.close()
+            copied = self._copy_some(partition, budget, now_ms)
+            if limit is not None:
+                limit.spend(copied)
+            left -= copied
             if left <= 0:
                 return
+        if dues and len(dues) == len(self._followers.copying()):
+            self._copy_due_ms = min(dues)
+
+    def _copy_some(self, partition: FollowerPartition, budget: int, now_ms: int) -> int:
+        file = self._files[partition]
+        try:
+            copied = self._followers.copy(partition, file.read, budget, now_ms)
+        except (KafkaError, OSError) as error:
+            self._failed(self._replicas[partition.topic_partition], error)
+            return 0
+        if partition.state != LINKED:
+            file.close()
+        return copied
 
     def _tick(self) -> None:
         now_ms = _now_ms()
@@ -292,6 +324,8 @@ class Replication:
         waits = any(downstream.is_waiting for downstream in self._downstreams())
         now_ms = _now_ms()
         due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - now_ms) / 1000)
+        if self._copy_due_ms:
+            due_s = min(due_s, max(0.0, (self._copy_due_ms - now_ms) / 1000))
         if self._propose_again_ms:
             due_s = min(due_s, max(0.0, (self._propose_again_ms - now_ms) / 1000))
         return min(due_s, self._tick_s, 0.001 if waits else IDLE_S)  # nobody tells of room in a ring

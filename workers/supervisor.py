@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from tailrace.shm.link_slots import slots_path
 from tailrace.shm.names import unlink_large_files
 from tailrace.shm.region import unlink_if_there
 from tailrace.shm.ring import ByteConsumer
@@ -242,6 +243,8 @@ class Supervisor:
                 self._context.outbox.send(controller, death)
             self._context.outbox.flush()
         self._slots.mark_dead(watched.slot, watched.incarnation)
+        if watched.role == WORKER:
+            unlink_if_there(slots_path(self._shared.run_dir, watched.slot, watched.incarnation))
         if watched.role == GATEWAY:
             unlink_large_files(self._shared.run_dir, watched.slot, watched.incarnation)
             unlink_if_there(f"{self._shared.run_dir}/{arena_name(watched.slot, watched.incarnation)}")

@@ -21,6 +21,7 @@ from tailrace.core.config import (
 from tailrace.core.config_dynamic import (
     KAFKA_DYNAMIC,
     OBEYED_LIVE,
+    RATES,
     as_log_keys,
     check_dynamic,
     kind_of,
@@ -245,12 +246,12 @@ def _check_broker_name(name: str, node_id: int) -> None:
 
 
 def _check_broker(now: Mapping[str, str], after: Mapping[str, str], broker: BrokerConfig) -> None:
-    static = [key for key in after if key not in KAFKA_DYNAMIC and kind_of(key)]
+    static = [key for key in after if key not in KAFKA_DYNAMIC and key not in RATES and kind_of(key)]
     if static:
         raise _invalid(f"Cannot update these configs dynamically: [{', '.join(static)}]")
     _check_lengths(now, after)
     for key, text in after.items():
-        if key not in OBEYED_LIVE:
+        if key not in OBEYED_LIVE and key not in RATES:
             raise _invalid(f"{key} cannot be altered while this broker runs (LIMITS.md)")
         try:
             check_dynamic(key, text)

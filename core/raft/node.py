@@ -102,7 +102,7 @@ class RaftNode:
 
     def _first_wait_ms(self) -> int:
         """The first by id asks at once: whether there is a leader, or else for votes."""
-        return self.voters.latest.rank(self.key.node_id) * self.settings.start_delay_ms
+        return self.voters.latest.rank(self.key.node_id) * self.settings.successor_delay_ms
 
     # What others may know.
 

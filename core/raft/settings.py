@@ -20,10 +20,9 @@ class RaftSettings(Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 600  # without an answer so long, ask again: messages may be lost
     fetch_wait_ms: int = 300  # how long a leader holds a fetch that has nothing to get; below the two above
     retry_ms: int = 20  # between two fetches that are refused
-    # when a leader is known to be gone, between one successor and the next: longer than the first needs to be
-    # heard, its vote being synced, or both ask, and neither is elected
+    # when a leader is known to be gone, or after a start, between one successor and the next: longer than the
+    # first needs to be heard, its vote being synced, or both ask, and neither is elected
     successor_delay_ms: int = 100
-    start_delay_ms: int = 30  # the same between nodes that have just started
     fetch_bytes_max: int = 8 * 1024 * 1024
     snapshot_piece_bytes: int = 256 * 1024
     bootstrap: tuple[int, ...] = ()  # whom to ask who leads, while it knows of no voters

@@ -48,6 +48,7 @@ from tailrace.core.replication.replicated_log import ReplicatedLog
 RETRY_MS = (5, 10, 20, 50, 100, 200)  # between two tries, the last one for ever
 ANSWER_MS = 1000  # until a question that nobody answers is asked again
 COPY_BYTES = 256 * 1024  # read from the leader's file at once
+COPY_BYTES_MIN = 16 * 1024  # also of one that is to copy less
 MISFITS = (OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, FENCED_LEADER_EPOCH)  # not the disk's fault
 
 Read = Callable[[int, int, int], bytes]
@@ -261,7 +262,7 @@ class FollowerPartition:
         copied = 0
         while self._ranges and copied < budget:
             place = self._ranges[0]
-            want = min(COPY_BYTES, place.end - place.position)
+            want = min(COPY_BYTES, place.end - place.position, max(budget - copied, COPY_BYTES_MIN))
             data = read(place.segment, place.position, want)
             done = self._append(memoryview(data), place.has_gaps, now_ms)
             if not done and len(data) >= HEADER_SIZE and not self.fault:

@@ -38,7 +38,6 @@ class Pace(Struct, frozen=True, kw_only=True):
         fetch_wait_ms=20,
         retry_ms=8,
         successor_delay_ms=10,
-        start_delay_ms=10,
         snapshot_piece_bytes=24,
     )
 

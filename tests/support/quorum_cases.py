@@ -95,15 +95,14 @@ def _plain(answer: object) -> object:
         return [_plain(part) for part in cast("list[object]", answer)]
     if not isinstance(answer, dict):
         return answer
-    fields = cast("dict[str, Any]", answer)
+    fields = dict(cast("dict[str, object]", answer))
+    message = fields.get("error_message")
     if fields.get("error_code") == REQUEST_TIMED_OUT:
-        fields = fields | {"error_message": "it does not follow", "size": 0}
-    if isinstance(fields.get("error_message"), str):
-        fields = fields | {
-            "error_message": re.sub(r"directoryId=[\w-]{22}", "directoryId=", fields["error_message"])
-        }
+        fields["error_message"], fields["size"] = "it does not follow", 0
+    elif isinstance(message, str):
+        fields["error_message"] = re.sub(r"directoryId=[\w-]{22}", "directoryId=", message)
     return {name: _number(part) if name in NUMBERS else _plain(part) for name, part in fields.items()}
 
 
-def _number(value: int) -> str:
+def _number(value: object) -> str:
     return "unknown" if value == -1 else "none" if value == 0 else "some"

@@ -316,7 +316,7 @@ def test_compaction_lags_that_contradict_each_other_are_refused() -> None:
         ({"cleanup.policy": "compact"}, ["cleanup.policy=compact"]),
         ({"cleanup.policy": " compact, delete "}, ["cleanup.policy=compact,delete"]),
         ({"retention.ms": "5", "delete.retention.ms": "1"}, ["retention.ms=5", "delete.retention.ms=1"]),
-        ({"min.insync.replicas": "2"}, ["min.insync.replicas=2"]),
+        ({"min.insync.replicas": "2"}, []),
         ({"min.cleanable.dirty.ratio": "0.50"}, []),
     ],
 )

@@ -198,7 +198,12 @@ class Partitions:
         known, (leader, epoch) = partition.known, self.leadership(partition)
         if known is None or epoch > known.leader_epoch:
             return NONE if leader == self._node_id else NOT_LEADER_OR_FOLLOWER
-        return partition.error if partition.elsewhere is not None or partition.is_leaderless else NONE
+        if partition.is_leaderless:
+            return partition.error
+        is_led = partition.elsewhere is not None and self._slots.is_live(
+            known.worker_slot, known.worker_incarnation
+        )
+        return partition.error if is_led else NONE  # where it died, the next one is known in a moment
 
     def error_of(self, topic_id: bytes, partition: int) -> int:
         """What Metadata says of it: NONE when a leader serves it, or one is committed and about to."""

@@ -67,7 +67,14 @@ class Script:
             self.log.append_as_leader(data(), epoch, 0)
         self.state = state or QuorumState(epochs[-1] if epochs else 0)
         self.node = RaftNode(
-            RaftSettings(key=key(node_id), bootstrap=bootstrap),
+            RaftSettings(
+                key=key(node_id),
+                bootstrap=bootstrap,
+                election_timeout_ms=ELECTION_MS,
+                fetch_timeout_ms=FETCH_MS,
+                request_timeout_ms=100,
+                fetch_wait_ms=60,
+            ),
             self.log,
             self.state,
             voter_set(1, 2, 3) if voters is None else voters,

@@ -19,6 +19,7 @@ from tailrace.shm.slots import (
     ROLE,
     STARTING,
     STATE,
+    SUPERVISOR,
     WORKER,
     Layout,
     SlotTable,
@@ -132,3 +133,24 @@ def test_the_controller_of_the_latest_epoch_that_lives_decides(tmp_path: Path) -
     assert table.active_controller(layout.controllers()) == (0, 0)
     table.begin(7, CONTROLLER, 2, 0)
     assert table.active_controller(layout.controllers()) == (0, 0), "a successor does not decide yet"
+
+
+def test_a_broker_lives_anew_once_all_of_its_processes_were_dead(tmp_path: Path) -> None:
+    """(R) Not before: one that is left may still append."""
+    layout = Layout(brokers=2)
+    slots = SlotTable.create(str(tmp_path / "slots"), layout.slot_count)
+    slots.begin(0, SUPERVISOR, 0, 0)
+    both = [(layout.controller(1), CONTROLLER), (layout.gateway(1), GATEWAY)]
+    for slot, role in both:
+        slots.begin(slot, role, 1, 0)
+    assert (slots.life(0), slots.life(1)) == (0, 0)
+    for slot, role in both:  # one after the other
+        slots.mark_dead(slot, slots.incarnation(slot))
+        slots.begin(slot, role, 1, 0)
+    assert slots.life(1) == 0
+    for slot, _ in both:
+        slots.mark_dead(slot, slots.incarnation(slot))
+    first = slots.begin(*both[0], 1, 0)
+    slots.begin(*both[1], 1, 0)
+    assert (slots.life(0), slots.life(1)) == (0, first)
+    slots.region.close()

@@ -269,6 +269,14 @@ class Cluster:
                 self.kill(slot)
         self.settle()
 
+    def bring_back(self, broker: int) -> None:
+        """It dies and is back before any other process has looked."""
+        layout = self.layout
+        for slot in (layout.controller(broker), layout.gateway(broker), *layout.workers(broker)):
+            if self.slots.live_incarnation(slot):
+                self.kill(slot)
+        self.start_broker(broker)
+
     def start_broker(self, broker: int) -> None:
         """It is back."""
         self.members[broker] = Member(self.begin(self.layout.controller(broker), CONTROLLER))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.shm.doorbell import Bells
+from tailrace.shm.link_slots import LinkSlots, slots_path
 from tailrace.shm.names import RunDir, large_name
 from tailrace.shm.slots import CONTROLLER, GATEWAY, SUPERVISOR, SUPERVISOR_SLOT, WORKER, SlotTable
 from tailrace.workers import process, supervisor
@@ -126,6 +127,14 @@ def test_nobody_is_rung_and_nothing_cleaned_up_before_the_death_is_stored(
     assert live_when_rung == [False]
     assert not names & set(os.listdir(world.run_dir.path))
     assert world.shared.waiters.wanted(3, 0) == -1
+
+
+def test_the_words_in_which_followers_acknowledged_go_with_their_leader(world: World) -> None:
+    incarnation = world.begin(WORKER_SLOT, WORKER)
+    LinkSlots.create(world.run_dir.path, WORKER_SLOT, incarnation).region.close()
+    assert os.path.exists(slots_path(world.run_dir.path, WORKER_SLOT, incarnation))
+    world.tell_death(WORKER_SLOT, signal.SIGKILL)
+    assert not os.path.exists(slots_path(world.run_dir.path, WORKER_SLOT, incarnation))
 
 
 class Clock:

@@ -136,17 +136,32 @@ def test_a_broker_that_is_to_stop_hands_over_first(cluster: Cluster) -> None:
     assert heard(cluster.supervisor)[-1] == BrokerMayStop(broker=stops)
 
 
-def test_one_that_is_back_before_anybody_saw_it_gone_may_lead_and_be_in_sync_again(cluster: Cluster) -> None:
-    """All its processes were replaced between two turns of the controller."""
+def test_a_broker_that_was_stopped_and_is_back_before_anybody_has_looked_registers_anew(
+    cluster: Cluster,
+) -> None:
+    """(R) Or it is about to stop for ever, and never in sync again; and others lead what it led."""
     stops = lives(cluster)
+    cluster.create((stops, cluster.active), topic="u")
     cluster.say(cluster.supervisor, ShutDownBroker(broker=stops))
-    epoch = cluster.partition(stops).leader_epoch
-    assert cluster.partition(stops).leader == NO_LEADER
-    slot = cluster.layout.gateway(stops)
-    cluster.slots.mark_dead(slot, cluster.slots.incarnation(slot))
-    cluster.gateways[stops] = cluster.begin(slot, GATEWAY)
+    before = cluster.image.brokers[stops]
+    assert before.in_controlled_shutdown
+    cluster.bring_back(stops)
+    now = cluster.image.brokers[stops]
+    assert now.broker_epoch > before.broker_epoch
+    assert not now.fenced
+    assert not now.in_controlled_shutdown
+    assert cluster.partition(stops).leader == stops
+    assert cluster.workers[stops].told(ServeReplica)
+
+
+def test_a_broker_is_told_nothing_in_a_life_that_it_is_not_registered_in(cluster: Cluster) -> None:
+    """(R) It is registered as one that had what is lost with it."""
+    gone = lives(cluster)
+    presence = cluster.controller.presence
+    assert presence.is_there(gone)
+    for slot in everything_of(cluster, gone):
+        cluster.kill(slot)
+    cluster.begin_worker(gone)
+    assert not presence.is_there(gone)
     cluster.settle()
-    broker = cluster.image.brokers[stops]
-    assert not broker.fenced
-    assert not broker.in_controlled_shutdown
-    assert (cluster.partition(stops).leader, cluster.partition(stops).leader_epoch) == (stops, epoch + 1)
+    assert cluster.image.brokers[gone].fenced

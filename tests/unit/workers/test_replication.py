@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tailrace.core.errors import INELIGIBLE_REPLICA, NOT_ENOUGH_REPLICAS, KafkaError
 from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
@@ -218,3 +219,20 @@ def test_who_was_refused_is_proposed_again_soon_though_nothing_is_appended(tmp_p
         worker = run.workers[0]
         assert worker is not None
         assert worker._replication.timeout_s() <= 0.2  # pyright: ignore[reportPrivateUsage]
+
+
+def test_who_is_throttled_copies_as_fast_as_it_may(tmp_path: Path) -> None:
+    with replicated_run(tmp_path) as run:
+        run.replicas = run.isr = (0,)
+        run.elect(0)
+        for number in range(100):
+            run.append(f"{number}", size=10_000)
+        run.replicas, run.partition_epoch = (0, 1), 2
+        slow = structs.replace(run.order(1), copy_rate=1)
+        run.tell(0, run.order(0))
+        run.tell(1, slow)
+        run.turn(300)
+        assert run.shown(1)[0] < 10, "some batches at first, then one in hours"
+        run.tell(1, run.order(1))
+        run.settle()
+        assert stored(run, 1) == stored(run, 0)

@@ -50,6 +50,7 @@ _WITHOUT_START = {  # errors beside which Kafka does not tell the start of the l
 }  # fmt: skip
 ADMIN_CLIENT = "__admin_client"
 HINTS_SINCE = 10  # version
+HINT_MS = 500  # an answer waits so long for the next leader
 _BAD_TIME = "One or more records have been rejected due to invalid timestamp"
 
 
@@ -174,13 +175,37 @@ class _Part:
     def on_completion(self, entry: Completion) -> None:
         """The leader's answer."""
         response = self.response
-        response.error_code = error = entry[2]
+        error = entry[2]
+        if error == NOT_LEADER_OR_FOLLOWER and self._awaits_hint():
+            return
+        response.error_code = error
         response.base_offset = entry[3]
         response.log_append_time_ms = entry[4]
         response.log_start_offset = entry[5]
         if error:
             self._explain(error)
         self.pending.done(error)
+
+    def _awaits_hint(self) -> bool:
+        """Whether the answer is put off: where a leader died, a client that hears at once who the next one is
+        sends its batch there; one that does not pauses before it asks.
+        """
+        pending = self.pending
+        if pending.request.version < HINTS_SINCE or pending.is_over:
+            return False
+        self.deadline_ms = pending.gateway.now_ms() + HINT_MS
+        return not self._is_hinted() and pending.gateway.partitions.hold(self.partition, self._try_hint)
+
+    def _is_hinted(self) -> bool:
+        return self.pending.gateway.brokers.hint(self.partition) is not None
+
+    def _try_hint(self) -> bool:
+        gateway = self.pending.gateway
+        is_known = self._is_hinted() or gateway.partitions.refusal(self.partition) != NONE
+        if not is_known and gateway.now_ms() < self.deadline_ms and not self.pending.is_over:
+            return False
+        self.fail(NOT_LEADER_OR_FOLLOWER)
+        return True
 
     def _hint(self) -> None:
         """The client need not ask who leads (KIP-951)."""

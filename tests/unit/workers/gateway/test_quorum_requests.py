@@ -101,7 +101,7 @@ def test_a_leader_that_is_none_any_more_says_so_and_silence_ends() -> None:
 
 def add(gateway: FakeGateway, **fields: Any) -> FakeRequest:
     """A voter that is sound but for what is given."""
-    whole = {"cluster_id": gateway.context.cluster_id, "timeout_ms": 1000, "voter_id": 3}
+    whole: dict[str, Any] = {"cluster_id": gateway.context.cluster_id, "timeout_ms": 1000, "voter_id": 3}
     whole |= {"voter_directory_id": DIRECTORY, "listeners": [LISTENER]}
     asked = AddRaftVoterRequest(**{**whole, **fields})
     return gateway.ask(raft_voters.handle_add, ADD_RAFT_VOTER, 1, asked)
@@ -109,7 +109,7 @@ def add(gateway: FakeGateway, **fields: Any) -> FakeRequest:
 
 def remove(gateway: FakeGateway, **fields: Any) -> FakeRequest:
     """The same of one that is to go."""
-    whole = {"cluster_id": None, "voter_id": 3, "voter_directory_id": DIRECTORY}
+    whole: dict[str, Any] = {"cluster_id": None, "voter_id": 3, "voter_directory_id": DIRECTORY}
     asked: Struct = RemoveRaftVoterRequest(**{**whole, **fields})
     return gateway.ask(raft_voters.handle_remove, REMOVE_RAFT_VOTER, 0, asked)
 

@@ -165,6 +165,29 @@ def test_who_waits_for_the_leader_alone_has_no_time_out(
     assert part.error_code == NONE
 
 
+def test_who_had_a_batch_at_a_leader_that_died_hears_who_the_next_one_is(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told nothing, its client would pause."""
+    monkeypatch.setattr(run.gateway.brokers, "is_there", {0, OTHER}.__contains__)
+    clients = [run.dial()[0] for _ in range(2)]
+    clients[0].sendall(produce(30_000))
+    while not run.gateway.outstanding.count:
+        run.gateway._turn_once(0.01)  # pyright: ignore[reportPrivateUsage]
+    run.slots.mark_dead(WORKER_AT, run.worker.incarnation)
+    clients[1].sendall(produce(30_000))  # it comes when nobody leads
+    for _ in range(20):
+        run.gateway._turn_once(0.0)  # pyright: ignore[reportPrivateUsage]
+    assert run.gateway.partitions.held_count == 2
+    change = PartitionChange(topic_id=TOPIC_ID, partition=0, leader=OTHER, leader_epoch=2, isr=(OTHER,))
+    run.gateway.image.replay([change], 4)
+    for client in clients:
+        part = decoded(run.answers(client, 1)[0], PRODUCE, 10).responses[0].partition_responses[0]
+        assert part.error_code == NOT_LEADER_OR_FOLLOWER
+        assert (part.current_leader.leader_id, part.current_leader.leader_epoch) == (OTHER, 2)
+    assert run.gateway.partitions.held_count == 0
+
+
 def test_a_follower_is_read_up_to_its_own_high_watermark(run: InProcess) -> None:
     ask(run, produce(1000), PRODUCE, 10)
     end = run.shared.state_table.read(1)[LOG_END_OFFSET]

@@ -1,0 +1,239 @@
+"""What befalls a host with three brokers: kill -9 and SIGSTOP of every kind of process, whole brokers, all.
+
+An injury is chosen and done by `Injuries.next`, from a seed; what does not come back by itself is started by
+`heal`. Processes are looked up in the tables that the host shares: a look costs no process of its own.
+"""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from perf.peers.tailrace_cluster import TailraceCluster
+from perf.processes import kill, tree
+from perf.whereabouts import Guide
+from tailrace.core.ids import parse_uuid
+from tailrace.workers.status import ProcessStatus, ask_supervisor, read_status
+from tests.support.waiting import wait_until
+
+SHORT_S = (0.05, 0.6)  # of a pause that is over before anybody takes it for a stall
+STALL_MS = 2_000  # the shortest that the supervisor takes
+PATIENCE_S = 60.0
+
+Choose = Callable[[], ProcessStatus]
+"""Looks up who is meant."""
+
+
+class Injuries:
+    """On a cluster whose topic the others are about; `random` is all the chance there is."""
+
+    def __init__(self, cluster: TailraceCluster, guide: Guide, topic: str, chance: random.Random) -> None:
+        self._cluster, self._guide, self._topic, self._chance = cluster, guide, topic, chance
+        self.data = str(cluster.directory / "data")
+        self._killed: set[int] = set()
+        self._never = threading.Event()
+        self.kills = 0
+
+    # Who is who.
+
+    def process(self, broker: int, role: str) -> ProcessStatus:
+        """The one of this role."""
+        return self._look(lambda each: each.broker == broker and each.role == role, f"{role} of {broker}")
+
+    def holder(self, broker: int, partition: int) -> ProcessStatus:
+        """The worker of a broker that has this partition of the topic."""
+        topic_id = self._topic_id()
+
+        def holds(each: ProcessStatus) -> bool:
+            held = {(part.topic_id, part.partition) for part in each.partitions}
+            return each.broker == broker and each.role == "worker" and (topic_id, partition) in held
+
+        return self._look(holds, f"a worker of {broker} with {partition}")
+
+    def _look(self, is_meant: Callable[[ProcessStatus], bool], what: str) -> ProcessStatus:
+        found: list[ProcessStatus] = []
+
+        def look() -> bool:
+            status = read_status(self.data)
+            found[:] = [each for each in (status.processes if status else ()) if each.pid and is_meant(each)]
+            return bool(found)
+
+        wait_until(look, what, PATIENCE_S)
+        return found[0]
+
+    def _topic_id(self) -> bytes:
+        paths = Path(self.data).glob(f"broker-*/{self._topic}-0/partition.metadata")
+        text = next(paths).read_text()
+        return parse_uuid(text.partition("topic_id: ")[2].split()[0])
+
+    def _partition(self) -> int:
+        return self._chance.randrange(len(list(Path(self.data).glob(f"broker-0/{self._topic}-*"))))
+
+    def leader(self) -> ProcessStatus:
+        """The worker that leads some partition."""
+        partition = self._partition()
+        leaders: list[int] = []
+
+        def has_leader() -> bool:
+            leaders[:] = [self._guide.partition(self._topic, partition).leader]
+            return leaders[0] >= 0
+
+        wait_until(has_leader, "a leader", PATIENCE_S)
+        return self.holder(leaders[0], partition)
+
+    def follower(self) -> ProcessStatus:
+        """A worker that follows in some partition."""
+        partition = self._partition()
+        part = self._guide.partition(self._topic, partition)
+        return self.holder(self._chance.choice([one for one in (0, 1, 2) if one != part.leader]), partition)
+
+    def active(self) -> int:
+        """The broker whose controller decides."""
+        found: list[int] = []
+
+        def is_known() -> bool:
+            found[:] = [self._guide.quorum(patience_s=2.0).leader]
+            return found[0] >= 0
+
+        wait_until(is_known, "a controller that decides", PATIENCE_S)
+        return found[0]
+
+    def controller(self) -> ProcessStatus:
+        """The one that decides."""
+        return self.process(self.active(), "controller")
+
+    def standby(self) -> ProcessStatus:
+        """A controller that does not decide."""
+        active = self.active()
+        return self.process(self._chance.choice([one for one in (0, 1, 2) if one != active]), "controller")
+
+    def gateway(self) -> ProcessStatus:
+        """Some gateway."""
+        return self.process(self._chance.randrange(3), "gateway")
+
+    def housekeeper(self) -> ProcessStatus:
+        """Some housekeeper."""
+        return self.process(self._chance.randrange(3), "housekeeper")
+
+    # What is done to them. Each returns what it did, in words.
+
+    def kill(self, *choose: Choose) -> str:
+        """Kill them at once."""
+        chosen = [each() for each in choose]
+        kill({each.pid for each in chosen})
+        self.kills += len(chosen)
+        return "kill " + " and ".join(f"{each.role} of {each.broker}" for each in chosen)
+
+    def kill_again(self, choose: Choose) -> str:
+        """Kill it, and at once whoever comes in its place."""
+        return f"{self.kill(choose)}, {self.kill(choose)}"
+
+    def pause(self, choose: Choose) -> str:
+        """Stand still, but for so short a time that nobody is killed for it."""
+        chosen, seconds = choose(), self._chance.uniform(*SHORT_S)
+        with suppress(ProcessLookupError):
+            os.kill(chosen.pid, signal.SIGSTOP)
+            self._never.wait(seconds)
+            os.kill(chosen.pid, signal.SIGCONT)
+        self.kills += 1
+        return f"pause {chosen.role} of {chosen.broker} for {seconds:.2f} s"
+
+    def stall(self, choose: Choose) -> str:
+        """Stand still until the supervisor kills it."""
+        chosen = choose()
+        with suppress(ProcessLookupError):
+            os.kill(chosen.pid, signal.SIGSTOP)
+
+        def is_gone() -> bool:
+            return self.process(chosen.broker, chosen.role).pid != chosen.pid or not _is_alive(chosen.pid)
+
+        wait_until(is_gone, f"the end of {chosen.role} of {chosen.broker}, which stands still", PATIENCE_S)
+        self.kills += 1
+        return f"stall {chosen.role} of {chosen.broker}"
+
+    def kill_broker(self, broker: int) -> str:
+        """All of its processes; it is started by `heal`."""
+        ask_supervisor(self.data, "kill", broker, PATIENCE_S)
+        self._killed.add(broker)
+        self.kills += 1
+        return f"kill broker {broker}"
+
+    def stop_broker(self, broker: int) -> str:
+        """In order; it is started by `heal`."""
+        ask_supervisor(self.data, "stop", broker, PATIENCE_S)
+        self._killed.add(broker)
+        self.kills += 1
+        return f"stop broker {broker}"
+
+    def kill_all(self) -> str:
+        """The supervisor and all others, and a start as the machine's init would do it."""
+        (root,) = self._cluster.roots()
+        kill(tree(root))
+        self.kills += 1
+        self._cluster.stop()
+        self._cluster.start()
+        return "kill all"
+
+    def restart_all(self) -> str:
+        """An orderly stop and start."""
+        self._cluster.stop()
+        self._cluster.start()
+        self.kills += 1
+        return "restart all"
+
+    def heal(self) -> None:
+        """Start the brokers that are not there."""
+        for broker in sorted(self._killed):
+            ask_supervisor(self.data, "start", broker, PATIENCE_S)
+        self._killed.clear()
+
+    @property
+    def away(self) -> int:
+        """How many brokers wait for `heal`."""
+        return len(self._killed)
+
+    # Which is next.
+
+    def next(self) -> str:
+        """Do one, drawn with weights."""
+        weights, acts = zip(*self._acts(), strict=True)
+        (act,) = self._chance.choices(acts, weights)
+        return act()
+
+    def _acts(self) -> list[tuple[int, Callable[[], str]]]:
+        kinds = (self.leader, self.follower, self.controller, self.standby, self.gateway, self.housekeeper)
+
+        def some() -> Choose:
+            return self._chance.choice(kinds)
+
+        return [
+            (8, lambda: self.kill(self.leader)),
+            (6, lambda: self.kill(self.follower)),
+            (6, lambda: self.kill(self.controller)),
+            (3, lambda: self.kill(self.standby)),
+            (3, lambda: self.kill(self.gateway)),
+            (1, lambda: self.kill(self.housekeeper)),
+            (4, lambda: self.kill(some(), some())),
+            (3, lambda: self.kill(self.leader, self.controller)),
+            (3, lambda: self.kill(self.leader, self.follower)),
+            (3, lambda: self.kill_again(self.leader)),
+            (2, lambda: self.kill_again(self.controller)),
+            (6, lambda: self.pause(some())),
+            (2, lambda: self.stall(some())),
+            (4, lambda: self.kill_broker(self.leader().broker)),
+            (2, lambda: self.kill_broker(self._chance.randrange(3))),
+            (2, lambda: self.stop_broker(self._chance.randrange(3))),
+            (1, self.kill_all),
+            (1, self.restart_all),
+        ]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
