@@ -234,18 +234,61 @@ class Load:
         assert self._producer.flush(60) == 0
 
 
+class Reader:
+    """A member of a group that reads a topic until it has seen as much as was written."""
+
+    def __init__(self, host: Host, topic: str, partitions: int) -> None:
+        self.seen: list[set[int]] = [set() for _ in range(partitions)]
+        self.failed: list[Any] = []
+        self._consumer = confluent_kafka.Consumer(
+            {
+                "bootstrap.servers": host.bootstrap, "group.id": "readers", "auto.offset.reset": "earliest",
+                "auto.commit.interval.ms": 100,
+            }
+        )  # fmt: skip
+        self._consumer.subscribe([topic])
+        self._wanted = -1  # of each partition; -1: nobody knows yet
+        self._give_up_s = 0.0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _is_done(self) -> bool:
+        if self._wanted < 0:
+            return False
+        return all(len(each) >= self._wanted for each in self.seen) or time.monotonic() > self._give_up_s
+
+    def _run(self) -> None:
+        while not self._is_done():
+            for message in self._consumer.consume(1000, 0.1):
+                error = message.error()
+                if error is None:
+                    self.seen[message.partition() or 0].add(int(message.value() or b""))
+                elif not error.retriable():
+                    self.failed.append(error)
+        self._consumer.close()
+
+    def finish(self, wanted: int) -> None:
+        """Read to the end."""
+        self._give_up_s = time.monotonic() + 60
+        self._wanted = wanted
+        self._thread.join()
+
+
 def test_a_rolling_restart_is_hardly_noticed(host: Host) -> None:
     """No client hears of an error, nothing is lost, doubled or out of order; other processes serve then."""
     make(host, "rolling", 3)
     before = {broker: host.pids(broker, "gateway") for broker in IDS}
-    load = Load(host, "rolling", 3)
+    reader, load = Reader(host, "rolling", 3), Load(host, "rolling", 3)
     try:
         done: subprocess.CompletedProcess[str] = host.command("restart", "--rolling")
     finally:
         load.stop()
+        reader.finish(load.written)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"broker {each} is back, all replicas are in sync" for each in IDS]
     assert not load.failed
+    assert not reader.failed
+    assert reader.seen == [set(range(load.written))] * 3
     assert load.written > 100
     assert all(host.pids(broker, "gateway") != before[broker] for broker in IDS)
     assert is_whole(host, "rolling")

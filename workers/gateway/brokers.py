@@ -47,6 +47,17 @@ class Brokers:
         ids = [broker.node_id for broker in self._context.brokers]
         return [found for node_id in ids if (found := self.endpoint(node_id, connection)) is not None]
 
+    def fenced(self, connection: Connection) -> list[Endpoint]:
+        """Those of this host that are not there, where they were when they were, by id."""
+        own = self._gateway.advertised(connection)
+        found: list[Endpoint] = []
+        for index, broker in enumerate(self._context.brokers):
+            addresses = None if self.is_there(broker.node_id) else self._addresses(index)
+            if addresses is not None:
+                place = self._place(index, addresses, own, connection)
+                found.append(Endpoint(broker.node_id, *place, broker.config.rack))
+        return found
+
     def endpoint(self, node_id: int, connection: Connection) -> Endpoint | None:
         """Where clients that came this way find that broker, None if it is not there."""
         context = self._context

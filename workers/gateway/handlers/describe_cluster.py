@@ -31,6 +31,9 @@ def handle(gateway: Gateway, request: Request) -> None:
         controller_id=gateway.brokers.controller_id(),
         brokers=[DescribeClusterResponseBroker(*broker) for broker in listed],
     )
+    if asked.include_fenced_brokers:
+        fenced = gateway.brokers.fenced(request.connection)
+        response.brokers += [DescribeClusterResponseBroker(*broker, is_fenced=True) for broker in fenced]
     if asked.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
     request.respond(response)
