@@ -1,8 +1,8 @@
-"""A whole cluster in one thread: controllers under Raft, workers that replicate, clients, and what befalls them.
+"""A whole cluster in one thread: controllers under Raft, workers that replicate, clients, and what befalls.
 
-0 ms ..     topics are made, producers write; processes, brokers, everybody dies, stands still, loses its disk;
-            replicas and voters move, leaders are elected
-then        links hold, everybody comes back: all replicas are in sync and hold the same, all controllers agree
+0 ms ..   topics are made, producers write; processes, brokers, all of them die, stand still, lose disks;
+          replicas and voters move, leaders are elected
+then      links hold, everybody comes back: all replicas are in sync and hold the same, controllers agree
 """
 
 from array import array
@@ -11,15 +11,12 @@ from functools import partial
 
 from msgspec import Struct, structs
 
-from tailrace.core.metadata.elections import ELECT_PREFERRED, ELECT_UNCLEAN, elect_leaders
+from tailrace.core.metadata.elections import ELECT_PREFERRED, ELECT_UNCLEAN
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.reassignments import reassign
-from tailrace.core.metadata.records import Record
 from tailrace.core.metadata.requests import NewTopic, Reassignment
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.voters import ReplicaKey, Voter
-from tailrace.workers.changes import Changes
-from tailrace.workers.control import CreateTopics
+from tailrace.workers.control import CreateTopics, ElectLeaders, Message, Reassign
 from tests.sim.cluster_context import FIRST_ID, patched
 from tests.sim.cluster_controllers import Controller
 from tests.sim.cluster_gateway import TopicPartition
@@ -60,7 +57,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 PLAN = Plan()
 MOVING = Plan(move=10, elect=5, kill_all=0.2, power=0.2, pause=2)
-CONTROLLERS = Plan(kill_controller=6, resign=6, part=4, pause=8, elect=5, move=4, kill_all=0, power=0, change_voters=2)
+CONTROLLERS = Plan(
+    kill_controller=6, resign=6, part=4, pause=8, elect=5, move=4, kill_all=0, power=0, change_voters=2
+)
 DEATHS = Plan(every_ms=(5, 40), kill_worker=12, kill_in_turn=12, kill_broker=3, move=1)
 STOPS = Plan(kill_all=4, power=4)
 PLANS = (PLAN, PLAN, MOVING, CONTROLLERS, DEATHS, STOPS)
@@ -90,8 +89,8 @@ class Cluster:
         self.host = Host(
             self.world, BROKERS, workers_each=random.choice((1, 1, 2)),
             ring_bytes=random.choice((1300, 3000, 60_000)),
-            restart_ms=random.choice((5, 30, 200)), pace=Pace(sync_ms=(0, sync), slow_sync=random.choice((0, 0.05))),
-            settings=settings,
+            restart_ms=random.choice((5, 30, 200)), settings=settings,
+            pace=Pace(sync_ms=(0, sync), slow_sync=random.choice((0, 0.05))),
         )  # fmt: skip
         self.is_calm = False
         self.numbers = 0
@@ -216,11 +215,9 @@ class Cluster:
         broker, random = self._broker(), self.world.random
         if broker in self.host.running:
             self.host.kill_broker(broker)
-            self._later(random.randint(1, 4 * self.host.restart_ms), lambda: self.host.start_broker(broker))
-
-    def _later(self, delay_ms: int, action: Callable[[], object]) -> None:
-        run = self.host.run
-        self.world.at(self.world.now_ms + delay_ms, lambda: action() if run == self.host.run else None)
+            self.host.in_this_run(
+                random.randint(1, 4 * self.host.restart_ms), lambda: self.host.start_broker(broker)
+            )
 
     def _pause(self) -> None:
         random = self.world.random
@@ -245,30 +242,24 @@ class Cluster:
         self.world.partition(names[:1], names[1:])
         self.world.at(self.world.now_ms + self.world.random.randint(10, 200), self.world.heal)
 
-    def _decide(self, decide: Callable[[MetadataImage, Changes], list[Record]]) -> None:
-        """As a gateway's request that the controller decides: it may have to wait for leaders to resign."""
-        active = self.active()
-        if active is None or active.member is None or active.member.controller is None:
-            return
-        if not active.leads_in or not active.member.log.is_committed:
-            return
-        changes = active.member.controller.changes
-        changes.replace(lambda image: (decide(image, changes), None), lambda *_: None)
-        self.host.wake(active.slot)
+    def _ask(self, message: Message) -> None:
+        """What an administrator's tool asks, by some gateway."""
+        gateways = list(self.host.gateways.values())
+        if gateways:
+            self.world.random.choice(gateways).ask(message)
 
     def _move(self) -> None:
         random, keys = self.world.random, self.keys()
-        if not keys:
-            return
-        partition = random.choice(keys)[1]
-        replicas = tuple(random.sample(range(FIRST_ID, FIRST_ID + BROKERS), random.choice((1, 2, 2, 3))))
-        wanted = None if random.random() < 0.2 else replicas
-        asked = [Reassignment(topic=TOPIC, partition=partition, replicas=wanted)]
-        self._decide(lambda image, changes: reassign(image, asked, changes.rules()).records)
+        if keys:
+            ids = range(FIRST_ID, FIRST_ID + BROKERS)
+            replicas = tuple(random.sample(ids, random.choice((1, 2, 2, 3))))
+            wanted = None if random.random() < 0.2 else replicas
+            move = Reassignment(topic=TOPIC, partition=random.choice(keys)[1], replicas=wanted)
+            self._ask(Reassign(request_id=2, moves=[move], replication_factor_may_change=True))
 
     def _elect(self) -> None:
         kind = self.world.random.choice((ELECT_PREFERRED, ELECT_PREFERRED, ELECT_UNCLEAN))
-        self._decide(lambda image, changes: elect_leaders(image, kind, None, changes.rules()).records)
+        self._ask(ElectLeaders(request_id=3, election_type=kind, partitions=None))
 
     def _snapshot(self) -> None:
         assert self.host.quorum is not None
@@ -288,8 +279,8 @@ class Cluster:
         if found is None or self.lost:
             return
         node, member = found[1], host.quorum.controller(self._broker())
-        settled = node.voters.latest_offset < node.high_watermark
-        if settled and len(node.voters.latest) == BROKERS and member.key in node.voters.latest and member.node:
+        settled, voters = node.voters.latest_offset < node.high_watermark, node.voters.latest
+        if settled and len(voters) == BROKERS and member.key in voters and member.node:
             self.lost.add(member.node_id)
             self.world.tell("{} loses its disk", member.name)
             host.kill(member.slot)
@@ -360,15 +351,19 @@ class Cluster:
         if host.disks.broken:  # only a new run takes a log directory in again
             host.stop_all(power=False)
         for broker in range(BROKERS):
-            self._later(200, partial(host.start_broker, broker))
+            self.host.in_this_run(200, partial(host.start_broker, broker))
         self._mend()
         for wait_ms in (600, 900, 1300):
-            self._later(wait_ms, self.produce)
+            self.host.in_this_run(wait_ms, self.produce)
 
     def _mend(self) -> None:
         """What an administrator does: voters that are missing come back."""
         self._change_voters()
         self.world.at(self.world.now_ms + 60, self._mend)
+        leaderless = any(state.leader < 0 for _, state in self.image.walk())
+        if leaderless and self.host.readers.losses and self.world.now_ms > self.plan.bad_ms + 8000:
+            # the page cache was all that the last one in sync had: somebody decides to go on without
+            self._ask(ElectLeaders(request_id=4, election_type=ELECT_UNCLEAN, partitions=None))
 
     def is_whole(self) -> bool:
         """Everybody serves, all are in sync, nothing is under way."""

@@ -1,7 +1,7 @@
 """What stands between the real code of workers/ and a simulated host: contexts, time, and what is patched.
 
-Real are: Controller with all it has, Member, Worker with all it has, their Outbox and Inbox, the tables in shared
-memory, link slots. Simulated are rings, disks, threads for syncs, clocks, and Raft's log and vote file.
+Real are: Controller with all it has, Member, Worker with all it has, their Outbox and Inbox, the tables in
+shared memory, link slots. Simulated are rings, disks, threads for syncs, clocks, Raft's log and vote file.
 """
 
 from collections.abc import Callable, Generator
@@ -96,7 +96,7 @@ class Context(ProcessContext):
     def __init__(self, host: "Host", slot: int, incarnation: int) -> None:
         memory, layout = host.memory, host.layout
         self.host = host
-        self.broker, self.brokers, self.layout = layout.broker_of(slot), host.brokers, layout
+        self.broker, self.brokers, self.layout = layout.broker_of(slot), tuple(host.brokers), layout
         own = host.brokers[self.broker]
         self.config, self.node_id, self.log_dirs = own.config, own.node_id, own.log_dirs
         self.controller_slot = layout.controller(self.broker)

@@ -23,7 +23,6 @@ from tests.sim import raft_cluster
 from tests.sim.memory_log import MemoryLog, Stored
 from tests.sim.raft_cluster import Pace
 from tests.sim.raft_oracle import Oracle
-from tests.sim.world import World
 
 if TYPE_CHECKING:
     from tests.sim.cluster_host import Host
@@ -175,10 +174,10 @@ class Controller(raft_cluster.Member):
 class ClusterOracle(Oracle):
     """What is committed, as an image: all controllers have to come to the same."""
 
-    def __init__(self, world: World, members: dict[int, raft_cluster.Member]) -> None:
-        super().__init__(world, members)
+    def __init__(self, host: "Host", members: dict[int, raft_cluster.Member]) -> None:
+        super().__init__(host.world, members)
+        self._host = host
         self.image = MetadataImage()
-        self._said: dict[int, int] = {}  # by offset: a digest of the image
 
     def look_at(self, member: raft_cluster.Member) -> None:
         """See Oracle; then what is new is replayed."""
@@ -187,10 +186,12 @@ class ClusterOracle(Oracle):
             for stored in _between(member.log, self.image.metadata_offset, self.committed_end):
                 self.image.replay(records_of(stored.data), stored.next_offset)
             assert self.image.metadata_offset == self.committed_end
+            self._host.readers.check_leaders()
 
     def check_image(self, image: MetadataImage, name: str) -> None:
         """State-machine equality: of one that is at the commit."""
-        if image.metadata_offset == self.image.metadata_offset and encoded(image, 0) != encoded(self.image, 0):
+        is_as_far = image.metadata_offset == self.image.metadata_offset
+        if is_as_far and encoded(image, 0) != encoded(self.image, 0):
             self._world.fail(f"{name} has another image at {image.metadata_offset}")
 
 
@@ -210,7 +211,7 @@ class Quorum(raft_cluster.Cluster):
 
     def make_oracle(self) -> Oracle:
         """See Cluster."""
-        return ClusterOracle(self.world, self.members)
+        return ClusterOracle(self.host, self.members)
 
     def make_member(self, node_id: int) -> Controller:
         """See Cluster."""
@@ -235,4 +236,3 @@ class Quorum(raft_cluster.Cluster):
         self.voters_of[log.snapshot.snapshot_id] = voters
         self.snapshots[log.snapshot.snapshot_id] = encoded(image, log.snapshot.snapshot_id.epoch)
         self.world.tell("{} has a snapshot {}", member.name, log.snapshot)
-

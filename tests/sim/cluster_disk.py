@@ -119,7 +119,7 @@ class DiskLog(MemoryLog):
 
     def is_plausible(self) -> None:
         """What its own rules say."""
-        assert self.log_start_offset <= self.high_watermark <= self.log_end_offset, "a high watermark off the log"
+        assert self.log_start_offset <= self.high_watermark <= self.log_end_offset, "a mark off the log"
         assert self.recovery_point <= self.durable <= self.log_end_offset, "what is synced is there"
 
 
@@ -174,8 +174,8 @@ class Disks:
 
     def checkpoint(self, path: str, row: Sequence[int]) -> None:
         """What a row says of it is written down."""
-        log = self.logs.get(path)
-        if row[ROLE] in (ROLE_LEADER, ROLE_FOLLOWER) and log is not None and row[RECOVERY_POINT] != SYNC_FAILED:
+        serves = row[ROLE] in (ROLE_LEADER, ROLE_FOLLOWER)
+        if serves and path in self.logs and row[RECOVERY_POINT] != SYNC_FAILED:
             self.checkpoints[path] = (row[RECOVERY_POINT], row[HIGH_WATERMARK], row[LOG_START_OFFSET])
 
     def power_fails(self, random: Random) -> None:
@@ -225,9 +225,7 @@ class StartingPoints:
         if found is not None and limit is not None:
             self._disks.checkpoints[path] = (min(found[0], limit), min(found[1], limit), min(found[2], limit))
 
-    def write_log_start(
-        self, topic: str, partition: int, offset: int, publish: Callable[[], object]
-    ) -> None:
+    def write_log_start(self, topic: str, partition: int, offset: int, publish: Callable[[], object]) -> None:
         """See StartingPoints.write_log_start."""
         del topic, partition, offset
         publish()

@@ -4,13 +4,20 @@ What it is told that is committed counts as acknowledged to a client.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from tailrace.core.errors import NONE
 from tailrace.shm.links import DESCRIPTOR
-from tailrace.shm.ring import ByteConsumer, DescriptorConsumer, DescriptorProducer
+from tailrace.shm.ring import DescriptorConsumer, DescriptorProducer
 from tailrace.workers import control
-from tailrace.workers.descriptors import COMPLETIONS_MAX, ONCE_COMMITTED, PRODUCE, REQUESTS_MAX, arena_name, pack
+from tailrace.workers.descriptors import (
+    COMPLETIONS_MAX,
+    ONCE_COMMITTED,
+    PRODUCE,
+    REQUESTS_MAX,
+    arena_name,
+    pack,
+)
 from tests.sim.cluster_context import Context
 
 if TYPE_CHECKING:
@@ -34,7 +41,9 @@ class Gateway:
     def begin(self, context: Context) -> None:
         """It has its slot."""
         self.context = context
-        self.batches = self.host.arenas[f"{context.run_dir}/{arena_name(context.slot, context.incarnation)}"] = {}
+        self.batches = self.host.arenas[
+            f"{context.run_dir}/{arena_name(context.slot, context.incarnation)}"
+        ] = {}
 
     def turn(self) -> None:
         """Hear, then ask."""
@@ -44,7 +53,7 @@ class Gateway:
                 for entry in ring.pop_all():
                     self._complete(entry[1], entry[2], entry[3], entry[6])
                 continue
-            for message in context.inbox.read(slot, incarnation, cast("ByteConsumer", ring)):
+            for message in context.inbox.read(slot, incarnation, ring):
                 self._hear(slot, message)
         for peer in context.links.drop_dead():
             for token in [token for token, one in self.sent.items() if one[4] == peer]:
@@ -75,7 +84,9 @@ class Gateway:
         self.context.tell_controller(message)
         self.context.outbox.flush()
 
-    def produce(self, key: TopicPartition, batches: Sequence[tuple[int, int, bytes]], *, acks_all: bool) -> None:
+    def produce(
+        self, key: TopicPartition, batches: Sequence[tuple[int, int, bytes]], *, acks_all: bool
+    ) -> None:
         """Numbers, counts of records and batches; nothing if its broker does not lead, as far as it knows."""
         context, leader = self.context, self.leaders.get(key)
         if leader is None or leader.broker != context.node_id:
@@ -99,7 +110,8 @@ class Gateway:
                 return
             self._token += 1
             wanted = ONCE_COMMITTED if acks_all else 0
-            entry = pack(PRODUCE, self._token, leader.row, leader.row_generation, 0, self._token, len(batch), wanted)
+            place = (leader.row, leader.row_generation, 0, self._token, len(batch))
+            entry = pack(PRODUCE, self._token, *place, wanted)
             if not ring.try_push(entry):
                 return
             self.batches[self._token] = batch

@@ -5,9 +5,9 @@ The supervisor is a model: it starts who is wanted, tells of deaths in the real 
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
 
 from tailrace.shm import state_table as rows
+from tailrace.shm.ring import ByteConsumer
 from tailrace.shm.slots import GATEWAY, READY, SUPERVISOR, SUPERVISOR_SLOT, WORKER, Layout
 from tailrace.shm.state_table import topic_id_bytes
 from tailrace.workers.control import BrokerMayStop, RetireWorker, ShutDownBroker, WantWorker, WorkerDied
@@ -63,6 +63,11 @@ class Host:
 
     # Names and turns.
 
+    def slots_of(self, broker: int) -> tuple[int, ...]:
+        """Those of its processes."""
+        layout = self.layout
+        return (layout.controller(broker), layout.gateway(broker), *layout.workers(broker))
+
     def name_of(self, slot: int) -> str:
         """Of the place in the world: a controller's is its node's."""
         if slot in self.layout.controllers():
@@ -100,6 +105,11 @@ class Host:
         process.due_ms = due_ms
         self.world.after(self.name_of(slot), delay_ms, partial(self._turn, slot, process, due_ms))
 
+    def in_this_run(self, delay_ms: int, action: Callable[[], object]) -> None:
+        """In so many ms, unless all has been stopped by then."""
+        run = self.run
+        self.world.at(self.world.now_ms + delay_ms, lambda: action() if run == self.run else None)
+
     def _turn(self, slot: int, process: Process, due_ms: int) -> None:
         if process.due_ms != due_ms or self.processes.get(slot) is not process:
             return  # it was woken before
@@ -123,9 +133,9 @@ class Host:
         """A row was published."""
         if row < self.layout.brokers:
             return
-        topic_partition = (topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO]), values[rows.PARTITION])
+        topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
         broker = FIRST_ID + self.layout.broker_of(values[rows.OWNER] >> 32)
-        self.readers.show(topic_partition, broker, row, values)
+        self.readers.show((topic_id, values[rows.PARTITION]), broker, row, values)
 
     def sync_ms(self) -> int:
         """How long the next sync takes."""
@@ -160,11 +170,9 @@ class Host:
         """Its controller and its gateway; the workers are wanted by the controller that decides."""
         if broker in self.running:
             return
-        layout = self.layout
-        own = (layout.controller(broker), layout.gateway(broker), *layout.workers(broker))
+        own = self.slots_of(broker)
         if any(map(self.memory.slots.live_incarnation, own)):  # not all of it has ended
-            run = self.run
-            self.world.at(self.world.now_ms + 1, lambda: self.start_broker(broker) if run == self.run else None)
+            self.in_this_run(1, partial(self.start_broker, broker))
             return
         self.world.tell("broker {} starts", FIRST_ID + broker)
         self.running.add(broker)
@@ -215,9 +223,8 @@ class Host:
             controller.member = None
         else:
             self.world.crash(self.name_of(slot))
-        run, incarnation = self.run, process.context.incarnation
-        delay = self.world.random.randint(0, 8)
-        self.world.at(self.world.now_ms + delay, lambda: self._reap(slot, incarnation) if run == self.run else None)
+        delay_ms = self.world.random.randint(0, 8)
+        self.in_this_run(delay_ms, partial(self._reap, slot, process.context.incarnation))
 
     def _reap(self, slot: int, incarnation: int) -> None:
         """As workers/supervisor.py: the frame, the slot table, the bells; then it may start again."""
@@ -232,9 +239,7 @@ class Host:
         self.memory.forget((slot, incarnation))
         self._hint(slot)
         context.bells.ring_all()
-        run = self.run
-        again = self.world.random.randint(1, self.restart_ms)
-        self.world.at(self.world.now_ms + again, lambda: self._start_again(slot) if run == self.run else None)
+        self.in_this_run(self.world.random.randint(1, self.restart_ms), partial(self._start_again, slot))
 
     def _hint(self, slot: int) -> None:
         """Controllers see in the slot table that one of them is dead."""
@@ -257,7 +262,7 @@ class Host:
         self.world.tell("broker {} is killed", FIRST_ID + broker)
         self.running.discard(broker)
         self.leaving.pop(broker, None)
-        for slot in (self.layout.controller(broker), self.layout.gateway(broker), *self.layout.workers(broker)):
+        for slot in self.slots_of(broker):
             self.kill(slot)
 
     def shut_down(self, broker: int) -> None:
@@ -306,7 +311,8 @@ class Host:
     def _supervise(self) -> None:
         context = self.processes[SUPERVISOR_SLOT].context
         for slot, incarnation, ring in context.links.poll():
-            for message in context.inbox.read(slot, incarnation, cast("object", ring)):  # type: ignore[arg-type]
+            assert isinstance(ring, ByteConsumer)
+            for message in context.inbox.read(slot, incarnation, ring):
                 if not context.obeys(slot):
                     continue
                 if isinstance(message, WantWorker):
@@ -327,10 +333,9 @@ class Host:
         self.later(SUPERVISOR_SLOT, 20)
 
     def _end_broker(self, broker: int) -> None:
-        run = self.run
         self.kill_broker(broker)
-        again = self.world.random.randint(1, 4 * self.restart_ms)
-        self.world.at(self.world.now_ms + again, lambda: self.start_broker(broker) if run == self.run else None)
+        again_ms = self.world.random.randint(1, 4 * self.restart_ms)
+        self.in_this_run(again_ms, partial(self.start_broker, broker))
 
     # What is written down now and then.
 

@@ -1,7 +1,7 @@
-"""What the processes of a simulated host share: the real tables in memory of one process, and rings that are lists.
+"""What the processes of a simulated host share: the real tables, in one process, and rings that are lists.
 
-A ring is for a pair of incarnations, as a real one: what a dead process said, or what was said to it, is never
-read. Frames of one ring come in order, once; rings are read in any order, and not always to their end.
+A ring is for a pair of incarnations, as a real one: what a dead process said, or what was said to it, is
+never read. Frames of one ring come in order, once; rings are read in any order, and not always to their end.
 """
 
 import mmap
@@ -132,9 +132,10 @@ class Memory:
         rings = self.rings.setdefault(target, {})
         found = rings.get(source)
         if found is None:
-            workers = self.layout.all_workers()
             if kind == BYTES:
-                capacity = self.ring_bytes if source[0] in workers and target[0] in workers else CONTROL_RING_BYTES
+                workers = self.layout.all_workers()
+                between_workers = source[0] in workers and target[0] in workers
+                capacity = self.ring_bytes if between_workers else CONTROL_RING_BYTES
             found = rings[source] = Ring(kind, capacity)
         assert found.kind == kind, "from a slot to another there is one ring, of one kind"
         return found

@@ -1,8 +1,9 @@
-"""What readers, producers and processes have seen of partitions, and what must hold of it after every event.
+"""What readers, producers and processes have seen of partitions, and what must hold after every event.
 
-No acknowledged record is lost; nothing below a high watermark that was seen differs; no high watermark that was
-seen moves back, but for a full stop and an unclean election; one leader an epoch, and never two that can append;
-orders rest on what is committed, and so does what gateways know.
+No acknowledged record is lost; nothing below a high watermark that was seen differs; no high watermark that
+was seen moves back, but for a full stop and an unclean election; one leader an epoch, and never two that can
+append; orders rest on what is committed, none is obeyed after a newer one, and so it is with what gateways
+know.
 """
 
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ class Readers:
         self._shown: dict[tuple[TopicPartition, int], tuple[DiskLog, int, int]] = {}  # epoch, mark by broker
         self._leaders: dict[tuple[TopicPartition, int], tuple[int, int]] = {}  # by epoch: slot, incarnation
         self._lineages: dict[TopicPartition, int] = {}  # that a line began with
-        self.acks = self.unclean = self.elections = self.full_stops = 0
+        self.acks = self.unclean = self.elections = self.full_stops = self.losses = 0
 
     def line(self, key: TopicPartition) -> Line:
         """Of this partition."""
@@ -117,7 +118,9 @@ class Readers:
         """It has all that was seen or acknowledged; an unclean one begins a new line."""
         world, state = self._host.world, self.committed(key)
         assert state is not None
-        world.tell("broker {} leads {} in {} from {}, ends at {}", broker, key[1], epoch, mark, log.log_end_offset)
+        world.tell(
+            "broker {} leads {} in {} from {}, ends at {}", broker, key[1], epoch, mark, log.log_end_offset
+        )
         self._leaders[key, epoch] = owner
         self.elections += 1
         if epoch < state.leader_epoch:  # (it is told so soon)
@@ -155,17 +158,19 @@ class Readers:
 
     # What is said.
 
-    def check_order(self, slot: int, order: ServeReplica) -> None:
-        """It rests on what is committed."""
-        state, host = self.committed((order.topic_id, order.partition)), self._host
+    def check_order(self, name: str, order: ServeReplica, known: ServeReplica | None) -> None:
+        """It rests on what is committed; `known` is that of the same replica which is obeyed now."""
+        state, world = self.committed((order.topic_id, order.partition)), self._host.world
         if state is None:
             return  # deleted since
+        said = (order.leader_epoch, order.leader, order.isr)
         if (order.partition_epoch, order.leader_epoch) > (state.partition_epoch, state.leader_epoch):
-            host.world.fail(f"{host.name_of(slot)} is told what is not committed: {order}")
-        if order.partition_epoch == state.partition_epoch and (order.leader, order.isr, order.leader_epoch) != (
-            state.leader, state.isr, state.leader_epoch,
-        ):  # fmt: skip
-            host.world.fail(f"{host.name_of(slot)} is told something else than what is committed: {order}")
+            world.fail(f"{name} is told what is not committed: {order}")
+        is_same = order.partition_epoch == state.partition_epoch
+        if is_same and said != (state.leader_epoch, state.leader, state.isr):
+            world.fail(f"{name} is told something else than what is committed: {order}")
+        if known is not None and _age(known) > _age(order):
+            world.fail(f"{name} obeys {order} after {known}")
 
     def check_assigned(self, message: Assigned) -> None:
         """A gateway hears of a leader."""
@@ -184,10 +189,14 @@ class Readers:
                 key = (replica.order.topic_id, replica.order.partition)
                 state = self.committed(key)
                 if key in leading:
-                    host.world.fail(f"partition {key[1]}: {leading[key]} and {host.name_of(slot)} lead at once")
+                    host.world.fail(
+                        f"partition {key[1]}: {leading[key]} and {host.name_of(slot)} lead at once"
+                    )
                 leading[key] = (replica.led_epoch, host.name_of(slot))
-                if state is not None and state.leader_epoch > replica.led_epoch and (
-                    state.leader not in (-1, replica.order.leader)
+                if (
+                    state is not None
+                    and state.leader_epoch > replica.led_epoch
+                    and (state.leader not in (-1, replica.order.leader))
                 ):
                     host.world.fail(
                         f"partition {key[1]}: {state.leader} is elected while {host.name_of(slot)} leads on"
@@ -198,11 +207,16 @@ class Readers:
         self.full_stops += 1
         self._shown.clear()
         self._leaders.clear()
+        self.losses += power
         is_synced = self._host.brokers[0].config.flush_policy != "page"
         for key, line in list(self.lines.items()):
-            if power and not is_synced:
+            if power and not is_synced:  # records that no disk had are lost, and that was the choice
                 self.lines[key] = Line()
                 continue
             line.checked.clear()
             line.mark = 0
             line.epoch = -1
+
+
+def _age(order: ServeReplica) -> tuple[int, int]:
+    return order.leader_epoch, order.partition_epoch
