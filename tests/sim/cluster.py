@@ -5,7 +5,6 @@
 then      links hold, everybody comes back: all replicas are in sync and hold the same, controllers agree
 """
 
-from array import array
 from collections.abc import Callable
 from functools import partial
 
@@ -285,7 +284,6 @@ class Cluster:
             self.world.tell("{} loses its disk", member.name)
             host.kill(member.slot)
             member.new_disk()
-            host.memory.state_table.write(member.node_id - 1, _nothing_said())
 
     def _change_voters(self) -> None:
         """Those who lost their disks are seen to by the leader itself; one leaves, and later comes back."""
@@ -424,10 +422,6 @@ def _add(node: RaftNode, now_ms: int, key: ReplicaKey) -> int:
 
 def _remove(node: RaftNode, now_ms: int, key: ReplicaKey) -> int:
     return node.remove_voter(key, now_ms)
-
-
-def _nothing_said() -> "array[int]":
-    return array("q", [0] * 16)
 
 
 def play(seed: int, plan: Plan | None = None) -> World:

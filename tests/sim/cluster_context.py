@@ -233,6 +233,22 @@ def watched_rows(host: "Host") -> type[RowWriter]:
     return Watched
 
 
+def _nothing(_line: str) -> None:
+    """Nobody reads it."""
+
+
+def _row_of(one: replica.Replica) -> int:
+    return one.row.row
+
+
+def _row_of_order(one: orders.Replica) -> int:
+    return one.row
+
+
+def _number_of(one: FollowerPartition | LeaderPartition) -> int:
+    return one.topic_partition[1]
+
+
 @contextmanager
 def patched(host: "Host") -> Generator[None]:
     """The real modules have this host's clock, disks and memory meanwhile."""
@@ -249,30 +265,42 @@ def patched(host: "Host") -> Generator[None]:
     def make_words(*peer: Any) -> object:
         return host.memory.make_words(*peer)
 
+    def metadata_log(context: Context) -> object:
+        return host.controllers[context.slot].metadata()
+
+    def starting_points(log_dir: str) -> StartingPoints:
+        return StartingPoints(disks, log_dir)
+
+    def leader_file(directory: str) -> LeaderFile:
+        return LeaderFile(disks, directory)
+
+    def arena(path: str) -> ArenaView:
+        return ArenaView(host.arenas[path])
+
     changed: list[tuple[object, str, object]] = [
         *((module, "time", clock) for module in TIMED),
         (gateway_requests, "os", chance),
-        (failed_dirs, "say", lambda _line: None),
+        (failed_dirs, "say", _nothing),
         (beginning, "Survey", SimulatedSurvey),
-        (quorum_member, "open_metadata_log", lambda context: host.controllers[context.slot].metadata()),
+        (quorum_member, "open_metadata_log", metadata_log),
         (replica, "RealDirectory", disks.directory),
         (replica, "Log", SimpleNamespace(open=disks.open)),
         (replica, "RowWriter", watched_rows(host)),
         (replicas, "RealDirectory", disks.directory),
-        (replicas, "StartingPoints", lambda log_dir: StartingPoints(disks, log_dir)),
+        (replicas, "StartingPoints", starting_points),
         (replication, "LinkSlots", SimpleNamespace(create=make_words)),
         (replication, "AckWords", ack_words),
-        (replication, "LeaderFile", lambda directory: LeaderFile(disks, directory)),
-        (appends, "Arena", SimpleNamespace(attach=lambda path: ArenaView(host.arenas[path]))),
+        (replication, "LeaderFile", leader_file),
+        (appends, "Arena", SimpleNamespace(attach=arena)),
         (commit, "Background", Background),
         (flusher, "Background", Background),
         (balance, "UNCLEAN_INTERVAL_S", 2.0),
         (Background, "host", host),
         # sets of them are walked in the same order in each run of a seed
-        (replica.Replica, "__hash__", lambda one: one.row.row),
-        (orders.Replica, "__hash__", lambda one: one.row),
-        (FollowerPartition, "__hash__", lambda one: one.topic_partition[1]),
-        (LeaderPartition, "__hash__", lambda one: one.topic_partition[1]),
+        (replica.Replica, "__hash__", _row_of),
+        (orders.Replica, "__hash__", _row_of_order),
+        (FollowerPartition, "__hash__", _number_of),
+        (LeaderPartition, "__hash__", _number_of),
     ]
     with ExitStack() as stack:
         for owner, name, value in changed:

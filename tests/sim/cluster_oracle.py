@@ -110,7 +110,8 @@ class Readers:
         if mark > line.mark:
             line.seen += found[len(known) :]
             line.mark = mark
-        line.checked[broker] = (log, log.truncations, mark)
+        # where a batch ends: a high watermark of a checkpoint may be inside of another batch than it was
+        line.checked[broker] = (log, log.truncations, found[-1][1] if found else start)
 
     def _on_leader(
         self, key: TopicPartition, broker: int, epoch: int, mark: int, owner: tuple[int, int], log: DiskLog
