@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from tailrace.core.metadata.records import BrokerRegistered
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, STOPPING, Layout, SlotTable
 from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.gateway.brokers import Brokers, Endpoint
+from tailrace.workers.gateway.gateway import Gateway
 from tailrace.workers.gateway.listener import UNIX
 
 LAYOUT = Layout(brokers=3, workers_each=1)
@@ -52,7 +53,7 @@ class World:
             image=MetadataImage(),
             advertised=self._advertised,
         )
-        self.brokers = Brokers(self.gateway)
+        self.brokers = Brokers(cast(Gateway, self.gateway))
 
     @staticmethod
     def _advertised(connection: Any) -> tuple[str, int]:
