@@ -31,7 +31,7 @@ class Losses:
         self._assignments = assignments
         self._blame = Blame()
         self._died: list[WorkerDied] = []
-        self._failed: dict[Key, bool] = {}  # whether only for want of room
+        self._failed: set[Key] = set()
         self.retries = Retries()
 
     # Deaths.
@@ -106,24 +106,25 @@ class Losses:
         )
         if replica is None:
             return
-        self._failed[replica.key] = message.is_full
+        self._failed.add(replica.key)
         if self._is_dir_online(replica):
             self.retries.note(message.row, time.monotonic(), is_full=message.is_full)
 
     def settle(self) -> None:
-        """What follows from failures: others lead, once the worker has let go for certain. What only lacks
-        room keeps its epoch if there is no other: (R) or each try would add to a log on a disk that is full.
+        """What follows from failures: others lead, once the worker has let go for certain. Where there are
+        none the leader stays who it is, offline: it is tried again soon, (R) and each try must not add to a
+        log on a disk that is full.
         """
         self.serve_again(self._changes.take_resigned())
         by_key = self._assignments.by_key
-        for key, is_full in list(self._failed.items()):
+        for key in list(self._failed):
             replica = by_key.get(key)
             if replica is not None and replica.closing:
                 continue
-            del self._failed[key]
+            self._failed.discard(key)
             if replica is not None and replica.offline_code:
                 records = replicas_died(self._changes.image, [key], self._changes.rules())
-                self._stage([record for record in records if not (is_full and _ends(record))], [replica])
+                self._stage([record for record in records if not _ends(record)], [replica])
 
     # Tries.
 

@@ -7,7 +7,7 @@ TAILRACE_COMPAT_AGAINST=kafka proves the tests on three brokers of Apache Kafka.
 import json
 import re
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ class Host:
         lines = "".join(f"record {number}\n" for number in range(RECORDS))
         self.says(f"{TOOLS}.ConsoleProducer", "--topic", self.topic, given=lines)
 
-    def read(self) -> int:
+    def read(self, *arguments: str) -> int:
         """How many it has."""
-        how = ("--topic", self.topic, "--from-beginning", "--max-messages", str(RECORDS))
+        how = ("--topic", self.topic, "--from-beginning", "--max-messages", str(RECORDS), *arguments)
         return len(self.says(f"{TOOLS}.consumer.ConsoleConsumer", *how, "--timeout-ms", "20000").splitlines())
 
     def described(self, *arguments: str) -> list[dict[str, Any]]:
@@ -101,10 +101,11 @@ class Host:
         """The partitions that kafka-topics --describe lists with a flag."""
         return {f"{each['topic']}-{each['partition']}" for each in self.described(flag)}
 
-    def plan(self, *replicas: list[int]) -> str:
+    def plan(self, *replicas: list[int], topic: str = "") -> str:
         """A file that says where each partition is to be."""
         partitions = [
-            {"topic": self.topic, "partition": index, "replicas": each} for index, each in enumerate(replicas)
+            {"topic": topic or self.topic, "partition": index, "replicas": each}
+            for index, each in enumerate(replicas)
         ]
         return self.file({"version": 1, "partitions": partitions})
 
@@ -118,20 +119,22 @@ class Host:
         """kafka-reassign-partitions."""
         return self.says(REASSIGN, *arguments)
 
-    def move(self, *replicas: list[int]) -> None:
-        """Execute a plan and wait until the tool says of each partition that it is done."""
-        path = self.plan(*replicas)
-        started = self.reassign("--execute", "--reassignment-json-file", path)
+    def move(self, *replicas: list[int], topic: str = "", throttle: int = 0) -> str:
+        """Execute a plan and wait until the tool says of each partition that it is done; returns what it said
+        when it had begun.
+        """
+        path, name = self.plan(*replicas, topic=topic), topic or self.topic
+        how = ("--throttle", str(throttle)) if throttle else ()
+        started = self.reassign("--execute", "--reassignment-json-file", path, *how)
         assert "Successfully started partition reassignment" in started
-        done = [
-            f"Reassignment of partition {self.topic}-{index} is completed." for index in range(len(replicas))
-        ]
+        done = [f"Reassignment of partition {name}-{index} is completed." for index in range(len(replicas))]
 
         def is_over() -> bool:
             said = self.reassign("--verify", "--reassignment-json-file", path)
             return all(each in said for each in done)
 
         wait_until(is_over, "the end of the move", PATIENCE_S)
+        return started
 
     def elect(self, kind: str) -> str:
         """kafka-leader-election of the only partition."""
@@ -237,11 +240,50 @@ def test_replicas_are_moved_by_plan_and_nothing_is_lost(host: Host) -> None:
     assert host.read() == RECORDS
 
 
+def test_a_group_keeps_its_offsets_when_its_coordinator_moves(host: Host) -> None:
+    host.make((host.ids[0],))
+    host.fill()
+    group = ("--group", host.topic)
+    assert host.read(*group) == RECORDS
+    offsets = "__consumer_offsets"
+    placed = [each["replicas"] for each in host.described("--topic", offsets)]
+    host.move(*([broker] for broker in islice(cycle(host.ids), len(placed))), topic=offsets)
+    host.move(*([broker] for broker in islice(cycle(host.ids[1:]), len(placed))), topic=offsets)
+    host.move(*placed, topic=offsets)
+    shown = host.says(f"{TOOLS}.consumer.group.ConsumerGroupCommand", "--describe", *group)
+    assert f"{host.topic} 0 {RECORDS} {RECORDS} 0" in " ".join(shown.split())
+
+
 def test_a_plan_that_cannot_be_is_refused(host: Host) -> None:
     host.make((host.ids[0], host.ids[1]))
     refused = host.run(REASSIGN, "--execute", "--reassignment-json-file", host.plan([host.ids[0], 77]))
     assert refused.code == 1
     assert "Unknown broker id 77" in refused.out + refused.err
+
+
+def test_a_throttled_move_ends_and_the_throttles_go_with_it(host: Host) -> None:
+    one, two, three = host.ids
+    host.make((one, two))
+    host.fill()
+    about = ("--entity-type", "topics", "--entity-name", host.topic, "--describe")
+    said = host.move([one, three], throttle=50_000_000)
+    assert "The inter-broker throttle limit was set to 50000000 B/s" in said
+    shown = host.says("kafka.admin.ConfigCommand", *about)
+    assert "throttled" not in shown
+    assert host.state() == [(str(one), [one, three], sorted([one, three]))]
+    assert host.read() == RECORDS
+
+
+@pytest.mark.skipif(against_kafka(), reason="Kafka moves replicas between log directories, too")
+def test_a_move_between_log_directories_is_refused(host: Host) -> None:
+    one, two, _ = host.ids
+    host.make((one, two))
+    wish = {"topic": host.topic, "partition": 0, "replicas": [one, two], "log_dirs": ["/elsewhere", "any"]}
+    plan = host.file({"version": 1, "partitions": [wish]})
+    refused = host.run(REASSIGN, "--execute", "--reassignment-json-file", plan)
+    assert refused.code == 1
+    assert "ALTER_REPLICA_LOG_DIRS" in refused.out + refused.err
+    assert host.state() == [(str(one), [one, two], sorted([one, two]))]
 
 
 def test_a_move_that_waits_for_the_dead_is_listed_and_cancelled(host: Host) -> None:

@@ -17,7 +17,7 @@ from perf.failover import COMING
 from perf.peers.peer import Tcp
 from perf.whereabouts import Cursor, Guide
 from tailrace.core.records.record import NewRecord, build_batch, iterate_batches
-from tests.support.history_check import History, Record
+from tests.support.history_check import NO_OFFSET, History, Record
 
 confluent_kafka: Any = import_module("confluent_kafka")
 
@@ -292,7 +292,10 @@ class ConfluentProducer(Client):
         def on_delivery(error: Any, message: Any) -> None:
             self._under_way -= 1
             if error is None:
-                self.history.acknowledge(self._number, partition, number, message.offset())
+                offset = message.offset()  # None: what came next was taken, so this was
+                self.history.acknowledge(
+                    self._number, partition, number, NO_OFFSET if offset is None else offset
+                )
             else:
                 self.history.complain("not delivered", f"{self.name}, {partition}, {number}: {error}")
 

@@ -343,6 +343,24 @@ def test_another_leads_what_a_worker_has_lost_once_that_is_certain(cluster: Clus
     assert (cluster.partition().leader, cluster.partition().isr) == (1, (1,))
 
 
+def test_who_fails_alone_stays_the_leader_and_is_tried_again_in_its_next_epoch(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) Not in the one in which it has led; clients of its groups find the coordinator where it was."""
+    cluster.create((0,))
+    cluster.workers[0].lose(cluster.workers[0].last)
+    cluster.settle()
+    assert (cluster.partition().leader, cluster.partition().leader_epoch) == (0, 0)
+    newest = cluster.told(1)[-1]
+    assert isinstance(newest, Unassigned)
+    assert newest.error_code == errors.KAFKA_STORAGE_ERROR
+    monkeypatch.setattr("tailrace.workers.losses.time.monotonic", lambda: 1e9)
+    cluster.controller._losses.retry_due()  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.undo()
+    cluster.settle()
+    assert cluster.workers[0].last.leader_epoch == cluster.partition().leader_epoch == 1
+
+
 def test_a_failed_follower_is_tried_again_as_a_follower(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
