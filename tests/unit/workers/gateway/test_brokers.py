@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from tailrace.core.metadata.records import BrokerRegistered
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, STOPPING, Layout, SlotTable
 from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.gateway.brokers import Brokers, Endpoint
+from tailrace.workers.gateway.gateway import Gateway
 from tailrace.workers.gateway.listener import UNIX
 
 LAYOUT = Layout(brokers=3, workers_each=1)
@@ -28,8 +29,15 @@ class World:
         configs = split(load(given)[0])
         self.path = str(path)
         self.slots = SlotTable.create(f"{path}/slots", LAYOUT.slot_count)
-        self.ids = [config.node_id for config in configs]
-        gateway: Any = SimpleNamespace(
+        ids = [config.node_id for config in configs]
+
+        def index_of(node_id: int) -> int:
+            return ids.index(node_id) if node_id in ids else -1
+
+        def owner_of(slot: int) -> int:
+            return ids[LAYOUT.broker_of(slot)]
+
+        self.gateway: Any = SimpleNamespace(
             context=SimpleNamespace(
                 brokers=[SimpleNamespace(node_id=config.node_id, config=config) for config in configs],
                 layout=LAYOUT,
@@ -37,22 +45,15 @@ class World:
                 broker=1,
                 node_id=6,
                 run_dir=self.path,
-                index_of=self._index_of,
-                owner_of=self._owner_of,
+                index_of=index_of,
+                owner_of=owner_of,
                 active_controller=lambda: self.slots.active_controller(LAYOUT.controllers()),
             ),
             bound=configs[1].listeners,
             image=MetadataImage(),
             advertised=self._advertised,
         )
-        self.image: MetadataImage = gateway.image
-        self.brokers = Brokers(gateway)
-
-    def _index_of(self, node_id: int) -> int:
-        return self.ids.index(node_id) if node_id in self.ids else -1
-
-    def _owner_of(self, slot: int) -> int:
-        return self.ids[LAYOUT.broker_of(slot)]
+        self.brokers = Brokers(cast(Gateway, self.gateway))
 
     @staticmethod
     def _advertised(connection: Any) -> tuple[str, int]:
@@ -88,7 +89,7 @@ def test_only_brokers_whose_gateway_serves_are_told_of(tmp_path: Path) -> None:
     world.serve(2, Listener("A", "127.0.0.1", 999))
     assert [(one.node_id, one.port) for one in world.told("127.0.0.1", 101)] == [(6, 101), (7, 999)]
     fenced = BrokerRegistered(broker_id=7, broker_epoch=0, fenced=True)
-    world.image.replay([fenced], 1)
+    world.gateway.image.replay([fenced], 1)
     assert [one.node_id for one in world.told("127.0.0.1", 101)] == [6]
 
 
