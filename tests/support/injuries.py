@@ -199,8 +199,8 @@ class Injuries:
 
     def next(self) -> str:
         """Do one, drawn with weights."""
-        weights, acts = zip(*self._acts(), strict=True)
-        (act,) = self._chance.choices(acts, weights)
+        acts = self._acts()
+        (act,) = self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])
         return act()
 
     def _acts(self) -> list[tuple[int, Callable[[], str]]]:
