@@ -247,11 +247,15 @@ def test_a_row_that_says_leader_is_not_read_once_another_leads_elsewhere(run: In
     assert fetched(run, 0).error_code == NOT_LEADER_OR_FOLLOWER
 
 
-def test_a_leader_that_is_committed_is_waited_for_here_and_told_of_elsewhere(run: InProcess) -> None:
+def test_a_leader_that_is_committed_is_waited_for_here_and_told_of_elsewhere(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The image is often there before the process that leads says so."""
     partitions = run.gateway.partitions
     partition = partitions.get(TOPIC, TOPIC_ID, 0)
     follow(run)
+    assert partitions.refusal(partition) == NONE, "its broker is gone: the next one is waited for"
+    monkeypatch.setattr(partitions, "_is_there", {0, OTHER}.__contains__)
     assert partitions.refusal(partition) == NOT_LEADER_OR_FOLLOWER
     run.gateway.image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, leader=0, leader_epoch=3)], 4)
     assert partitions.refusal(partition) == NONE
