@@ -184,6 +184,7 @@ class AlterPartition(msgspec.Struct, kw_only=True, frozen=True, array_like=True,
     leader_epoch: int
     partition_epoch: int
     isr: tuple[int, ...]
+    attempt: int = 1
 
 
 class PartitionAltered(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=36):
@@ -198,6 +199,7 @@ class PartitionAltered(msgspec.Struct, kw_only=True, frozen=True, array_like=Tru
     replicas: tuple[int, ...] = ()
     isr: tuple[int, ...] = ()
     partition_epoch: int = -1
+    attempt: int = 1  # that is answered
 
 
 class Hello(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=10):

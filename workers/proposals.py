@@ -39,9 +39,6 @@ class Proposals:
     def _decide(
         self, image: MetadataImage, replica: Replica, message: AlterPartition
     ) -> tuple[list[Record], int]:
-        state = image.partition(message.topic_id, message.partition)
-        if state is not None and not self._are_there(replica, set(message.isr) - set(state.isr)):
-            return [], errors.INELIGIBLE_REPLICA
         proposal = IsrProposal(
             topic_id=message.topic_id,
             partition=message.partition,
@@ -52,7 +49,12 @@ class Proposals:
         broker_epoch = image.brokers[replica.broker].broker_epoch
         rules = self._changes.rules()
         altered = alter_partitions(image, replica.broker, broker_epoch, [proposal], rules)
-        return altered.records, altered.results[0].error_code
+        code, state = altered.results[0].error_code, image.partition(message.topic_id, message.partition)
+        if state is not None and not code:
+            joining = set(message.isr) - set(state.isr)
+            if not self._are_there(replica, joining):
+                return [], errors.INELIGIBLE_REPLICA
+        return altered.records, code
 
     def _are_there(self, leader: Replica, joining: Iterable[int]) -> bool:
         """(R) Who joins the in-sync set serves its replica: one that died since the leader saw it caught up
@@ -74,6 +76,7 @@ class Proposals:
                 row=message.row,
                 row_generation=message.row_generation,
                 proposed=message.partition_epoch,
+                attempt=message.attempt,
                 error_code=code,
                 replicas=state.replicas,
                 isr=state.isr,

@@ -18,7 +18,7 @@ from tailrace.core.replication.downstream import Downstream
 from tailrace.core.replication.follower import LINKED, FollowerPartition
 from tailrace.core.replication.followers import Followers
 from tailrace.core.replication.frames import is_from_follower
-from tailrace.core.replication.isr import RESEND_MS, RETRY_MS, PartitionState
+from tailrace.core.replication.isr import PartitionState
 from tailrace.core.replication.leaders import Leaders
 from tailrace.core.replication.partition import LeaderPartition, TopicPartition
 from tailrace.shm.link_slots import AckWords, LinkSlots
@@ -61,6 +61,7 @@ class Replication:
         self._to_ring: set[int] = set()
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
         self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
+        self._proposed_to = 0  # the newest controller, by its epoch, that heard a proposal
         self._tick_s = context.config.replica_lag_time_max_ms / 2000
         self._ticked_s = 0.0
         self._propose_again_ms = 0  # not before; 0: nothing waits for an answer, or was refused
@@ -383,10 +384,11 @@ class Replication:
     def _propose(self, replica: Replica, now_ms: int) -> None:
         assert replica.leading is not None
         proposal = replica.leading.in_sync.propose(now_ms)
-        if proposal is None:
+        self._look_again(replica.leading)
+        epoch, order = self._context.active_controller()[1], replica.order
+        if proposal is None or epoch < self._proposed_to:  # (R) an older one may refuse what that has done
             return
-        self._look_again(now_ms + RESEND_MS)
-        order = replica.order
+        self._proposed_to = epoch
         self._context.tell_controller(
             control.AlterPartition(
                 row=order.row,
@@ -396,11 +398,14 @@ class Replication:
                 leader_epoch=proposal.leader_epoch,
                 partition_epoch=proposal.partition_epoch,
                 isr=proposal.isr,
+                attempt=proposal.attempt,
             )
         )
 
-    def _look_again(self, at_ms: int) -> None:
-        self._propose_again_ms = min(at_ms, self._propose_again_ms or at_ms)
+    def _look_again(self, partition: LeaderPartition) -> None:
+        at_ms = partition.in_sync.due_ms
+        if at_ms is not None:
+            self._propose_again_ms = min(at_ms, self._propose_again_ms or at_ms)
 
     def on_altered(self, replica: Replica, answer: control.PartitionAltered) -> None:
         """The controller's answer to a proposal."""
@@ -413,10 +418,10 @@ class Replication:
                 replicas=answer.replicas, isr=answer.isr, partition_epoch=answer.partition_epoch
             )
         proposal, now_ms = partition.in_sync.in_flight, _now_ms()
-        if answer.error_code:  # a broker that comes back is fenced a moment longer than its followers wait
-            self._look_again(now_ms + RETRY_MS)
-        if proposal is not None and proposal.partition_epoch == answer.proposed:
+        answered = (answer.proposed, answer.attempt)
+        if proposal is not None and (proposal.partition_epoch, proposal.attempt) == answered:
             partition.on_answer(proposal, answer.error_code, state, now_ms)
+            self._look_again(partition)  # a broker that comes back is fenced a moment longer than they wait
         elif state is not None:
             partition.adopt(state, now_ms)
         self._note(replica, partition)

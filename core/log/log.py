@@ -28,6 +28,7 @@ from tailrace.core.log.admission import RECORD_SIZE_MIN, check_header, check_siz
 from tailrace.core.log.directory import Directory, DiskFullError, is_full, storage_error
 from tailrace.core.log.followed import FollowedLog
 from tailrace.core.log.log_config import PRODUCER, LogConfig
+from tailrace.core.log.producer_recovery import restore_producers
 from tailrace.core.log.producer_state import KeptBatch, ProducerState
 from tailrace.core.log.recompression import recompressed
 from tailrace.core.log.segment import NEW_LOG_BYTES, ActiveSegment, Segment
@@ -139,7 +140,7 @@ class Log(FollowedLog):
         recovery.remove_snapshots_above(directory, found.end_offset)
         self._producers = None
         if not found.is_trusted:  # (R) for its epochs too; else their file has each of them
-            self._producers = recovery.restore_producers(directory, found, self._epochs)
+            self._producers = restore_producers(directory, found, self._epochs)
         self._epochs.truncate_from_start(self.log_start_offset)  # the replay may have met deleted batches
         self._epochs.truncate_from_end(found.end_offset)
         self._snapshot_due = self._config.snapshot_interval_bytes
@@ -305,7 +306,7 @@ class Log(FollowedLog):
             )
             self._end_at(found.end_offset)
             self._epochs.truncate_from_end(found.end_offset)
-            self._producers = recovery.restore_producers(self.directory, found, self._epochs)
+            self._producers = restore_producers(self.directory, found, self._epochs)
             self._epoch = self._epochs.latest
             *self._segments, last = found.segments
             self._activate(last, now_ms, found)

@@ -6,8 +6,9 @@ from tailrace.core.log import log_config, places, time_search
 from tailrace.core.log.directory import Directory, storage_error
 from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
+from tailrace.core.log.producer_recovery import restore_producers
 from tailrace.core.log.producer_state import ProducerState
-from tailrace.core.log.recovery import Recovered, restore_producers
+from tailrace.core.log.recovery import Recovered
 from tailrace.core.log.segment import RELATIVE_OFFSET_MAX, ActiveSegment, Segment
 from tailrace.core.records.crc32c import crc32c
 

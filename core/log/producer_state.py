@@ -5,8 +5,8 @@
         producer id i64, epoch i16, last sequence i32, last offset i64, offset delta i32, timestamp i64,
         coordinator epoch i32, first offset of the open transaction i64 (-1: none)
 
-Rule: the state at an offset equals a replay of all batches below it (of which a snapshot keeps the last of
-each producer).
+Rule: the state at an offset equals a replay of all batches below it. A snapshot keeps the last of each
+producer; those before it are read from the log (recovery.py).
 """
 
 from collections import deque

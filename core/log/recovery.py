@@ -20,9 +20,7 @@ from msgspec import Struct
 from tailrace.core.log import offset_index, time_index
 from tailrace.core.log.checkpoints import TRUST_MARK, read_trust_mark
 from tailrace.core.log.directory import Directory, is_full
-from tailrace.core.log.leader_epochs import LeaderEpochs
 from tailrace.core.log.log_config import LogConfig
-from tailrace.core.log.producer_state import ProducerState, decode_snapshot
 from tailrace.core.log.scan import scan
 from tailrace.core.log.segment import (
     INDEX_SUFFIX,
@@ -429,67 +427,3 @@ def remove_snapshots_above(directory: Directory, end_offset: int) -> list[int]:
     while snapshots and snapshots[-1] > end_offset:
         directory.remove(file_name(snapshots.pop(), SNAPSHOT_SUFFIX))
     return snapshots
-
-
-def restore_producers(
-    directory: Directory, found: Recovered, epochs: LeaderEpochs | None = None
-) -> ProducerState:
-    """Producers as of the end: the last sound snapshot, then the headers above it; also `epochs` the file had
-    not yet.
-    """
-    segments, end_offset = found.segments, found.end_offset
-    state, start = ProducerState(), segments[0].base_offset
-    snapshots = remove_snapshots_above(directory, end_offset)
-    if not found.is_trusted:
-        # (R) or a crash brings one back, and by then the log is longer, with other batches; whether or not
-        # there was one: who removed it may have died before it could do this
-        directory.sync()
-    for offset in reversed(snapshots):
-        known = decode_snapshot(directory.read(file_name(offset, SNAPSHOT_SUFFIX)) or b"")
-        if known is not None and offset >= start:
-            state, start = known, offset
-            break
-        directory.remove(file_name(offset, SNAPSHOT_SUFFIX))
-    for number, segment in enumerate(segments):
-        if number + 1 < len(segments) and segments[number + 1].base_offset <= start:
-            continue
-        if start < end_offset:
-            _replay(directory, segment, start, state, epochs)
-    return state
-
-
-def _position_of(directory: Directory, segment: Segment, offset: int) -> int:
-    """Where a batch begins that is at or before the one with this offset."""
-    try:
-        index = directory.open_read(file_name(segment.base_offset, INDEX_SUFFIX))
-    except FileNotFoundError:
-        return 0
-    try:
-        relative = max(offset - segment.base_offset - 1, 0)
-        return offset_index.look_up(index.read, index.size(), relative)[1]
-    finally:
-        index.release()
-
-
-def _replay(
-    directory: Directory, segment: Segment, start: int, state: ProducerState, epochs: LeaderEpochs | None
-) -> None:
-    position = _position_of(directory, segment, start)
-    file = directory.open_read(segment.log_name)
-    try:
-        for _, header in scan(file, position, segment.size, check=False):
-            if header.base_offset < start:
-                continue
-            if epochs is not None and header.leader_epoch >= 0:
-                epochs.assign(header.leader_epoch, header.base_offset)
-            state.update(
-                header.producer_id,
-                header.producer_epoch,
-                header.base_sequence,
-                header.base_offset,
-                header.last_offset,
-                header.max_timestamp,
-                header.attributes,
-            )
-    finally:
-        file.release()

@@ -6,7 +6,9 @@ Rules (R), each with a test:
 - the high watermark is the minimum over the *maximal* in-sync set: a replica counts from before it is
   proposed, and until the controller has committed that it is out;
 - an acknowledgement counts for the link in which it came; a follower without a link has acknowledged nothing;
-- what became of a proposal is known from the controller only: as long as it may have been done, it counts;
+- what became of a proposal is known from the controller only: as long as it may have been done, it counts.
+  The answer to the last attempt says it: attempts are decided in the order in which they were said, and never
+  said to a controller that is older than one that heard of it before;
 - nothing moves below min.insync.replicas, as in Kafka: a lone leader would show what its end takes along.
 
 Caught up, as in Kafka: a follower that has reached what the leader had at some time within
@@ -14,6 +16,7 @@ replica.lag.time.max.ms. The leader's end is noted with its time, and noted anew
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tailrace.core.errors import (
     FENCED_LEADER_EPOCH,
@@ -45,6 +48,7 @@ class Proposal(Struct, kw_only=True, frozen=True):
     isr: tuple[int, ...]
     leader_epoch: int
     partition_epoch: int  # of the state it is about
+    attempt: int = 1  # how often it was said by then
 
 
 class Follower(Struct, kw_only=True):
@@ -79,7 +83,7 @@ class InSync:
         self.followers: dict[int, Follower] = {}
         self.in_flight: Proposal | None = None
         self._sent_ms = self._not_before_ms = self._tick_ms = now_ms
-        self._sends = 0
+        self._is_refused = False  # just now: it is looked at again soon
         self.replicas: tuple[int, ...] = ()
         self.isr = self.maximal_isr = frozenset[int]()
         self.counted: tuple[Follower, ...] = ()
@@ -121,9 +125,8 @@ class InSync:
             return self.adopt(state, now_ms)
         if proposal != self.in_flight:
             return False
-        self._not_before_ms = now_ms + RETRY_MS
-        if error in (INELIGIBLE_REPLICA, OPERATION_NOT_ATTEMPTED) and self._sends == 1:
-            # (R) only of one that was said once: another controller may be doing it meanwhile
+        self._not_before_ms, self._is_refused = now_ms + RETRY_MS, True
+        if error in (INELIGIBLE_REPLICA, OPERATION_NOT_ATTEMPTED):  # (R) to the last attempt, see above
             self.in_flight, self.maximal_isr = None, self.isr
             self.recount()
             return self._advance()
@@ -220,10 +223,11 @@ class InSync:
             if now_ms - self._sent_ms < RESEND_MS:
                 return None
             self._sent_ms = now_ms
-            self._sends += 1
+            self.in_flight = replace(self.in_flight, attempt=self.in_flight.attempt + 1)
             return self.in_flight
         if now_ms < self._not_before_ms:
             return None
+        self._is_refused = False
         joining = {
             r for r, f in self.followers.items()
             if r not in self.isr and self.may_join(r) and not self._lags(f, now_ms)
@@ -235,11 +239,18 @@ class InSync:
         self.in_flight = Proposal(
             isr=isr, leader_epoch=self.leader_epoch, partition_epoch=self.partition_epoch
         )
-        self._sent_ms, self._sends = now_ms, 1
+        self._sent_ms = now_ms
         # (R) before it is said: those who join count from now on, those who leave count still
         self.maximal_isr = self.isr | joining
         self.recount()
         return self.in_flight
+
+    @property
+    def due_ms(self) -> int | None:
+        """When `propose` has something to say again; None: not before something happens."""
+        if self.in_flight is not None:
+            return self._sent_ms + RESEND_MS
+        return self._not_before_ms if self._is_refused else None
 
     def _lags(self, follower: Follower, now_ms: int) -> bool:
         return follower.acked < self.log_end_offset and now_ms - follower.caught_up_ms > self.lag_ms_max

@@ -5,7 +5,7 @@ are gone.
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def shown(host: Host) -> list[int]:
     return [high_watermark(host, broker) for broker in IDS]
 
 
-def workers_of(host: Host, brokers: set[int]) -> list[int]:
+def workers_of(host: Host, brokers: Container[int]) -> list[int]:
     """Their processes that hold the partition."""
     status = json.loads(host.command("status", "-o", "json").stdout)
     return [

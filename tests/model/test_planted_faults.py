@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tailrace.core.errors import KafkaError
-from tailrace.core.log import checkpoints, flush, recovery, truncation
+from tailrace.core.log import checkpoints, flush, producer_recovery, recovery, truncation
 from tailrace.core.log.directory import Buffer
 from tailrace.core.log.log import Appended, Log
 from tailrace.core.records.batch import ATTRIBUTES_AT, UNCHECKED
@@ -115,6 +115,7 @@ def snapshots_stay_after_a_truncation(patch: pytest.MonkeyPatch) -> None:
         return right(directory, 1 << 60)
 
     patch.setattr(recovery, "remove_snapshots_above", wrong)
+    patch.setattr(producer_recovery, "remove_snapshots_above", wrong)
 
 
 def epochs_are_not_synced(patch: pytest.MonkeyPatch) -> None:

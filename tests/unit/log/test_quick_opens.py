@@ -73,3 +73,26 @@ def test_after_a_kill_the_files_stay_and_none_is_made(tmp_path: Path) -> None:
     open_log(tmp_path, LARGE).close(clean=False)
     assert {name: os.stat(tmp_path / f"{0:020d}.{name}").st_ino for name in names} == before
     assert RealDirectory(str(tmp_path)).identity("tailrace.trust") == mark
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("texts", [["x"] * 9, ["x" * 900] * 40, ["x", "y" * 3000] * 12])
+def test_a_producer_may_repeat_all_that_it_had_under_way(
+    tmp_path: Path, clean: bool, texts: list[str]
+) -> None:
+    """Also when a snapshot was taken since: it had no answer, and only five batches are ever under way."""
+    log = open_log(tmp_path, LARGE)
+    for number, text in enumerate(texts):
+        log.append_as_leader(batch(text, producer=7, sequence=number), 0, NOW)
+        log.append_as_leader(batch(text * 2, producer=8, sequence=number), 0, NOW)
+    log.close(clean=True)
+    if not clean:  # a snapshot between them all the same
+        log = open_log(tmp_path, LARGE)
+        texts.append("z")
+        log.append_as_leader(batch("z", producer=7, sequence=len(texts) - 1), 0, NOW)
+        log.close(clean=False)
+    log = open_log(tmp_path, LARGE)
+    for number in range(len(texts) - 5, len(texts)):
+        again = log.append_as_leader(batch(texts[number], producer=7, sequence=number), 1, NOW)
+        assert again.duplicate
+    log.close(clean=False)

@@ -1,6 +1,7 @@
 """In-sync replicas and the high watermark of one partition."""
 
 import pytest
+from msgspec.structs import replace
 
 from tailrace.core import errors
 from tailrace.core.errors import KafkaError
@@ -97,16 +98,43 @@ def test_a_replica_that_leaves_counts_until_that_is_committed() -> None:
 
 
 def test_a_proposal_that_may_have_been_done_counts() -> None:
-    """(R) Said twice, refused once: the other may have been done, by another controller."""
+    """(R) Said twice, the first refused: the other may have been done, by another controller."""
     tracker = leader((0, 1))
     tracker.on_ack(2, 10, 1)
     proposal = proposed(tracker, 1)
     assert tracker.propose(2) is None
-    assert proposed(tracker, 1 + RESEND_MS) == proposal
+    again = proposed(tracker, 1 + RESEND_MS)
+    assert again == replace(proposal, attempt=2)
     tracker.on_answer(proposal, errors.OPERATION_NOT_ATTEMPTED, None, RESEND_MS + 2)
     assert tracker.maximal_isr == {0, 1, 2}
     assert tracker.adopt(state((0, 1), 9), RESEND_MS + 3) is False
     assert tracker.maximal_isr == {0, 1}
+
+
+def test_a_proposal_whose_last_attempt_is_refused_counts_no_more() -> None:
+    """Or nothing would be committed as long as the one who was to join is away."""
+    tracker = leader((0, 1))
+    tracker.on_ack(2, 10, 1)
+    proposed(tracker, 1)
+    again = proposed(tracker, 1 + RESEND_MS)
+    tracker.on_link_lost(2)
+    tracker.on_append(20, 20)
+    assert not tracker.on_ack(1, 20, RESEND_MS + 2)
+    assert tracker.on_answer(again, errors.INELIGIBLE_REPLICA, None, RESEND_MS + 3)
+    assert tracker.high_watermark == 20
+
+
+def test_it_says_when_it_proposes_again() -> None:
+    tracker = leader((0, 1))
+    assert tracker.due_ms is None
+    tracker.on_ack(2, 10, 1)
+    proposal = proposed(tracker, 1)
+    assert tracker.due_ms == 1 + RESEND_MS
+    tracker.on_answer(proposal, errors.INELIGIBLE_REPLICA, None, 5)
+    assert tracker.due_ms == 5 + RETRY_MS
+    tracker.on_link_lost(2)
+    assert tracker.propose(5 + RETRY_MS) is None
+    assert tracker.due_ms is None
 
 
 @pytest.mark.parametrize(("error", "counts"), [

@@ -14,6 +14,7 @@ from tailrace.core.metadata.records import BrokerRegistered
 from tailrace.shm.slots import CONTROLLER, GATEWAY, READY, STOPPING, Layout, SlotTable
 from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.gateway.brokers import Brokers, Endpoint
+from tailrace.workers.gateway.gateway import Gateway
 from tailrace.workers.gateway.listener import UNIX
 
 LAYOUT = Layout(brokers=3, workers_each=1)
@@ -29,6 +30,13 @@ class World:
         self.path = str(path)
         self.slots = SlotTable.create(f"{path}/slots", LAYOUT.slot_count)
         ids = [config.node_id for config in configs]
+
+        def index_of(node_id: int) -> int:
+            return ids.index(node_id) if node_id in ids else -1
+
+        def owner_of(slot: int) -> int:
+            return ids[LAYOUT.broker_of(slot)]
+
         self.gateway: Any = SimpleNamespace(
             context=SimpleNamespace(
                 brokers=[SimpleNamespace(node_id=config.node_id, config=config) for config in configs],
@@ -37,15 +45,15 @@ class World:
                 broker=1,
                 node_id=6,
                 run_dir=self.path,
-                index_of=lambda node_id: ids.index(node_id) if node_id in ids else -1,
-                owner_of=lambda slot: ids[LAYOUT.broker_of(slot)],
+                index_of=index_of,
+                owner_of=owner_of,
                 active_controller=lambda: self.slots.active_controller(LAYOUT.controllers()),
             ),
             bound=configs[1].listeners,
             image=MetadataImage(),
             advertised=self._advertised,
         )
-        self.brokers = Brokers(cast(Any, self.gateway))
+        self.brokers = Brokers(cast(Gateway, self.gateway))
 
     @staticmethod
     def _advertised(connection: Any) -> tuple[str, int]:

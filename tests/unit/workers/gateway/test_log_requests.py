@@ -48,13 +48,22 @@ from tailrace.core.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequestPartition,
     OffsetForLeaderEpochRequestTopic,
 )
-from tailrace.shm.state_table import LOG_START_OFFSET
+from tailrace.shm.state_table import LOG_START_OFFSET, ROLE_FOLLOWER
+from tailrace.workers.control import Assigned, ReplicaPlace
 from tailrace.workers.gateway.handlers import describe_log_dirs
 from tailrace.workers.gateway.partition_questions import UNDER_WAY_MAX
 from tailrace.workers.gateway.partitions import HOLD_MS
 from tests.support.raw_client import framed
 from tests.unit.log.logs import NOW, batch
-from tests.unit.workers.gateway.in_process import BATCH, TOPIC, InProcess, in_process, produce_frame
+from tests.unit.workers.gateway.in_process import (
+    BATCH,
+    TOPIC,
+    TOPIC_ID,
+    WORKER_AT,
+    InProcess,
+    in_process,
+    produce_frame,
+)
 
 
 @pytest.fixture
@@ -208,6 +217,23 @@ def test_bytes_of_rolled_and_active_segments(
     (topic,) = result.topics
     assert [(part.partition_index, part.partition_size) for part in topic.partitions] == [(0, 4 * len(BATCH))]
     assert result.log_dir == str(run.path)
+
+
+def test_a_follower_is_measured_too(run: InProcess) -> None:
+    run.lead()
+    client, _ = run.dial()
+    client.sendall(produce_frame())
+    run.answers(client, 1)
+    own = ReplicaPlace(broker=0, row=1, row_generation=1, worker_slot=WORKER_AT, log_dir=str(run.path))
+    message = Assigned(
+        topic=TOPIC, topic_id=TOPIC_ID, partition=0, broker=7, row=9, row_generation=1, worker_slot=1,
+        worker_incarnation=1, leader_epoch=5, log_dir="/there", replicas=(own,),
+    )  # fmt: skip
+    run.gateway._on_message(message)  # pyright: ignore[reportPrivateUsage]
+    run.set_role(ROLE_FOLLOWER)
+    send(client, DESCRIBE_LOG_DIRS, DescribeLogDirsRequest(None))
+    ((topic,),) = (result.topics for result in answer(run, client, DESCRIBE_LOG_DIRS).results)
+    assert [(part.partition_index, part.partition_size) for part in topic.partitions] == [(0, len(BATCH))]
 
 
 def test_a_directory_out_of_service(run: InProcess) -> None:
