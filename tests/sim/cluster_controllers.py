@@ -235,4 +235,4 @@ class Quorum(raft_cluster.Cluster):
         assert log.snapshot is not None
         self.voters_of[log.snapshot.snapshot_id] = voters
         self.snapshots[log.snapshot.snapshot_id] = encoded(image, log.snapshot.snapshot_id.epoch)
-        self.world.tell("{} has a snapshot {}", member.name, log.snapshot)
+        self.world.tell("{} has a snapshot {}", member.name, log.snapshot.snapshot_id)

@@ -11,7 +11,6 @@ from tailrace.workers.assignments import Assignments
 from tailrace.workers.changes import Changes
 from tailrace.workers.orders import Replica
 from tailrace.workers.process import ProcessContext
-from tailrace.workers.proposals import Proposals
 from tests.sim.cluster_controllers import Metadata
 from tests.sim.replication_faults import without_truncation
 
@@ -68,15 +67,6 @@ def forgets_rows_of_the_gone() -> AbstractContextManager[None]:
     return replaced((Assignments, "keep_rows", nothing))
 
 
-def counts_the_dead_as_caught_up() -> AbstractContextManager[None]:
-    """Who joins the in-sync set is not looked at: it may have died since."""
-
-    def always(*_: object) -> bool:
-        return True
-
-    return replaced((Proposals, "_are_there", always))
-
-
 def starts_at_its_own_high_watermark() -> AbstractContextManager[None]:
     """A new leader does not look at the rows of others."""
 
@@ -84,17 +74,6 @@ def starts_at_its_own_high_watermark() -> AbstractContextManager[None]:
         return min(own_high_watermark, log_end_offset)
 
     return replaced((replicas, "starting_high_watermark", own))
-
-
-def starts_at_its_predecessors_row() -> AbstractContextManager[None]:
-    """A new leader looks at the row of the newest epoch alone, and its own log."""
-
-    def newest(
-        rows: Iterable[tuple[int, int]], *, own_high_watermark: int, log_end_offset: int, **_: int
-    ) -> int:
-        return min(max(max(rows, default=(0, 0))[1], own_high_watermark), log_end_offset)
-
-    return replaced((replicas, "starting_high_watermark", newest))
 
 
 def advances_without_a_follower() -> AbstractContextManager[None]:
@@ -117,9 +96,7 @@ FAULTS: dict[str, Fault] = {
         obeys_old_orders,
         leads_twice_in_an_epoch,
         forgets_rows_of_the_gone,
-        counts_the_dead_as_caught_up,
         starts_at_its_own_high_watermark,
-        starts_at_its_predecessors_row,
         advances_without_a_follower,
         without_truncation,
     )

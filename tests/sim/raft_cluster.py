@@ -266,7 +266,7 @@ class Cluster:
             log.take_snapshot(end, voters)
             assert log.snapshot is not None
             self.voters_of[log.snapshot.snapshot_id] = voters
-            self.world.tell("{} has a snapshot {}", member.name, log.snapshot)
+            self.world.tell("{} has a snapshot {}", member.name, log.snapshot.snapshot_id)
 
     def lose_disk(self, member: Member) -> None:
         """The process dies and its disk is empty."""

@@ -15,8 +15,6 @@ FIND_WITHIN = 60  # seeds
 # Where to begin to look, and in which plan: some take a rare order of events
 PLACES: dict[str, tuple[int, Plan | None]] = {
     "forgets_rows_of_the_gone": (70, cluster.MOVING),
-    "counts_the_dead_as_caught_up": (0, cluster.DEATHS),
-    "starts_at_its_predecessors_row": (60, None),
 }
 
 
