@@ -64,10 +64,15 @@ class Changes:
         return self._log.image
 
     def rules(self) -> LeaderRules:
-        """By what leaders are elected now."""
+        """By what leaders are elected now. A leader that has failed stays one until its worker has let go for
+        certain (R): nothing else that happens to its partition puts another in its place.
+        """
+        by_key, offline = self._assignments.by_key, self._assignments.offline
         return LeaderRules(
             unclean_election=self._context.config.unclean_leader_election_enable,
-            unusable=frozenset(self._assignments.offline),
+            unusable=frozenset(
+                key for key in offline if not (by_key[key].leads and self._may_append(by_key[key]))
+            ),
         )
 
     # What is staged at once.

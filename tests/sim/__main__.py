@@ -1,12 +1,13 @@
 """`make sim`: many seeds of every scenario, or one with its story.
 
-python -m tests.sim --seeds 20000 [--only raft] [--jobs 2]
+python -m tests.sim --seeds 20000 [--only raft] [--jobs 2] [--seconds 600]
 python -m tests.sim --seed 17 --only raft
 """
 
 import argparse
 import multiprocessing
 import sys
+import time
 
 from tests.sim.scenarios import SCENARIOS
 from tests.sim.world import Broken
@@ -38,21 +39,23 @@ def run_one(name: str, seed: int) -> int:
     return 0
 
 
-def run_all(names: list[str], seeds: int, first: int, jobs: int) -> int:
-    """Every seed of every scenario; stops at the first few failures."""
-    tasks = [(name, at) for name in names for at in range(first, first + seeds, SEEDS_A_TASK)]
-    failures: list[Failure] = []
+def run_all(names: list[str], seeds: int, first: int, jobs: int, seconds: float) -> int:
+    """Every seed of every scenario, as far as there is time; stops at the first few failures."""
+    tasks = [(name, at) for at in range(first, first + seeds, SEEDS_A_TASK) for name in names]
+    ends_at = time.monotonic() + seconds
+    done, failed = 0, 0
     with multiprocessing.Pool(jobs) as pool:
-        for done, found in enumerate(pool.imap_unordered(_run_task, tasks), 1):
-            failures += found
-            if done % 100 == 0:
-                print(f"{done * SEEDS_A_TASK} seeds, {len(failures)} failed", flush=True)
-            if len(failures) >= 20:
+        for found in pool.imap_unordered(_run_task, tasks):
+            done += SEEDS_A_TASK
+            failed += len(found)
+            for name, seed, why in found:
+                print(f"{name}: make sim SEED={seed} SCENARIO={name}: {why}", flush=True)
+            if done % 5000 == 0:
+                print(f"{done} seeds, {failed} failed", flush=True)
+            if failed >= 20 or time.monotonic() > ends_at:
                 break
-    for name, seed, why in failures:
-        print(f"{name}: make sim SEED={seed} SCENARIO={name}: {why}")
-    print(f"{len(tasks) * SEEDS_A_TASK} seeds of {', '.join(names)}: {len(failures)} failed")
-    return int(bool(failures))
+    print(f"{done} seeds of {', '.join(names)}: {failed} failed")
+    return int(bool(failed))
 
 
 def _run_task(task: tuple[str, int]) -> list[Failure]:
@@ -67,11 +70,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", choices=sorted(SCENARIOS), action="append")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after that")
     asked = parser.parse_args()
     names: list[str] = asked.only or sorted(SCENARIOS)
     if asked.seed is not None:
         return max(run_one(name, asked.seed) for name in names)
-    return run_all(names, asked.seeds, asked.first, asked.jobs)
+    return run_all(names, asked.seeds, asked.first, asked.jobs, asked.seconds)
 
 
 if __name__ == "__main__":

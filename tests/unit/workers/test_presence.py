@@ -165,3 +165,31 @@ def test_a_broker_is_told_nothing_in_a_life_that_it_is_not_registered_in(cluster
     assert not presence.is_there(gone)
     cluster.settle()
     assert cluster.image.brokers[gone].fenced
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[Cluster]:
+    """With one partition, that is on all brokers."""
+    made = Cluster(tmp_path)
+    try:
+        made.create((0, 1, 2))
+        yield made
+    finally:
+        made.end()
+
+
+def test_a_leader_that_has_failed_is_replaced_only_when_its_worker_has_let_go(replicated: Cluster) -> None:
+    """(R) Whatever else happens to the partition before: an order on its way may have it lead once more."""
+    cluster = replicated
+    cluster.kill(cluster.layout.workers(2)[0])
+    cluster.settle()
+    cluster.begin_worker(2)
+    cluster.settle()
+    worker = cluster.workers[0]
+    (order,) = worker.orders.values()
+    assert cluster.partition().leader == 0
+    assert cluster.controller.assignments.by_row[order.row].told_orders > 1
+    worker.lose(order)
+    cluster.kill(cluster.layout.workers(2)[0])
+    cluster.settle()
+    assert cluster.partition().leader == 1
