@@ -17,6 +17,7 @@ from tailrace.core.config_keys import (
     MIN_INSYNC,
     NOT_YET_OBEYED,
     PRODUCER_EXPIRATION,
+    RACK_AWARE_SELECTOR,
     THROTTLED,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
@@ -73,6 +74,8 @@ class BrokerConfig:
         self.cluster_id = self.optional_text("cluster.id") or None
         self.controlled_shutdown_enable = self.boolean("controlled.shutdown.enable")
         self.replica_selector_class = self.optional_text("replica.selector.class")
+        if self.replica_selector_class not in (None, "", RACK_AWARE_SELECTOR):
+            raise ConfigError(f"replica.selector.class is {RACK_AWARE_SELECTOR}, or not set")
         self.rack = self.optional_text("broker.rack")
         self._read_addresses()
         self._read_limits()

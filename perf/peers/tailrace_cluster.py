@@ -35,6 +35,10 @@ class TailraceCluster:
         """Start the supervisor, which starts the rest."""
         self._host.start()
 
+    def wait_until_ready(self) -> None:
+        """Returns once all brokers serve."""
+        assert self._host.bootstrap
+
     def stop(self) -> None:
         """Stop the supervisor, and with it the rest."""
         self._host.stop()

@@ -292,5 +292,6 @@ def test_a_rolling_restart_is_hardly_noticed(host: Host) -> None:
     assert load.written > 100
     assert all(host.pids(broker, "gateway") != before[broker] for broker in IDS)
     assert is_whole(host, "rolling")
+    assert is_whole(host, "__consumer_offsets")
     for partition in range(3):
         assert values_of(host, "rolling", partition, load.written) == list(range(load.written))

@@ -86,7 +86,7 @@ class Run:
         assert log.log_end_offset >= point, "what was called synced is lost"
         found = [body for _, body in stored(log)]
         assert found == self.bodies[: len(found)], "nothing is invented, changed or out of order"
-        below = [one.base_offset for one, following in pairwise(log.segments) if following.base_offset < point]
+        below = [one.base_offset for one, after in pairwise(log.segments) if after.base_offset < point]
         read = [base for base in below if counts.get(base, 0) > HEADER_SIZE * 2]
         assert len(read) <= 1, f"{read} were read, below the recovery point {point}"  # one for its producers
         self.recoveries += 1

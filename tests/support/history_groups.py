@@ -78,7 +78,9 @@ class GroupMember(Client):
             self._next.pop(place.partition, None)
 
     def _take(self, message: Any) -> None:
-        partition, offset, progress = message.partition(), message.offset(), self._progress
+        partition: int = message.partition()
+        offset: int = message.offset()
+        progress = self._progress
         number = self._numbers.get(partition)
         if number is None:
             self.history.complain("not assigned", f"{self.name}: {partition} at {offset}")
@@ -105,8 +107,9 @@ class GroupMember(Client):
         with progress.lock:
             for place in done:
                 if place.error is None:
-                    at = place.partition
-                    progress.committed[at] = max(progress.committed[at], place.offset)
+                    at: int = place.partition
+                    offset: int = place.offset
+                    progress.committed[at] = max(progress.committed[at], offset)
 
 
 def check_group(

@@ -73,9 +73,13 @@ class Crew:
         )
         assert not history.complaints, history.complaints[:3]
 
+    def stop_producing(self) -> None:
+        """Nobody writes when this returns, and nothing is under way."""
+        self._stop(self._producers)
+
     def finish(self) -> tuple[list[Fault], Summary]:
         """Stop, wait until the cluster is whole, read each replica; what is wrong, and how much there was."""
-        self._stop(self._producers)
+        self.stop_producing()
         with Guide(self.brokers) as guide:
             if self.replicas > 1:
                 wait_until_whole(guide, self.topic, self.replicas, self.history.partitions)

@@ -45,7 +45,7 @@ class Injuries:
 
     def holder(self, broker: int, partition: int) -> ProcessStatus:
         """The worker of a broker that has this partition of the topic."""
-        topic_id = self._topic_id()
+        topic_id = self.topic_id()
 
         def holds(each: ProcessStatus) -> bool:
             held = {(part.topic_id, part.partition) for part in each.partitions}
@@ -64,7 +64,8 @@ class Injuries:
         wait_until(look, what, PATIENCE_S)
         return found[0]
 
-    def _topic_id(self) -> bytes:
+    def topic_id(self) -> bytes:
+        """Of the topic, as a replica of it says."""
         paths = Path(self.data).glob(f"broker-*/{self._topic}-0/partition.metadata")
         text = next(paths).read_text()
         return parse_uuid(text.partition("topic_id: ")[2].split()[0])
@@ -199,8 +200,8 @@ class Injuries:
 
     def next(self) -> str:
         """Do one, drawn with weights."""
-        weights, acts = zip(*self._acts(), strict=True)
-        (act,) = self._chance.choices(acts, weights)
+        acts = self._acts()
+        (act,) = self._chance.choices([act for _, act in acts], [weight for weight, _ in acts])
         return act()
 
     def _acts(self) -> list[tuple[int, Callable[[], str]]]:

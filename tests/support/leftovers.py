@@ -2,6 +2,7 @@
 
 import os
 from itertools import pairwise
+from mmap import PROT_READ, mmap
 from pathlib import Path
 
 from perf.processes import tree
@@ -27,13 +28,16 @@ def batches_of(folder: Path) -> bytes:
     """All batches of a partition, one segment after the other."""
     found: list[bytes] = []
     for path in sorted(folder.glob(f"*{LOG_SUFFIX}")):
-        data, position = path.read_bytes(), 0
-        while position + HEADER_SIZE <= len(data):
-            size = parse_header(data, position).size
-            if size <= HEADER_SIZE:  # reserved, and not written
-                break
-            position += size
-        found.append(data[:position])
+        if not path.stat().st_size:
+            continue
+        with path.open("rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as data:
+            position = 0
+            while position + HEADER_SIZE <= len(data):
+                size = parse_header(data[position : position + HEADER_SIZE], 0).size
+                if size <= HEADER_SIZE:  # reserved, and not written
+                    break
+                position += size
+            found.append(data[:position])
     return b"".join(found)
 
 

@@ -14,7 +14,14 @@ from tailrace.core.config import (
     without_effect,
 )
 from tailrace.core.config_describe import HIDDEN, Entry, describe, describe_ignored
-from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, OWN_DEFAULTS, OWN_KEYS, TOPIC_KEYS
+from tailrace.core.config_keys import (
+    BROKER_KEYS,
+    NOT_YET_OBEYED,
+    OWN_DEFAULTS,
+    OWN_KEYS,
+    RACK_AWARE_SELECTOR,
+    TOPIC_KEYS,
+)
 from tailrace.core.config_sources import COMMAND_LINE, DEFAULT, ENVIRONMENT, FILE
 from tailrace.core.config_unused import UNUSED_KEYS
 
@@ -324,3 +331,11 @@ def test_topic_keys_that_ask_for_what_is_not_done_are_told_apart(
     given: dict[str, str], idle: list[str]
 ) -> None:
     assert without_effect(given) == idle
+
+
+def test_the_only_replica_selector_is_the_one_by_rack() -> None:
+    """Kafka loads any class of that name, and does not start without it."""
+    assert of().replica_selector_class is None
+    assert of(replica_selector_class=RACK_AWARE_SELECTOR).replica_selector_class == RACK_AWARE_SELECTOR
+    with pytest.raises(ConfigError, match=r"replica\.selector\.class is org\.apache"):
+        of(replica_selector_class="com.example.Mine")

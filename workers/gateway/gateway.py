@@ -65,11 +65,16 @@ class Gateway:
         self.produce_timeouts = ProduceTimeouts(self)
         self.asks = Asks(self)
         self.coordinators = Coordinators(self)
-        self.brokers = Brokers(self)
         self.follower = MetadataFollower.of(context)
         self.image = self.follower.image
+        self.brokers = Brokers(self)
         self.partitions = Partitions(
-            context.slots, context.state_table, self.cold_reads, context.node_id, self.image
+            context.slots,
+            context.state_table,
+            self.cold_reads,
+            context.node_id,
+            self.image,
+            self.brokers.is_there,
         )
         self.controller = ControllerRequests(self)
         self.waiter = waiter_of_broker(context.broker)

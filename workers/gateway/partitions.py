@@ -95,8 +95,10 @@ class Partitions:
         cold_reads: ColdReads,
         node_id: int,
         image: MetadataImage,
+        is_there: Callable[[int], bool],
     ) -> None:
-        """`node_id`: of this gateway's broker."""
+        """`node_id`: of this gateway's broker; `is_there`: whether clients reach a broker."""
+        self._is_there = is_there
         self._node_id = node_id
         self._image = image
         self._slots = slots
@@ -200,10 +202,12 @@ class Partitions:
             return NONE if leader == self._node_id else NOT_LEADER_OR_FOLLOWER
         if partition.is_leaderless:
             return partition.error
-        is_led = partition.elsewhere is not None and self._slots.is_live(
-            known.worker_slot, known.worker_incarnation
-        )
-        return partition.error if is_led else NONE  # where it died, the next one is known in a moment
+        if partition.elsewhere is None:
+            return NONE
+        is_led = self._slots.is_live(known.worker_slot, known.worker_incarnation)
+        if is_led and self._is_there(known.broker):
+            return partition.error
+        return NONE  # it died, and the next one is known in a moment
 
     def error_of(self, topic_id: bytes, partition: int) -> int:
         """What Metadata says of it: NONE when a leader serves it, or one is committed and about to."""

@@ -27,6 +27,7 @@ from tailrace.core.errors import (
 )
 from tailrace.core.log.admission import is_plain, whole_batch
 from tailrace.core.metadata.topics import INTERNAL_TOPICS
+from tailrace.core.protocol.messages.current_leader import CurrentLeader
 from tailrace.core.protocol.messages.produce import (
     ProduceResponse,
     ProduceResponsePartition,
@@ -124,7 +125,7 @@ class _Pending:
 class _Part:
     """One partition's batch of a request."""
 
-    __slots__ = ("deadline_ms", "length", "partition", "pending", "position", "response")
+    __slots__ = ("deadline_ms", "epoch", "length", "partition", "pending", "position", "response")
 
     def __init__(
         self,
@@ -140,6 +141,7 @@ class _Part:
         self.position = position
         self.length = length
         self.deadline_ms = 0
+        self.epoch = -1  # of the leader that it was sent to
 
     def try_send(self) -> bool:
         """Send to the leader; False: there is none, or its ring is full."""
@@ -147,6 +149,7 @@ class _Part:
         assigned = partition.assigned
         if assigned is None or partition.error:
             return False
+        self.epoch = assigned.leader_epoch
         extra = ONCE_COMMITTED if pending.acks < 0 else 0
         return pending.gateway.outstanding.send(
             assigned, PRODUCE, pending.block.serial, self.position, self.length, self.on_completion, extra
@@ -194,14 +197,16 @@ class _Part:
         if pending.request.version < HINTS_SINCE or pending.is_over:
             return False
         self.deadline_ms = pending.gateway.now_ms() + HINT_MS
-        return not self._is_hinted() and pending.gateway.partitions.hold(self.partition, self._try_hint)
+        return self._hinted() is None and pending.gateway.partitions.hold(self.partition, self._try_hint)
 
-    def _is_hinted(self) -> bool:
-        return self.pending.gateway.brokers.hint(self.partition) is not None
+    def _hinted(self) -> CurrentLeader | None:
+        """Who leads; none that has refused this batch."""
+        found = self.pending.gateway.brokers.hint(self.partition)
+        return found if found is not None and found.leader_epoch > self.epoch else None
 
     def _try_hint(self) -> bool:
         gateway = self.pending.gateway
-        is_known = self._is_hinted() or gateway.partitions.refusal(self.partition) != NONE
+        is_known = self._hinted() is not None or gateway.partitions.refusal(self.partition) != NONE
         if not is_known and gateway.now_ms() < self.deadline_ms and not self.pending.is_over:
             return False
         self.fail(NOT_LEADER_OR_FOLLOWER)
@@ -210,7 +215,7 @@ class _Part:
     def _hint(self) -> None:
         """The client need not ask who leads (KIP-951)."""
         if self.pending.request.version >= HINTS_SINCE:
-            self.response.current_leader = self.pending.gateway.brokers.hint(self.partition)
+            self.response.current_leader = self._hinted()
 
     def _explain(self, error: int) -> None:
         """What Kafka tells beside an error of the log."""

@@ -188,6 +188,22 @@ def test_who_had_a_batch_at_a_leader_that_died_hears_who_the_next_one_is(
     assert run.gateway.partitions.held_count == 0
 
 
+def test_a_leader_that_has_refused_is_not_named_as_the_next_one(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has resigned, and the gateway takes it for the leader still."""
+    monkeypatch.setattr(run.gateway.brokers, "is_there", {0, OTHER}.__contains__)
+    run.assign(generation=2)  # of which the worker knows nothing
+    client, _ = run.dial()
+    client.sendall(produce(30_000))
+    while not run.gateway.partitions.held_count:
+        run.turn()
+    change = PartitionChange(topic_id=TOPIC_ID, partition=0, leader=OTHER, leader_epoch=3, isr=(OTHER,))
+    run.gateway.image.replay([change], 4)
+    part = decoded(run.answers(client, 1)[0], PRODUCE, 10).responses[0].partition_responses[0]
+    assert (part.error_code, part.current_leader.leader_id) == (NOT_LEADER_OR_FOLLOWER, OTHER)
+
+
 def test_a_follower_is_read_up_to_its_own_high_watermark(run: InProcess) -> None:
     ask(run, produce(1000), PRODUCE, 10)
     end = run.shared.state_table.read(1)[LOG_END_OFFSET]
@@ -231,11 +247,15 @@ def test_a_row_that_says_leader_is_not_read_once_another_leads_elsewhere(run: In
     assert fetched(run, 0).error_code == NOT_LEADER_OR_FOLLOWER
 
 
-def test_a_leader_that_is_committed_is_waited_for_here_and_told_of_elsewhere(run: InProcess) -> None:
+def test_a_leader_that_is_committed_is_waited_for_here_and_told_of_elsewhere(
+    run: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The image is often there before the process that leads says so."""
     partitions = run.gateway.partitions
     partition = partitions.get(TOPIC, TOPIC_ID, 0)
     follow(run)
+    assert partitions.refusal(partition) == NONE, "its broker is gone: the next one is waited for"
+    monkeypatch.setattr(partitions, "_is_there", {0, OTHER}.__contains__)
     assert partitions.refusal(partition) == NOT_LEADER_OR_FOLLOWER
     run.gateway.image.replay([PartitionChange(topic_id=TOPIC_ID, partition=0, leader=0, leader_epoch=3)], 4)
     assert partitions.refusal(partition) == NONE
