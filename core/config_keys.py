@@ -317,7 +317,7 @@ BROKER_KEYS = _synonym_keys() | _table(
     ),
     Key("replica.high.watermark.checkpoint.interval.ms", LONG, 5000, None, None, "pause between checkpoints"),
     Key(
-        "replica.selector.class", STRING, None, None, None, "whom consumers are sent to; default: the leader"
+        "replica.selector.class", STRING, None, None, None, "whom consumers are sent to: not set, the leader"
     ),
     Key("run.dir", STRING, None, None, None, "where shared memory lives; default: its own place in /dev/shm"),
     Key("shm.ring.bytes", INT, 1_048_576, 65_536, 2**30, "capacity of a byte ring between two processes"),

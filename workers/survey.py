@@ -7,6 +7,7 @@ must not take the place of acknowledged records on a disk that is not there toda
 """
 
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from tailrace.core.ids import uuid_text
@@ -36,6 +37,7 @@ class Survey:
         self._first_of_run = first_of_run
         self._known = {uuid_text(topic_id) for topic_id in held_topics}
         self._known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
+        self._topics = image.topics_by_name.keys()
         self._found: dict[str, list[tuple[LogDir, str | None]]] = {}
         self.strays: list[str] = []
         for log_dir in log_dirs.online():
@@ -91,6 +93,10 @@ class Survey:
             if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
                 continue
             topic_id = _topic_id_in(os.path.join(log_dir.path, name))
+            if topic_id is None and name.rpartition("-")[0] not in self._topics and self._first_of_run:
+                with suppress(OSError):  # it is not empty
+                    os.rmdir(os.path.join(log_dir.path, name))  # who deleted it died before that
+                    continue
             if topic_id is None or topic_id in self._known:
                 self._found.setdefault(name, []).append((log_dir, topic_id))
             else:

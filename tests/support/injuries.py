@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -169,6 +170,21 @@ class Injuries:
         self.kills += 1
         return f"stop broker {broker}"
 
+    def kill_brokers(self, count: int) -> str:
+        """So many one after the other; all but one are started again, together: none serves before more than
+        half do. The one that is left may be the only one that has all.
+        """
+        brokers = self._chance.sample(range(3), count)
+        done = ", ".join(map(self.kill_broker, brokers))
+        back = self._chance.sample(brokers, count - 1)
+        with ThreadPoolExecutor(len(back)) as aside:
+            list(aside.map(self._start_broker, back))
+        return f"{done}, start {' and '.join(map(str, back))}"
+
+    def _start_broker(self, broker: int) -> None:
+        ask_supervisor(self.data, "start", broker, PATIENCE_S)
+        self._killed.discard(broker)
+
     def kill_all(self) -> str:
         """The supervisor and all others, and a start as the machine's init would do it."""
         (root,) = self._cluster.roots()
@@ -188,8 +204,7 @@ class Injuries:
     def heal(self) -> None:
         """Start the brokers that are not there."""
         for broker in sorted(self._killed):
-            ask_supervisor(self.data, "start", broker, PATIENCE_S)
-        self._killed.clear()
+            self._start_broker(broker)
 
     @property
     def away(self) -> int:
@@ -226,6 +241,8 @@ class Injuries:
             (2, lambda: self.stall(some())),
             (4, lambda: self.kill_broker(self.leader().broker)),
             (2, lambda: self.kill_broker(self._chance.randrange(3))),
+            (2, lambda: self.kill_brokers(2)),
+            (1, lambda: self.kill_brokers(3)),
             (2, lambda: self.stop_broker(self._chance.randrange(3))),
             (1, self.kill_all),
             (1, self.restart_all),

@@ -70,6 +70,8 @@ _IS_GONE = confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def directories_left(data: Path) -> list[str]:
-    """Of topics that were deleted, in all log directories, but for those that a start has set aside."""
-    found = [path for path in data.glob(f"**/{NAME}-*") if path.is_dir()]
+    """Of topics that were deleted, in all log directories, but for those that a start has set aside, and
+    empty ones, which the next start removes.
+    """
+    found = [path for path in data.glob(f"**/{NAME}-*") if path.is_dir() and any(path.iterdir())]
     return [str(path) for path in found if not path.name.endswith("-stray")]

@@ -124,3 +124,18 @@ def test_later_controllers_of_a_run_go_by_the_record(world: World) -> None:
     assert world.place("id-a", first_of_run=False) == world.where("a")
     world.dirs.fail(str(world.path / "a"), errno.EIO)
     assert world.place("id-a", first_of_run=False) == Place("", "id-a")
+
+
+def test_an_empty_directory_of_no_topic_goes_with_a_start(tmp_path: Path) -> None:
+    """A process that deleted a topic died before it removed it. Later a worker may be making one."""
+    world = World(tmp_path)
+    world.put("a")
+    left, full = tmp_path / "a" / "gone-0", tmp_path / "a" / "gone-1"
+    for folder in (left, full):
+        folder.mkdir()
+    (full / "00000000000000000000.log").touch()
+    world.place("id-a", first_of_run=False)
+    assert left.exists()
+    world.place("id-a")
+    assert not left.exists()
+    assert full.exists()
