@@ -45,9 +45,7 @@ class FakeGateway:
         """Virtual."""
         return self.now
 
-    def ask(
-        self, partition: Any, what: int, question: bytes, on_answer: Callable[[int, bytes], None]
-    ) -> None:
+    def ask(self, _: Any, _what: int, _question: bytes, on_answer: Callable[[int, bytes], None]) -> None:
         """The coordinator's next answer; the last one for ever."""
         self.asked += 1
         error = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
