@@ -32,16 +32,24 @@ class Presence:
         """Stage what has changed since the last look; what a full disk refuses is found again at the next."""
         if self._context.slots.state(SUPERVISOR_SLOT) == STOPPING:
             return  # all are stopped: nobody is reassigned, and the next start finds them as they were
-        for index, broker in enumerate(self._context.brokers):
+        brokers = list(enumerate(self._context.brokers))
+        # Those that are not back first: where all in sync have died, one that is back stays so, and leads.
+        for index, broker in sorted(brokers, key=lambda each: not self._is_dead(each[0])):
+            with suppress(KafkaError):
+                self._fence_if_gone(index, broker.node_id)
+        for index, broker in brokers:
             known = self._changes.image.brokers.get(broker.node_id)
             with suppress(KafkaError):
-                if known is not None and not known.fenced:
-                    if not self._is_dead(index) and self.is_there(broker.node_id):
-                        continue
-                    image, rules = self._changes.image, self._changes.rules()
-                    self._changes.stage(fence(image, broker.node_id, rules))
-                if self._serves(index):
+                if (known is None or known.fenced) and self._serves(index):
                     self._welcome(index, broker)
+
+    def _fence_if_gone(self, index: int, node_id: int) -> None:
+        image, rules = self._changes.image, self._changes.rules()
+        known = image.brokers.get(node_id)
+        if known is None or known.fenced:
+            return
+        if self._is_dead(index) or not self.is_there(node_id):
+            self._changes.stage(fence(image, node_id, rules))
 
     def is_there(self, node_id: int) -> bool:
         """Whether the broker is registered as it lives now, and not fenced."""

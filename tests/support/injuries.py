@@ -15,7 +15,7 @@ from pathlib import Path
 
 from perf.peers.tailrace_cluster import TailraceCluster
 from perf.processes import kill, tree
-from perf.whereabouts import Guide
+from perf.whereabouts import Guide, wait_until_whole
 from tailrace.core.ids import parse_uuid
 from tailrace.workers.status import ProcessStatus, ask_supervisor, read_status
 from tests.support.waiting import wait_until
@@ -174,6 +174,8 @@ class Injuries:
         """So many one after the other; all but one are started again, together: none serves before more than
         half do. The one that is left may be the only one that has all.
         """
+        partitions = len(list(Path(self.data).glob(f"broker-0/{self._topic}-*")))
+        wait_until_whole(self._guide, self._topic, 3, partitions)
         brokers = self._chance.sample(range(3), count)
         done = ", ".join(map(self.kill_broker, brokers))
         back = self._chance.sample(brokers, count - 1)

@@ -365,6 +365,7 @@ def test_directories_of_topics_that_are_gone_are_set_aside_and_kept(run: Run) ->
     data = Path(log_dirs.metadata_dir)
     for name in ("gone-0", "unmarked-0"):
         (data / name).mkdir()
+        (data / name / "00000000000000000000.log").touch()
     (data / "gone-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
     follower = MetadataFollower(log_dirs.metadata_dir, METADATA_ROW, run.shared.state_table)
     (moved,) = Survey(log_dirs, follower.image, set(), first_of_run=True).strays

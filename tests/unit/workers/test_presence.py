@@ -7,9 +7,10 @@ import pytest
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
 from tailrace.core.metadata.records import NO_LEADER
-from tailrace.shm.slots import GATEWAY, STOPPING, SUPERVISOR_SLOT
+from tailrace.shm.slots import CONTROLLER, GATEWAY, STOPPING, SUPERVISOR_SLOT
 from tailrace.workers.control import Assigned, BrokerMayStop, ServeReplica, ShutDownBroker, Unassigned
 from tailrace.workers.metadata_follower import MetadataFollower
+from tailrace.workers.quorum_member import Member
 from tests.unit.workers.cluster_run import Cluster
 from tests.unit.workers.controller_run import heard
 
@@ -152,6 +153,23 @@ def test_a_broker_that_was_stopped_and_is_back_before_anybody_has_looked_registe
     assert not now.in_controlled_shutdown
     assert cluster.partition(stops).leader == stops
     assert cluster.workers[stops].told(ServeReplica)
+
+
+def test_where_all_in_sync_have_died_one_that_is_back_leads(cluster: Cluster) -> None:
+    """It has what the others have; they may never come."""
+    cluster.create((0, 1, 2), topic="u")
+    for broker in (0, 1, 2):
+        for slot in everything_of(cluster, broker):
+            cluster.kill(slot)
+    for broker in (0, 1):
+        cluster.members[broker] = Member(cluster.begin(cluster.layout.controller(broker), CONTROLLER))
+        cluster.begin_worker(broker)
+        cluster.gateways[broker] = cluster.begin(cluster.layout.gateway(broker), GATEWAY)
+    cluster.settle()
+    now = cluster.partition(0, "u")
+    assert now.leader in (0, 1)
+    assert now.isr == (now.leader,)
+    assert cluster.image.brokers[2].fenced
 
 
 def test_a_broker_is_told_nothing_in_a_life_that_it_is_not_registered_in(cluster: Cluster) -> None:
