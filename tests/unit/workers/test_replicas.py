@@ -320,9 +320,9 @@ def test_a_partition_moves_to_other_brokers_and_the_old_replica_is_deleted(clust
     assert worker.told(ResignLeadership), "(R) also the leader that goes"
     (stop,) = worker.told(StopReplica)
     assert stop.delete
-    assert set(cluster.workers[1].last.rows) == {
-        replica.row for replica in cluster.controller.assignments.replicas_of(stop.topic_id, 0)
-    }
+    rows = {replica.row for replica in cluster.controller.assignments.replicas_of(stop.topic_id, 0)}
+    assert set(cluster.workers[1].last.rows) == {*rows, stop.row}, "(R) what the old leader has shown counts"
+    assert set(cluster.workers[2].last.rows) == rows, "once the new one has begun"
 
 
 # Failures.
