@@ -66,8 +66,8 @@ check: lint type test  ## what has to be green before a change goes in
 compat: $(VENV)/installed-dev $(PEERS)/frameworks/installed  ## a million records through every client we know (needs make peers; minutes)
 	$(BIN)/python -m pytest -q -m full -rs tests/compat
 
-sim: $(VENV)/installed-dev  ## whole clusters in virtual time; SEEDS=20000, or SEED=k [SCENARIO=raft] for one run and its story
-	$(BIN)/python -m tests.sim --jobs $(JOBS) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(addprefix --only ,$(SCENARIO))
+sim: $(VENV)/installed-dev  ## whole clusters in virtual time; SEEDS=20000, or SEED=k [SCENARIO=cluster] for one run and its story
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.sim --jobs $(JOBS) --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(addprefix --only ,$(SCENARIO))
 
 chaos: $(VENV)/installed-dev  ## kill -9 in a loop under producers that must not lose anything (minutes)
 	$(BIN)/python -m pytest -q -m full -rs tests/chaos

@@ -10,7 +10,7 @@ Sans-IO: deaths, answers and partitions as staged come in; control messages go o
 * Gateways and followers hear of a leader when its worker has published the row in that epoch, not before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from tailrace.core import errors
@@ -73,6 +73,7 @@ class Assignments:
         self._due: dict[int, set[int]] = {}  # rows of a worker slot with something to be told
         self._wanted: set[int] = set()
         self._told: dict[tuple[bytes, int], Assigned | Unassigned] = {}  # what gateways know
+        self._former: dict[tuple[bytes, int], set[int]] = {}  # rows of the gone: `keep_rows`
         self._generation = generation
         self._send = send
         self._is_there = is_there
@@ -205,6 +206,21 @@ class Assignments:
         self.seats.enter(replica)
         self._note_due(replica)
 
+    def keep_rows(self, topic_id: bytes, partition: int, rows: Iterable[int]) -> None:
+        """(R) What replicas have shown that are gone counts until a leader has begun that was told of it:
+        readers may have seen their high watermark, and the next leader goes on from there.
+        """
+        former = self._former.setdefault((topic_id, partition), set())
+        for row in rows:
+            if row not in self.by_row:
+                self.seats.keep_row(row)
+            former.add(row)
+
+    def _forget_former(self, topic_id: bytes, partition: int) -> None:
+        for row in self._former.pop((topic_id, partition), ()):
+            if row not in self.by_row:  # else it is freed once its worker has deleted the log
+                self.seats.free_row(row)
+
     def _note_due(self, replica: Replica) -> None:
         self._due.setdefault(replica.slot, set()).add(replica.row)
 
@@ -222,6 +238,7 @@ class Assignments:
                 replica.order_due = True
                 self._note_due(replica)
             else:
+                self.keep_rows(topic_id, state.partition, (replica.row,))
                 self._delete(replica)
         self.tell(topic_id, state)
 
@@ -247,6 +264,7 @@ class Assignments:
         for partition in range(partition_count):
             self._announce(unassigned(topic_id, partition, errors.UNKNOWN_TOPIC_OR_PARTITION))
             self._told.pop((topic_id, partition), None)
+            self._forget_former(topic_id, partition)
             for replica in self.replicas_of(topic_id, partition):
                 self._delete(replica)
 
@@ -268,7 +286,8 @@ class Assignments:
             self.want(replica.slot)  # serve_slot says it to whoever lives there next
 
     def _free(self, replica: Replica) -> None:
-        if self.seats.leave(replica):
+        is_former = replica.row in self._former.get((replica.topic_id, replica.partition), ())
+        if self.seats.leave(replica, keep_row=is_former):
             self._wanted.discard(replica.slot)
             self._send(SUPERVISOR_SLOT, RetireWorker(slot=replica.slot))
         name = replica.name
@@ -318,7 +337,8 @@ class Assignments:
     def _give_order(self, replica: Replica, incarnation: int) -> bool:
         others = self.replicas_of(replica.topic_id, replica.partition)
         leader = next((other for other in others if other.leads and other.started), None)
-        order = serve_order(replica, leader, tuple(other.row for other in others))
+        former = self._former.get((replica.topic_id, replica.partition), ())
+        order = serve_order(replica, leader, (*(other.row for other in others), *sorted(former)))
         if not self._say(replica, order, incarnation):
             return False
         if not replica.incarnation:
@@ -338,6 +358,8 @@ class Assignments:
         is_first = not replica.started
         replica.started_in = message.leader_epoch
         replica.is_new = False
+        if replica.leads:
+            self._forget_former(replica.topic_id, replica.partition)
         if replica.leads and is_first:
             for other in self.replicas_of(replica.topic_id, replica.partition):
                 if other is not replica:

@@ -59,6 +59,7 @@ class Beginning:
                 raise
             return False
         self._adopt(found, held)
+        self._keep_rows(found, places)
         self._place(found, places)
         self._retire_idle(found)
         for topic, state in self._log.image.walk():
@@ -130,6 +131,16 @@ class Beginning:
                 incarnation = found.incarnations[slot]
                 self._assignments.adopt(replica, topic.name, state, configs, slot, incarnation)
         self._assignments.seats.finish_adopting()
+
+    def _keep_rows(self, found: TakeOver, places: dict[Key, Place]) -> None:
+        """Of partitions whose leader is yet to be told of them."""
+        assignments, image = self._assignments, self._log.image
+        own = {found.rows.get(key, 0) for key in places}
+        for (topic_id, partition), rows in found.rows_of.items():
+            replicas = assignments.replicas_of(topic_id, partition)
+            has_begun = any(replica.leads and replica.started for replica in replicas)
+            if image.partition(topic_id, partition) is not None and not has_begun:
+                assignments.keep_rows(topic_id, partition, rows - own)
 
     def _place(self, found: TakeOver, places: dict[Key, Place]) -> None:
         image = self._log.image

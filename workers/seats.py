@@ -74,12 +74,22 @@ class Seats:
         self.by_row[replica.row] = replica
         self._by_slot.setdefault(replica.slot, set()).add(replica.row)
 
-    def leave(self, replica: Replica) -> bool:
-        """Its row is free. Whether its worker slot is, too: that one retires."""
+    def keep_row(self, row: int) -> None:
+        """Nobody gets this row, free until now, before it is freed."""
+        self._free_rows.remove(row)
+        heapq.heapify(self._free_rows)
+
+    def free_row(self, row: int) -> None:
+        """Anybody may have this row, in which nobody sits."""
+        heapq.heappush(self._free_rows, row)
+
+    def leave(self, replica: Replica, *, keep_row: bool = False) -> bool:
+        """Its row is free, unless it is to be kept. Whether its worker slot is, too: that one retires."""
         del self.by_row[replica.row]
         rows = self._by_slot[replica.slot]
         rows.discard(replica.row)
-        heapq.heappush(self._free_rows, replica.row)
+        if not keep_row:
+            self.free_row(replica.row)
         if rows:
             return False
         del self._by_slot[replica.slot]

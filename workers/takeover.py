@@ -22,22 +22,27 @@ class TakeOver:
         self.early: list[tuple[int, int, Message]] = []
         self.quarantined: set[Key] = set()
         self.rows: dict[Key, int] = {}
+        self.rows_of: dict[tuple[bytes, int], set[int]] = {}  # of a partition: all there ever were
         if not first_of_run:
             self._read_rows()
         self._answers: dict[int, list[HeldReplica]] = {}
 
     def _read_rows(self) -> None:
-        """Which row each replica had: who serves it next goes on from the high watermark there (R)."""
+        """Which row each replica had, also one that resigned or is gone: who serves it next, or leads the
+        partition, goes on from the high watermark there (R).
+        """
         table = self._context.state_table
-        epochs: dict[Key, int] = {}
+        newest: dict[Key, tuple[int, bool]] = {}
         for row in range(self._context.layout.brokers, table.rows):
-            if table.read_word(row, rows.ROLE) == rows.ROLE_NONE:
+            if not table.sequence(row):
                 continue
             values = table.read(row)
             topic_id = topic_id_bytes(values[rows.TOPIC_ID_HI], values[rows.TOPIC_ID_LO])
             key = (topic_id, values[rows.PARTITION], self._context.owner_of(values[rows.OWNER] >> 32))
-            if values[rows.LEADER_EPOCH] >= epochs.get(key, -1):
-                epochs[key] = values[rows.LEADER_EPOCH]
+            self.rows_of.setdefault(key[:2], set()).add(row)
+            age = (values[rows.LEADER_EPOCH], values[rows.ROLE] != rows.ROLE_NONE)
+            if key not in newest or age >= newest[key]:
+                newest[key] = age
                 self.rows[key] = row
             by_controller = not values[rows.OWNER] & 0xFFFFFFFF  # a worker's own failure is tried again
             if values[rows.ROLE] == rows.ROLE_OFFLINE and by_controller:

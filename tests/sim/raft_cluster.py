@@ -10,7 +10,7 @@ from functools import partial
 from msgspec import Struct, structs
 
 from tailrace.core.errors import KafkaError
-from tailrace.core.raft.effects import InstallSnapshot, Send, StoreVote, Sync
+from tailrace.core.raft.effects import Effect, InstallSnapshot, Send, StoreVote, Sync
 from tailrace.core.raft.messages import Message, OffsetAndEpoch
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.quorum_state import QuorumState
@@ -78,10 +78,15 @@ class Member:
             cluster.initial_voters_of(self),
             world.now_ms,
             synced_offset=self.log.synced,
+            high_watermark=self.committed_before(),
         )
         self.node, self.high_watermark, self._storing = node, node.high_watermark, None
         self._timer_at = NEVER
         self.after_event()
+
+    def committed_before(self) -> int:
+        """What an earlier incarnation has said to be committed, where this one knows it."""
+        return 0
 
     # What happens to it.
 
@@ -142,11 +147,15 @@ class Member:
                     world.after(self.name, self.cluster.sync_ms(), partial(self._install, effect))
                 case _:
                     world.tell("{}: {}", self.name, effect)
+                    self.on_effect(effect)
         deadline = node.next_deadline_ms
         if deadline < self._timer_at:
             self._timer_at = deadline
             world.after(self.name, max(deadline - world.now_ms, 0), self._tick)
         self.cluster.oracle.look_at(self)
+
+    def on_effect(self, effect: Effect) -> None:
+        """Something that the node only tells."""
 
     def _tick(self) -> None:
         node, now_ms = self.node, self.cluster.world.now_ms
@@ -195,13 +204,21 @@ class Cluster:
     ) -> None:
         self.world, self.pace, self.make_node = world, pace or Pace(), make_node
         self.members: dict[int, Member] = {}
-        self.oracle = Oracle(world, self.members)
+        self.oracle = self.make_oracle()
         self.voters_of: dict[OffsetAndEpoch, VoterSet] = {}
         self.proposed = 0
         ids = range(1, voters + 1)
         self.initial_voters = VoterSet(Voter(ReplicaKey(i, bytes((i, 1)) * 8)) for i in ids)
         for node_id in range(1, voters + observers + 1):
-            self.members[node_id] = Member(self, node_id)
+            self.members[node_id] = self.make_member(node_id)
+
+    def make_oracle(self) -> Oracle:
+        """Who watches."""
+        return Oracle(self.world, self.members)
+
+    def make_member(self, node_id: int) -> Member:
+        """With an empty disk."""
+        return Member(self, node_id)
 
     def settings_of(self, member: Member, seed: int) -> RaftSettings:
         """What a new incarnation is started with."""
@@ -249,7 +266,7 @@ class Cluster:
             log.take_snapshot(end, voters)
             assert log.snapshot is not None
             self.voters_of[log.snapshot.snapshot_id] = voters
-            self.world.tell("{} has a snapshot {}", member.name, log.snapshot)
+            self.world.tell("{} has a snapshot {}", member.name, log.snapshot.snapshot_id)
 
     def lose_disk(self, member: Member) -> None:
         """The process dies and its disk is empty."""

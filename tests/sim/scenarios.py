@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from tests.sim import raft_scenario, replication
+from tests.sim import cluster, raft_scenario, replication
 from tests.sim.world import World
 
 SCENARIOS: dict[str, Callable[[int], World]] = {
+    "cluster": cluster.play,
     "raft": raft_scenario.play,
     "replication": replication.play,
 }

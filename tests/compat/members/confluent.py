@@ -62,12 +62,16 @@ class ConfluentMember:
         return self._revoked
 
     def commit(self) -> None:
+        """What it did not commit counts as not read: a partition may be on its way to another member."""
+        done: dict[Place, int] = {}
         try:
             for one in self._consumer.commit(asynchronous=False):
                 if one.error is not None:
                     raise CommitFailedError(str(one.error))
+                done[Place(one.topic, one.partition)] = one.offset
         except ck.KafkaException as error:
             raise CommitFailedError(str(error)) from error
+        self._read[:] = [message for message in self._read if message.offset < done.get(message.place, 0)]
 
     def commit_later(self) -> None:
         self._consumer.commit(asynchronous=True)

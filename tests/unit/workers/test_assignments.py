@@ -13,6 +13,7 @@ from tailrace.workers.control import (
     Unassigned,
     WantWorker,
 )
+from tailrace.workers.orders import Replica
 from tests.unit.workers.assignments_world import GATEWAY, A, B, World, state
 
 
@@ -355,6 +356,48 @@ def test_a_follower_is_told_of_the_leader_only_once_that_leads_in_this_epoch() -
     told = world.told(ServeReplica)
     assert [(order.leader_slot, order.leader_incarnation) for order in told] == [(leader.slot, 7)] * 2
     assert follower.row in {order.row for order in told}
+
+
+def moved_away(world: World) -> tuple[Replica, Replica]:
+    """The leader leaves the partition for good, another is to lead: that one, and who left."""
+    gone, leader, _ = world.replicated()
+    world.started(gone)
+    world.serve()
+    world.take()
+    world.assignments.update(A, state(replicas=(1, 2), leader=1, epoch=1, change=1))
+    world.assignments.on_stopped(gone.slot, 7, gone.row, gone.row_generation)
+    return leader, gone
+
+
+def test_a_new_leader_looks_at_the_row_of_one_that_has_left_the_partition() -> None:
+    """(R) Nobody else may have shown the high watermark that readers saw there."""
+    world = World(brokers=3)
+    leader, gone = moved_away(world)
+    world.serve()
+    (order,) = [order for order in world.told(ServeReplica) if order.row == leader.row]
+    assert gone.row in order.rows
+
+
+def test_the_row_of_one_that_has_left_is_free_once_a_leader_was_told_of_it() -> None:
+    world = World(brokers=3)
+    leader, gone = moved_away(world)
+    free = world.assignments.seats.rows_free
+    world.serve()
+    world.started(leader)
+    assert world.assignments.seats.rows_free == free + 1
+    world.renew(leader)
+    world.take()
+    world.serve()
+    assert all(gone.row not in order.rows for order in world.told(ServeReplica))
+
+
+def test_rows_that_are_kept_for_a_topic_are_free_when_it_is_gone() -> None:
+    world = World(brokers=3)
+    free = world.assignments.seats.rows_free
+    world.assignments.keep_rows(A, 0, {7, 8})
+    assert world.assignments.seats.rows_free == free - 2
+    world.assignments.delete_topic(A, 1)
+    assert world.assignments.seats.rows_free == free
 
 
 def test_the_brokers_that_are_fenced_are_told_nothing() -> None:

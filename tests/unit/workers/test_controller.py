@@ -17,6 +17,7 @@ from tailrace.shm.state_table import (
     LEADER_EPOCH,
     ROLE,
     ROLE_LEADER,
+    ROLE_NONE,
     ROLE_OFFLINE,
     ROW_GENERATION,
     TOPIC_ID_HI,
@@ -290,8 +291,9 @@ def test_each_controller_writes_in_a_leader_epoch_of_its_own_above_the_commit_of
     assert given == committed
 
 
-def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: Run) -> None:
-    """Its next leader goes on from the high watermark in that row (R)."""
+@pytest.mark.parametrize("role", [ROLE_LEADER, ROLE_NONE])
+def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: Run, role: int) -> None:
+    """Its next leader goes on from the high watermark in that row (R), also if its last one had resigned."""
     run.create("first")
     run.create("second")  # on the other worker slot
     _, (order,) = run.serve()
@@ -300,12 +302,29 @@ def test_a_partition_whose_worker_died_without_a_controller_keeps_its_row(run: R
     topic_id = run.controller.assignments.by_row[other].topic_id
     writer = RowWriter(run.shared.state_table, 9)
     writer.values[TOPIC_ID_HI], writer.values[TOPIC_ID_LO] = topic_id_words(topic_id)
-    writer.values[ROLE] = ROLE_LEADER
+    writer.values[ROLE] = role
     writer.publish()
     run.die(CONTROLLER_AT)
     run.die(WORKER_AT)
     run.new_member()
     assert run.controller.assignments.by_key[topic_id, 0, 0].row == 9
+
+
+def test_what_a_replica_has_shown_that_is_gone_counts_for_a_new_controller_as_well(run: Run) -> None:
+    """(R) Until a leader has begun that was told of it."""
+    run.create("t")
+    topic_id = run.log.image.topics_by_name["t"].topic_id
+    for row, epoch in ((8, 3), (9, 5)):
+        writer = RowWriter(run.shared.state_table, row)
+        writer.values[TOPIC_ID_HI], writer.values[TOPIC_ID_LO] = topic_id_words(topic_id)
+        writer.values[LEADER_EPOCH] = epoch
+        writer.publish()
+    run.die(CONTROLLER_AT)
+    run.new_member()
+    free = run.controller.assignments.seats.rows_free
+    _, orders = run.serve()
+    assert [(order.row, order.rows) for order in orders] == [(9, (9, 8))]
+    assert run.controller.assignments.seats.rows_free == free + 1
 
 
 def test_a_deleted_topic_is_stopped_forgotten_and_its_worker_retired(run: Run) -> None:

@@ -17,6 +17,8 @@ from tailrace.core.protocol.messages.elect_leaders import (
 from tailrace.workers.control import ElectLeaders, PartitionResults
 from tailrace.workers.gateway.controller_requests import TIMED_OUT
 
+REQUEST_ERROR_SINCE = 1
+
 if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer
     from tailrace.workers.gateway.gateway import Gateway
@@ -30,9 +32,9 @@ def handle(gateway: Gateway, request: Request) -> None:
 
     def on_answer(answer: Answer) -> None:
         if not isinstance(answer, PartitionResults):
-            request.respond(_refusal(topics, REQUEST_TIMED_OUT, TIMED_OUT))
+            request.respond(_refusal(request.version, topics, REQUEST_TIMED_OUT, TIMED_OUT))
         elif answer.error_code:
-            request.respond(_refusal(topics, answer.error_code, answer.error_message))
+            request.respond(_refusal(request.version, topics, answer.error_code, answer.error_message))
         else:
             names = gateway.image.topics_by_name if topics is None else [topic.topic for topic in topics]
             request.respond(_response(names, answer.results))
@@ -64,7 +66,7 @@ def _response(names: Iterable[str], results: Iterable[PartitionResult]) -> Elect
 
 
 def _refusal(
-    topics: list[ElectLeadersRequestTopic] | None, code: int, message: str | None
+    version: int, topics: list[ElectLeadersRequestTopic] | None, code: int, message: str | None
 ) -> ElectLeadersResponse:
     """Of the whole request, and said, as by Kafka, of each partition that was named: version 0 has no other
     place for it.
@@ -75,5 +77,6 @@ def _refusal(
         for topic, partition in _places(named)
     ]
     response = _response([topic.topic for topic in named], results)
-    response.error_code = code
+    if version >= REQUEST_ERROR_SINCE:
+        response.error_code = code
     return response

@@ -1,0 +1,52 @@
+"""Whole clusters, by seed: `make sim SEED=k SCENARIO=cluster` tells the story of one. Each rule that is
+broken on purpose is noticed.
+"""
+
+import pytest
+
+from tests.sim import cluster
+from tests.sim.cluster import Cluster, Plan, play
+from tests.sim.cluster_faults import FAULTS
+from tests.sim.world import Broken
+
+SEEDS, PARTS = 120, 6
+FIND_WITHIN = 60  # seeds
+
+# Where to begin to look, and in which plan: some take a rare order of events
+PLACES: dict[str, tuple[int, Plan | None]] = {
+    "forgets_rows_of_the_gone": (70, cluster.MOVING),
+}
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_befalls_a_cluster_it_keeps_its_promises(part: int) -> None:
+    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
+        play(seed)
+
+
+def test_a_run_has_elections_and_acknowledgements_in_it() -> None:
+    made = Cluster(1)
+    made.run()
+    assert made.host.readers.acks > 50
+    assert made.host.readers.elections > 1
+
+
+def test_a_seed_tells_the_same_story_again() -> None:
+    assert play(4).story() == play(4).story()
+
+
+def seeds_until_noticed(fault: str) -> int:
+    """How many seeds it takes; FIND_WITHIN if that many do not."""
+    first, plan = PLACES.get(fault, (0, None))
+    with FAULTS[fault]():
+        for seed in range(first, first + FIND_WITHIN):
+            try:
+                play(seed, plan)
+            except Broken:
+                return seed - first
+    return FIND_WITHIN
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_rule_that_is_broken_is_noticed(fault: str) -> None:
+    assert seeds_until_noticed(fault) < FIND_WITHIN
