@@ -50,7 +50,7 @@ def run_all(names: list[str], seeds: int, first: int, jobs: int, seconds: float)
             failed += len(found)
             for name, seed, why in found:
                 print(f"{name}: make sim SEED={seed} SCENARIO={name}: {why}", flush=True)
-            if done % 5000 == 0:
+            if done % 1000 == 0:
                 print(f"{done} seeds, {failed} failed", flush=True)
             if failed >= 20 or time.monotonic() > ends_at:
                 break
