@@ -19,6 +19,7 @@
       18   long_operation     process      not 0: inside a declared long operation
       19   missed_wakeups     process      see doorbell.py
       20   active_epoch       process      of a controller: the epoch in which it decides, 0: it does not
+      21   last_epoch         process      of a controller: the last in which one in this slot decided
 
 Rule: an incarnation is never given out twice in a run, and only the supervisor, which reaped it, says that
 one is dead (R).
@@ -66,6 +67,7 @@ PROGRESS: Final = 17
 LONG_OPERATION: Final = 18
 MISSED_WAKEUPS: Final = 19
 ACTIVE_EPOCH: Final = 20
+LAST_EPOCH: Final = 21
 
 SUPERVISOR_SLOT: Final = 0
 
@@ -299,17 +301,23 @@ class SlotTable:
 
     def set_active_epoch(self, slot: int, epoch: int) -> None:
         """Stored by a controller that begins to decide, then it rings all; 0: by one that no longer does."""
-        self.words[row_start(slot) + ACTIVE_EPOCH] = epoch
+        row = row_start(slot)
+        if epoch:
+            self.words[row + LAST_EPOCH] = epoch
+        self.words[row + ACTIVE_EPOCH] = epoch
 
     def active_controller(self, controllers: Iterable[int]) -> tuple[int, int]:
-        """The slot of the controller that decides, and its epoch: of those that live the latest; 0, 0: none.
+        """The slot of the controller that decides, and its epoch; 0, 0: none.
 
-        A controller that lost its epoch and has yet to notice is passed over: what it says reaches nobody.
+        (R) It is the one of the latest epoch that any ever decided in, be that one dead: a controller that
+        lost its epoch, stood still and has yet to notice decides nothing more, and reaches nobody.
         """
+        words = self.words
         found = latest = 0
         for slot in controllers:
             row = row_start(slot)
-            epoch = self.words[row + ACTIVE_EPOCH]
-            if epoch > latest and self.words[row + INCARNATION] != self.words[row + DEAD_INCARNATION]:
-                found, latest = slot, epoch
-        return found, latest
+            epoch = words[row + LAST_EPOCH]
+            if epoch > latest:
+                is_live = words[row + INCARNATION] != words[row + DEAD_INCARNATION]
+                found, latest = slot if is_live and words[row + ACTIVE_EPOCH] == epoch else 0, epoch
+        return (found, latest) if found else (0, 0)

@@ -111,7 +111,8 @@ class Replica:
     def synced(self, flush: Flush) -> None:
         """It has run: what was there when it began counts (R), once `publish` shows it."""
         if self.log.flushed(flush):
-            if self._synced is not None:
+            # (R) not back: it may have begun before this replica led alone, with all that was there synced
+            if self._synced is not None and flush.end_offset > self._synced[0]:
                 self._synced = (flush.end_offset, flush.segment_base_offset, flush.position)
             self.row.values[RECOVERY_POINT] = self.log.recovery_point
 

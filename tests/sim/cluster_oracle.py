@@ -211,7 +211,9 @@ class Readers:
         self.losses += power
         is_synced = self._host.brokers[0].config.flush_policy != "page"
         for key, line in list(self.lines.items()):
-            if power and not is_synced:  # records that no disk had are lost, and that was the choice
+            # records that no disk had are lost, and that was the choice; those in sync may lack them, so that
+            # a stop of all may lose what others of them have
+            if self.losses and not is_synced:
                 self.lines[key] = Line()
                 continue
             line.checked.clear()
