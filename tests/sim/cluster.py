@@ -378,6 +378,8 @@ class Cluster:
             if one.member is None or (one.member.log.image.metadata_offset != end and not one.leads_in):
                 return f"controller {one.name} has not got all"
         for topic, state in self.image.walk():
+            if self._is_given_up((topic.topic_id, state.partition)):
+                continue
             if state.leader < 0 or len(state.isr) < len(state.replicas) or state.is_reassigned:
                 return str(state)
             key = (topic.topic_id, state.partition)
@@ -386,6 +388,17 @@ class Cluster:
         if any(one.sent for one in host.gateways.values()):
             return "somebody waits for an answer"
         return "" if self.keys() else "there is no topic"
+
+    def _is_given_up(self, key: TopicPartition) -> bool:
+        """Whether the last one in sync had no more than the page cache, and the power failed."""
+        active = self.active()
+        if not self.host.readers.losses or self.policy != "page" or active is None or active.member is None:
+            return False
+        controller, state = active.member.controller, self.host.readers.committed(key)
+        assert controller is not None
+        assert state is not None
+        offline = controller.assignments.offline
+        return len(state.isr) == 1 and (*key, state.isr[0]) in offline
 
     def _is_level(self, key: TopicPartition) -> bool:
         state = self.host.readers.committed(key)
@@ -406,6 +419,8 @@ class Cluster:
         for key in self.keys():
             state = host.readers.committed(key)
             assert state is not None
+            if self._is_given_up(key):
+                continue
             held = [log.held() for broker in state.replicas if (log := host.readers.log_of(key, broker))]
             if held.count(held[0]) != len(state.replicas):
                 self.world.fail(f"partition {key[1]}: replicas differ")

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
 from tailrace.core.metadata.records import Record
-from tailrace.core.replication.isr import InSync
 from tailrace.workers import losses, replicas
 from tailrace.workers.assignments import Assignments
 from tailrace.workers.changes import Changes
@@ -76,17 +75,6 @@ def starts_at_its_own_high_watermark() -> AbstractContextManager[None]:
     return replaced((replicas, "starting_high_watermark", own))
 
 
-def advances_without_a_follower() -> AbstractContextManager[None]:
-    """The high watermark does not wait for one of the in-sync replicas."""
-    count = InSync.recount
-
-    def fewer(self: InSync) -> None:
-        count(self)
-        self.counted = self.counted[1:]
-
-    return replaced((InSync, "recount", fewer))
-
-
 Fault = Callable[[], AbstractContextManager[None]]
 FAULTS: dict[str, Fault] = {
     fault.__name__: fault
@@ -97,7 +85,6 @@ FAULTS: dict[str, Fault] = {
         leads_twice_in_an_epoch,
         forgets_rows_of_the_gone,
         starts_at_its_own_high_watermark,
-        advances_without_a_follower,
         without_truncation,
     )
 }

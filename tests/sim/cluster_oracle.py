@@ -135,6 +135,10 @@ class Readers:
             fresh.seen = [one for one in log.held() if one[1] <= mark]
             return
         line, held = self.line(key), log.held()
+        if held[: len(line.seen)] != line.seen and self._may_have_lost():
+            self.lines[key] = fresh = Line()
+            fresh.epoch = epoch
+            return
         if held[: len(line.seen)] != line.seen:
             world.fail(f"partition {key[1]}: broker {broker} leads and lacks what was seen")
         there = {one[1] for one in held}
@@ -203,17 +207,20 @@ class Readers:
                         f"partition {key[1]}: {state.leader} is elected while {host.name_of(slot)} leads on"
                     )
 
+    def _may_have_lost(self) -> bool:
+        """The power has failed, and records that no disk had are lost: that was the choice. Those in sync may
+        lack them, so that one that leads alone, or a stop of all, loses what others of them had.
+        """
+        return self.losses > 0 and self._host.brokers[0].config.flush_policy == "page"
+
     def on_full_stop(self, *, power: bool) -> None:
         """High watermarks are those of the checkpoints; under page cache durability power takes records."""
         self.full_stops += 1
         self._shown.clear()
         self._leaders.clear()
         self.losses += power
-        is_synced = self._host.brokers[0].config.flush_policy != "page"
         for key, line in list(self.lines.items()):
-            # records that no disk had are lost, and that was the choice; those in sync may lack them, so that
-            # a stop of all may lose what others of them have
-            if self.losses and not is_synced:
+            if self._may_have_lost():
                 self.lines[key] = Line()
                 continue
             line.checked.clear()
