@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from perf.peers.peer import Tcp
-from tailrace.core.protocol.apis import APIS, PRODUCE, Api
+from tailrace.core.protocol.apis import APIS, PRODUCE, UNREGISTER_BROKER, Api
 from tests.support.batches import batch, changed, message_set
 from tests.support.hostile import HUGE, Drafted, Values, damaged
 from tests.support.hostile_batches import bombs
@@ -29,6 +29,7 @@ FOREIGN = (
     b"\0",
     struct.pack(">i", 3) + b"\0\x12\0",
 )
+OBEYED = (UNREGISTER_BROKER,)  # by right: the broker is given up, and begins anew
 SIZES = (0, -1, -(2**31), HUGE, 3, 9, 10, 104_857_600, 104_857_601, 4 * 1024 * 1024 + 1)
 
 
@@ -77,6 +78,7 @@ class Frames:
         self._versions = [
             (api, version)
             for api in APIS.values()
+            if api.key not in OBEYED
             for version in range(api.min_decodable, api.max_version + 1)
         ]
 

@@ -19,6 +19,13 @@ def warn_of_idle(topic: str, configs: Mapping[str, str]) -> None:
     line = f"tailrace: warning: topic {topic}: no effect yet: {shown} (LIMITS.md)\n"
     # Clients cause this line, so it waits for no reader and fails with none (R).
     with suppress(OSError):
-        if sys.stderr is not None and select.select([], [sys.stderr], [], 0)[1]:
+        if sys.stderr is not None and _takes_more(sys.stderr.fileno()):
             sys.stderr.write(line)
             sys.stderr.flush()
+
+
+def _takes_more(descriptor: int) -> bool:
+    """Of any number: a gateway has thousands of sockets, and select() knows 1,024 descriptors."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
