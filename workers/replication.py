@@ -51,6 +51,7 @@ class Replication:
         self._context, self._changed, self._failed = context, changed, failed
         self._slots: LinkSlots | None = None  # made for the first peer
         self._leaders: Leaders | None = None
+        self.is_connected = False  # whether it has ever had to do with other workers
         self._followers = Followers()
         self._replicas: dict[TopicPartition, Replica] = {}
         self._peers: set[Peer] = set()
@@ -187,6 +188,7 @@ class Replication:
             context = self._context
             slots = self._slots = LinkSlots.create(context.run_dir, context.slot, context.incarnation)
             leaders = self._leaders = Leaders(slots)
+            self.is_connected = True
         return slots, leaders
 
     def _connect(self, peer: Peer) -> bool:

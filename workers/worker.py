@@ -60,13 +60,14 @@ class Worker:
                     context.pause(NO_RING_S)
             else:
                 self._obey(slot, incarnation, ring)
-        replication.turn()
+        if replication.is_connected:
+            replication.turn()
         context.outbox.flush()
         if self._commit is not None:
             self._commit.turn()
         for coordinator in list(replicas.coordinators.values()):
             coordinator.turn()
-        if replicas.touched or replication.has_followed:
+        if replicas.touched or (replication.is_connected and replication.has_followed):
             self.publish()
         if self.completions.is_waiting:
             self.completions.send_waiting()
@@ -83,12 +84,13 @@ class Worker:
                 self.replicas.obey(slot, message)
 
     def _sleep(self) -> None:
-        context = self._context
+        context, replication = self._context, self._replication
+        has_work = self._has_work if replication.is_connected else context.has_work
         if self._commit is None or not self._commit.is_syncing:  # or the thread that syncs would wait
-            context.doorbell.linger(self._has_work)
-        if self._replication.is_active and not self._has_work():
-            self._replication.before_sleep()
-        context.wait(self._timeout_s(), self._has_work)
+            context.doorbell.linger(has_work)
+        if replication.is_active and not has_work():
+            replication.before_sleep()
+        context.wait(self._timeout_s(), has_work)
 
     def _has_work(self) -> bool:
         return self._context.has_work() or self._replication.has_work()
