@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from perf.peers.tailrace import Tailrace
 
 pytest_plugins = ["tests.support.bootstrap"]
+
+settings.register_profile("untimed", deadline=None)  # no test is about time: its first example imports numpy
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
