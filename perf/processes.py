@@ -70,7 +70,9 @@ def kill(pids: Iterable[int]) -> None:
             dying.append(os.pidfd_open(pid))
             os.kill(pid, signal.SIGKILL)
     for pidfd in dying:
-        select.select([pidfd], [], [])
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll()
         os.close(pidfd)
 
 

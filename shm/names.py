@@ -81,6 +81,9 @@ class RunDir:
     def remove(self) -> None:
         """Remove it with all it holds: at the orderly stop, when every other process of the run is gone."""
         _remove_tree(self.path)
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
 
 
 def sweep(base: str = BASE) -> list[str]:

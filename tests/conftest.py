@@ -1,5 +1,6 @@
-"""Fixtures that start real processes."""
+"""Fixtures that start real processes, and what holds for all tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,20 @@ pytest_plugins = ["tests.support.bootstrap"]
 
 settings.register_profile("untimed", deadline=None)  # no test is about time: its first example imports numpy
 settings.load_profile("untimed")
+
+
+FDS_LEFT = 100  # by some tests, before it is worth a look at all objects
+
+_fds = [FDS_LEFT]  # how many are worth that now
+
+
+@pytest.fixture(autouse=True)
+def few_descriptors() -> Iterator[None]:
+    """Processes played by a test hold each other in cycles, and their files until those are collected."""
+    yield
+    if len(os.listdir("/proc/self/fd")) > _fds[0]:
+        gc.collect()
+        _fds[0] = len(os.listdir("/proc/self/fd")) + FDS_LEFT
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,13 @@ def make_shared(data: Path, run_dir: RunDir, **settings: str) -> Shared:
     )
 
 
+def close_shared(shared: Shared) -> None:
+    """Give back the descriptors of what `make_shared` made; the run directory is the caller's."""
+    locks = [each.lock_fd for broker in shared.brokers for each in broker.log_dirs.dirs]
+    for descriptor in (*shared.eventfds, *locks):
+        os.close(descriptor)
+
+
 def _log_dirs(run_dir: RunDir, broker: int, config: BrokerConfig) -> LogDirs:
     made: list[LogDir] = []
     for number, path in enumerate(config.log_dirs):

@@ -2,7 +2,6 @@
 speak when told to.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +39,7 @@ from tailrace.workers.control import (
 from tailrace.workers.controller import Controller
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.quorum_member import Member
-from tests.support.shared import make_shared
+from tests.support.shared import close_shared, make_shared
 from tests.support.waiting import wait_until
 from tests.unit.workers.controller_run import heard, say
 
@@ -193,8 +192,7 @@ class Cluster:
         for member in self.members.values():
             member.log.close()
         self.run_dir.remove()
-        for eventfd in self.shared.eventfds:
-            os.close(eventfd)
+        close_shared(self.shared)
 
     def begin(self, slot: int, role: int) -> ProcessContext:
         """A process takes the slot and serves."""

@@ -1,11 +1,11 @@
 """The controller that several files ask."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.shared import close_shared
 from tests.unit.workers.controller_run import Run
 
 
@@ -16,6 +16,6 @@ def run(tmp_path: Path) -> Iterator[Run]:
     try:
         yield made
     finally:
+        made.log.close()
         made.run_dir.remove()
-        for eventfd in made.shared.eventfds:
-            os.close(eventfd)
+        close_shared(made.shared)

@@ -14,7 +14,7 @@ from tailrace.workers import control
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
 from tailrace.workers.worker import Worker
-from tests.support.shared import make_shared
+from tests.support.shared import close_shared, make_shared
 from tests.unit.log.logs import batch
 
 TOPIC, TOPIC_ID = "topic", bytes(15) + b"\x01"
@@ -165,6 +165,7 @@ class ReplicatedRun:
                 worker.close()
         for context in (*self.contexts, self.controller):
             context.links.close()
+        close_shared(self.shared)
 
 
 NOW = 1_700_000_000_000

@@ -44,7 +44,7 @@ from tailrace.workers.partition_answers import decode_offset, delete_records, en
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
 from tailrace.workers.worker import Worker
-from tests.support.shared import DIRECTORY_ID, LAYOUT, WORKER_SLOT, make_shared
+from tests.support.shared import DIRECTORY_ID, LAYOUT, WORKER_SLOT, close_shared, make_shared
 from tests.unit.log.logs import NOW, batch, fill
 
 TOPIC, KEY = "topic", ("topic", 0)
@@ -58,10 +58,10 @@ def topic_id(number: int) -> bytes:
 class Run:
     """One run of a broker on a data directory; a second one on the same path is the next run."""
 
-    def __init__(self, path: Path, run_dir: RunDir) -> None:
-        self.path = path
+    def __init__(self, path: Path) -> None:
+        self.path, self.run_dir = path, RunDir.create()
         self.directory = RealDirectory(str(path))
-        self.shared = make_shared(path, run_dir)
+        self.shared = make_shared(path, self.run_dir)
         self.metadata = open_metadata_log(self.begin(LAYOUT.controller(0), CONTROLLER))
         self.metadata.commit()
         self.leader = Worker(self.begin(WORKER_SLOT, WORKER))
@@ -77,6 +77,12 @@ class Run:
             replica.log.close(clean=False)
         self.shared.slots.mark_dead(WORKER_SLOT, self.shared.slots.incarnation(WORKER_SLOT))
         self.leader = Worker(self.begin(WORKER_SLOT, WORKER))
+
+    def end(self) -> None:
+        """As a crash leaves it."""
+        self.metadata.close()
+        close_shared(self.shared)
+        self.run_dir.remove()
 
     def create(self, number: int = 1, name: str = TOPIC) -> None:
         """The controller commits a topic, whose first replica another broker has."""
@@ -129,15 +135,15 @@ RunMaker = Callable[[], Run]
 @pytest.fixture
 def next_run(tmp_path: Path) -> Generator[RunMaker, None, None]:
     """Starts a run, the first or a later one, without the memory of the one before."""
-    made: list[RunDir] = []
+    made: list[Run] = []
 
     def make() -> Run:
-        made.append(RunDir.create())
-        return Run(tmp_path, made[-1])
+        made.append(Run(tmp_path))
+        return made[-1]
 
     yield make
-    for run_dir in made:
-        run_dir.remove()
+    for each in made:
+        each.end()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tailrace.workers.process import EXIT_FAILED, STOP_SIGNALS, ProcessContext, 
 from tailrace.workers.restarts import HEALTHY_S
 from tailrace.workers.supervisor import Supervisor
 from tests.support.forks import fork
-from tests.support.shared import LAYOUT, WORKER_SLOT, make_shared
+from tests.support.shared import LAYOUT, WORKER_SLOT, close_shared, make_shared
 
 # The supervisor's own steps are looked at one by one.
 # pyright: reportPrivateUsage=false
@@ -68,7 +68,8 @@ def world(tmp_path: Path) -> Iterator[World]:
     finally:
         made.supervisor._control.socket.close()
         made.run_dir.remove()
-        for descriptor in (*made.ends, *made.shared.eventfds):
+        close_shared(made.shared)
+        for descriptor in made.ends:
             os.close(descriptor)
 
 

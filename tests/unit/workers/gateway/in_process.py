@@ -20,7 +20,7 @@ from tailrace.workers.gateway.connection import Connection
 from tailrace.workers.gateway.gateway import Gateway
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.worker import Worker
-from tests.support.shared import make_shared
+from tests.support.shared import close_shared, make_shared
 
 GATEWAY_AT, WORKER_AT = 2, 4
 TOPIC, TOPIC_ID = "topic", bytes(15) + b"\x01"
@@ -153,6 +153,7 @@ class InProcess:
         self.gateway.close()
         self.gateway._listeners.close()  # pyright: ignore[reportPrivateUsage]
         self.leader.close()
+        close_shared(self.shared)
 
 
 @contextmanager
