@@ -4,6 +4,8 @@
        0   slot_count         creator
        1   last_incarnation   supervisor   incarnations given out in this run
        2   death_count        supervisor   deaths stored so far; when it moves, look for dead peers
+       3   controller_news    controllers  who last began to decide, or ended: when it or death_count moves,
+                                           see `active_controller`
        8   lives              supervisor   a word a broker: see `life`
       32   rows, 32 words each:
        0   incarnation        supervisor   of the process in this slot, 0: never used
@@ -31,7 +33,7 @@ from typing import Final, NamedTuple
 from tailrace.shm.region import Region, ShmError
 
 KIND: Final = "slots"
-VERSION: Final = 2
+VERSION: Final = 3
 INCARNATIONS_MAX: Final = 32767  # 15 bits in the words of the heads table
 
 SUPERVISOR: Final = 0
@@ -50,6 +52,7 @@ _STATE_NAMES: Final = ("free", "starting", "ready", "stopping")
 SLOT_COUNT: Final = 0
 LAST_INCARNATION: Final = 1
 DEATH_COUNT: Final = 2
+CONTROLLER_NEWS: Final = 3
 LIVES: Final = 8
 HEADER_WORDS: Final = 32
 ROW_WORDS: Final = 32
@@ -305,6 +308,8 @@ class SlotTable:
         if epoch:
             self.words[row + LAST_EPOCH] = epoch
         self.words[row + ACTIVE_EPOCH] = epoch
+        news = slot << 32 | self.words[row + LAST_EPOCH]
+        self.words[CONTROLLER_NEWS] = news if epoch else -news  # (R) last: who sees it finds the rest
 
     def active_controller(self, controllers: Iterable[int]) -> tuple[int, int]:
         """The slot of the controller that decides, and its epoch; 0, 0: none.

@@ -18,21 +18,21 @@ class HeldAcks:
 
     def __init__(self, completions: Completions) -> None:
         self._completions = completions
-        self._held: dict[Replica, PendingAcks[tuple[Origin, bytes]]] = {}
+        self.waiting: dict[Replica, PendingAcks[tuple[Origin, bytes]]] = {}
 
     def answer(self, end_offset: int, replica: Replica, origin: Origin, completion: bytes) -> bytes | None:
         """The completion, if what ends there is committed; None: it is held until then."""
         if replica.is_committed(end_offset):
             return completion
-        held = self._held.get(replica)
+        held = self.waiting.get(replica)
         if held is None:
-            held = self._held[replica] = PendingAcks()
+            held = self.waiting[replica] = PendingAcks()
         held.add(end_offset, (origin, completion))
         return None
 
     def release(self, replica: Replica) -> None:
         """Acknowledge what is committed by now, as its row shows (R)."""
-        held = self._held.get(replica)
+        held = self.waiting.get(replica)
         if held:
             for (slot, incarnation, _), completion in held.take(replica.committed):
                 self._completions.later(slot, incarnation, completion)
@@ -40,6 +40,6 @@ class HeldAcks:
     def fail(self, replica: Replica, error: int) -> None:
         """No acknowledgement is sent any more, but this error at once."""
         assert error != NONE
-        held = self._held.pop(replica, None)
+        held = self.waiting.pop(replica, None)
         for (slot, incarnation, token), _ in held.fail() if held else ():
             self._completions.later(slot, incarnation, pack(PRODUCE, token, error, -1, -1, -1, -1, 0))

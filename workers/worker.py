@@ -107,17 +107,19 @@ class Worker:
     def publish(self) -> None:
         """Show what was touched: to readers, to followers, and then to those who wait for it (R)."""
         replicas, replication = self.replicas, self._replication
+        touched = replicas.touched
         shown: list[Replica] = []
-        for replica in list(replicas.touched):
+        while touched:
+            replica = touched.pop()
             try:
                 if replica.leading is not None:
                     replica.leading.replicate()
                 replica.publish()
             except (OSError, KafkaError) as error:
-                replicas.fail(replica, error)
+                replicas.fail(replica, error)  # and perhaps others with it
+                shown = [each for each in shown if replicas.by_row.get(each.row.row) is each]
             else:
                 shown.append(replica)
-        replicas.touched.clear()
         if replication.is_active:
             shown += replication.show_followed()
             replication.ring()
@@ -127,7 +129,8 @@ class Worker:
             row = replica.row.row
             for waiter in waiters.satisfied(row, replica.row.values[HIGH_WATERMARK]):
                 self.completions.notice(Layout.gateway(waiter), row)
-            self._held.release(replica)
+            if self._held.waiting:
+                self._held.release(replica)
         if self._commit is not None:
             self._commit.ask(shown)
 

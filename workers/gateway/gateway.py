@@ -15,7 +15,7 @@ from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.frames import parse_request_header
 from tailrace.core.timers import Timers
 from tailrace.shm.ring import DescriptorConsumer
-from tailrace.shm.slots import PROGRESS, STOPPING, row_start
+from tailrace.shm.slots import CONTROLLER_NEWS, DEATH_COUNT, PROGRESS, STOPPING, row_start
 from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
 from tailrace.workers.addresses import Addresses, publish_addresses
@@ -93,6 +93,7 @@ class Gateway:
         self._doorkeeper = Doorkeeper(self, self.epoll)
         self._listeners = self._doorkeeper.listeners
         self._controller = (0, 0)  # the slot of the one that was met, and its epoch
+        self._news = (0, 0)  # of controllers and deaths, when that was looked at
 
     # -- start and end
 
@@ -277,12 +278,18 @@ class Gateway:
         if self.follower.poll():
             self._on_configs()
             self.controller.on_image_moved()
-        if self.context.active_controller() != self._controller:
-            self._meet_controller()
+        words = self._words
+        if (words[CONTROLLER_NEWS], words[DEATH_COUNT]) != self._news:
+            self._look_for_controller()
 
     def _on_configs(self) -> None:
         self.config = broker_configs(self).effective
         self._doorkeeper.on_configs()
+
+    def _look_for_controller(self) -> None:
+        self._news = (self._words[CONTROLLER_NEWS], self._words[DEATH_COUNT])  # before the look
+        if self.context.active_controller() != self._controller:
+            self._meet_controller()
 
     def _meet_controller(self) -> None:
         self._controller = self.context.active_controller()

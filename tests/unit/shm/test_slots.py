@@ -8,6 +8,7 @@ from tailrace.shm import slots as slots_module
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import (
     CONTROLLER,
+    CONTROLLER_NEWS,
     CURRENT_ROW,
     DEAD_INCARNATION,
     DEATH_COUNT,
@@ -136,6 +137,20 @@ def test_the_controller_of_the_latest_epoch_decides_or_nobody(tmp_path: Path) ->
     assert table.active_controller(layout.controllers()) == (4, 7)
     table.set_active_epoch(4, 0)
     assert table.active_controller(layout.controllers()) == (0, 0), nobody
+
+
+def test_every_change_of_who_decides_is_news(tmp_path: Path) -> None:
+    layout = Layout(brokers=2, workers_each=1)
+    table = SlotTable.create(str(tmp_path / "slots"), layout.slot_count)
+    for broker, slot in enumerate(layout.controllers()):
+        table.begin(slot, CONTROLLER, broker, 0)
+    first, second = layout.controllers()
+    seen = {table.words[CONTROLLER_NEWS]}
+    changes = ((first, 1), (first, 0), (second, 2), (second, 3), (first, 4), (second, 0), (first, 0))
+    for slot, epoch in changes:
+        table.set_active_epoch(slot, epoch)
+        assert table.words[CONTROLLER_NEWS] not in seen
+        seen.add(table.words[CONTROLLER_NEWS])
 
 
 def test_a_broker_lives_anew_once_all_of_its_processes_were_dead(tmp_path: Path) -> None:
