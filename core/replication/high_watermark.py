@@ -5,7 +5,9 @@ that of a predecessor which died before it could publish, nor that of the leader
 
 A row counts with the leader epoch in it: its owner publishes an epoch only after it has truncated by it (R),
 or once it leads in it, and -1 until it has done either since the last full stop of all replicas. So a row of
-an epoch not below `lineage`, that of the last unclean election, tells of batches that are in this line.
+an epoch not below `lineage`, that of the last unclean election, tells of batches that are in this line. Where
+no row has such an epoch, who was elected then has not led yet, whatever epochs it died in meanwhile: what it
+has of the line before is what the choice has left (R).
 """
 
 from collections.abc import Iterable
@@ -27,9 +29,13 @@ def starting_high_watermark(
     unclean election, -1 if there was none. own_high_watermark: of its log as it was opened; after a full stop
     that is the checkpoint, and there is nothing else.
     """
+    rows = list(rows)
     own = min(own_high_watermark, log_end_offset)
     if lineage == leader_epoch:  # what it has not is lost, and that was the choice
         return min(max((mark for _, mark in rows), default=own), log_end_offset)
+    if lineage >= 0 and all(epoch < lineage for epoch, _ in rows):
+        before = max((mark for epoch, mark in rows if epoch >= 0), default=0)
+        return max(min(before, log_end_offset), own)
     known = max((mark for epoch, mark in rows if epoch >= max(lineage, 0)), default=0)
     if known > log_end_offset:  # (R) an in-sync replica has it all: rather no leader than one that lost it
         raise KafkaError(

@@ -26,6 +26,13 @@ def test_rows_of_before_an_unclean_election_do_not_count() -> None:
     assert start([(6, 90), (7, 30), (8, 20)], lineage=7) == 30
 
 
+def test_who_died_before_it_led_after_its_unclean_election_keeps_what_readers_saw_of_its_log() -> None:
+    """(R) It leads in a later epoch for the first time, and nobody else has been of this line."""
+    assert start([(6, 90), (6, 30), (-1, 95)], lineage=8, own=30) == 90
+    assert start([(6, 120), (6, 30)], lineage=8) == 100, "what it has not is lost, and that was the choice"
+    assert start([(-1, 90)], lineage=8, own=30) == 30, "after a full stop it is the checkpoint"
+
+
 def test_rows_of_those_that_have_neither_led_nor_truncated_do_not_count() -> None:
     assert start([(-1, 90), (8, 20)]) == 20
 
