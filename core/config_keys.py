@@ -340,8 +340,6 @@ OWN_DEFAULTS = {
     "listeners": "loopback only, unless told otherwise",
     "controller.listener.names": "required by Kafka, needless here",
     "controller.quorum.election.timeout.ms": "controllers share a host",
-    "controller.quorum.fetch.timeout.ms": "controllers share a host",
-    "controller.quorum.request.timeout.ms": "controllers share a host",
     "log.dir": "Kafka's is under /tmp, which a restart of the machine empties",
     "node.id": "required by Kafka; one node needs no choice",
     "group.initial.rebalance.delay.ms": "on one node a first member need not wait 3 s for others",

@@ -26,7 +26,7 @@ QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.fetch.timeout.ms",
         "INT",
-        1000,
+        2000,
         0,
         None,
         "without word of a leader so long, controllers elect another",
@@ -35,7 +35,7 @@ QUORUM_KEYS: Final[list[Row]] = [
     (
         "controller.quorum.request.timeout.ms",
         "INT",
-        600,
+        2000,
         0,
         None,
         "without an answer so long, a controller asks again",

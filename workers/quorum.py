@@ -48,7 +48,7 @@ from tailrace.workers.process import Broker, ProcessContext
 
 QUORUM_STATE = "quorum-state"
 FETCH_BYTES_MAX = 256 * 1024  # they go through a ring of 16 KiB
-FETCH_WAIT_MS = 300
+FETCH_WAIT_MS = 600  # each is some wake-ups, and those are what an idle host costs
 INSTALL_RETRY_MS = 1000  # after a disk was too full for a snapshot
 PIECE_BYTES_MAX = 64 * 1024  # of a snapshot, for the same reason
 

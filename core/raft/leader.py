@@ -137,15 +137,18 @@ class Leader(Role):
         self._held.pop(key, None)
 
     def before_effects(self, now_ms: int) -> None:
-        """Held fetches that have something to get: once for all that was appended meanwhile."""
+        """Held fetches that have something to get: once for all that was appended meanwhile. When one of the
+        others was held long enough, those soon due go with it: they come again together, and wake all once.
+        """
         node = self.node
+        is_one_due = any(held.deadline_ms <= now_ms for held in self._held.values())
         end_offset, high_watermark = node.log.log_end_offset, node.high_watermark
         due = [
             key
             for key, held in self._held.items()
             if held.request.fetch_offset < end_offset
             or held.request.high_watermark < high_watermark
-            or held.deadline_ms <= now_ms
+            or (is_one_due and held.deadline_ms - held.request.max_wait_ms // 2 <= now_ms)
         ]
         for key in due:
             request = self._held.pop(key).request

@@ -74,6 +74,17 @@ def test_a_fetch_that_has_nothing_to_get_is_held_for_so_long() -> None:
     assert "to 2: Fetch e1 #7 [], hw 3" in script.wait(1)
 
 
+def test_fetches_that_are_held_long_enough_are_answered_together() -> None:
+    script = Script().established()
+    assert script.fetch(2, number=7) == []
+    assert script.wait(20) == []
+    assert script.fetch(3, number=8) == []
+    assert script.wait(29) == []
+    told = script.wait(1)
+    assert "to 2: Fetch e1 #7 [], hw 3" in told
+    assert "to 3: Fetch e1 #8 [], hw 3" in told, "it is soon due, and would wake all once more"
+
+
 def test_a_fetch_of_another_epoch_is_refused() -> None:
     """(R) Its offset is of another log."""
     script = Script().established()
