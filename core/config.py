@@ -53,7 +53,7 @@ __all__ = [
 
 TOPIC_CONFIGS = TOPIC_KEYS
 
-STALL_MS_MIN = 2000  # who has nothing to do shows that it lives every half second, under load later
+STALL_MS_MIN = 2000  # who has nothing to do shows that it lives every second, under load later
 _UNIX_PATH_MAX = 107  # sockaddr_un holds 108 bytes, the last a NUL
 
 

@@ -14,21 +14,32 @@ between its publish and its ring. It is one if the sleeper, still parked, finds 
 silent for one more such wait.
 
 Lingering: to wake a processor that has gone idle costs 20 to 50 us on a virtual machine, more than most work
-does. A sleeper whose last wait was short may look for LINGER_NS more before it parks, yielding its processor
-between looks; one look in vain, and it parks at once until a wait is short again.
+does. A sleeper whose last wait was short may look a moment longer before it parks, yielding its processor
+between looks; one look in vain, and it parks at once until a wait is short again. `Patience` says what is
+short, and how long a moment: longer for who waits for several processes in a row.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tailrace.shm.slots import MISSED_WAKEUPS, PARKED, PROGRESS, SlotTable, row_start
 from tailrace.shm.words import fence
 
-NET_S: Final = 0.5  # limit of one parked wait
-LINGER_NS: Final = 60_000
-SHORT_WAIT_NS: Final = 150_000
+NEVER_NS: Final = 1 << 62
+NET_S: Final = 1.0  # limit of one parked wait
+
+
+class Patience(NamedTuple):
+    """Of one who lingers, in nanoseconds."""
+
+    linger_ns: int
+    short_ns: int  # a parked wait of less makes the next one linger
+
+
+USUAL: Final = Patience(60_000, 150_000)
+LONG: Final = Patience(250_000, 300_000)  # replication: the leader, its followers, and the leader again
 
 T = TypeVar("T")
 
@@ -40,6 +51,7 @@ def make_eventfd() -> int:
 
 def _nothing(_timeout_s: float) -> Any:
     """What an owner without descriptors finds in them."""
+    return ()
 
 
 class Doorbell:
@@ -49,7 +61,7 @@ class Doorbell:
     a new edge.
     """
 
-    __slots__ = ("_drains", "_eager", "_eventfd", "_missed", "_net_s", "_parked", "_progress", "_words")
+    __slots__ = ("_drains", "_eventfd", "_missed", "_net_s", "_parked", "_progress", "_waited_ns", "_words")
 
     def __init__(
         self, slots: SlotTable, slot: int, eventfd: int, *, edge_triggered: bool = False, net_s: float = NET_S
@@ -60,24 +72,29 @@ class Doorbell:
         self._progress = row_start(slot) + PROGRESS
         self._eventfd = eventfd
         self._drains = not edge_triggered
-        self._eager = False  # the last wait was short
+        self._waited_ns = NEVER_NS  # parked, the last time; as if for ever after a look in vain
         self._net_s = net_s
         self._words[self._parked] = 0
 
-    def linger(self, has_work: Callable[[], object], poll: Callable[[float], T] = _nothing) -> T | None:
+    def linger(
+        self,
+        has_work: Callable[[], object],
+        poll: Callable[[float], T] = _nothing,
+        patience: Patience = USUAL,
+    ) -> T | None:
         """Look for work a moment longer before `park`, if waits are short now: nobody need ring then.
 
-        Returns what `poll` found (with work in the rings perhaps nothing), None: nothing came, park now.
+        Returns what `poll` found, perhaps something empty if a ring has work; None: nothing came, park now.
         """
-        if not self._eager:
+        if self._waited_ns >= patience.short_ns:
             return None
-        end = time.perf_counter_ns() + LINGER_NS
+        end = time.perf_counter_ns() + patience.linger_ns
         while not has_work():
             found = poll(0)
             if found:
                 return found
             if time.perf_counter_ns() > end:
-                self._eager = False
+                self._waited_ns = NEVER_NS
                 return None
             os.sched_yield()
         return poll(0)
@@ -89,7 +106,7 @@ class Doorbell:
         Returns what `poll` returned last; the caller then looks for work, whatever it was.
         """
         words, parked = self._words, self._parked
-        words[self._progress] += 1  # twice a second at least, also of one that has nothing to do
+        words[self._progress] += 1  # once a second at least, also of one that has nothing to do
         words[parked] = 1
         fence()  # pairs with the fence in Bells.ring
         if has_work():
@@ -103,7 +120,7 @@ class Doorbell:
         else:
             ready = poll(timeout_s)
         words[parked] = 0
-        self._eager = time.perf_counter_ns() - began < SHORT_WAIT_NS
+        self._waited_ns = time.perf_counter_ns() - began
         if self._drains:
             self.drain()
         return ready

@@ -29,7 +29,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 import setproctitle
 
 from tailrace.core.config import BrokerConfig
-from tailrace.shm.doorbell import Bells, Doorbell
+from tailrace.shm.doorbell import Bells, Doorbell, Patience
 from tailrace.shm.links import HeadTable, Links
 from tailrace.shm.region import ShmError
 from tailrace.shm.slots import READY, SUPERVISOR_SLOT, Layout, SlotTable, role_name
@@ -202,9 +202,9 @@ class ProcessContext:
         """
         return self.doorbell.park(poll, self.has_work, self.outbox.wait_s(timeout_s))
 
-    def linger(self, poll: Callable[[float], T]) -> T | None:
+    def linger(self, poll: Callable[[float], T], patience: Patience) -> T | None:
         """Look for work a moment, if work comes often now, before `park`; None: nothing came."""
-        return self.doorbell.linger(self.has_work, poll)
+        return self.doorbell.linger(self.has_work, poll, patience)
 
     def wait(self, timeout_s: float, has_work: Callable[[], bool] | None = None) -> None:
         """Sleep until the bell rings, a signal comes or the time is over: for a role without descriptors of

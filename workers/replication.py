@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.replication.copy_limit import CopyLimit
-from tailrace.core.replication.downstream import Downstream
+from tailrace.core.replication.downstream import Downstream, Link
 from tailrace.core.replication.follower import LINKED, FollowerPartition
 from tailrace.core.replication.followers import Followers
 from tailrace.core.replication.frames import is_from_follower
@@ -32,6 +32,7 @@ from tailrace.workers.replica import PAGE, Replica
 RING_BYTES = 64 * 1024
 COPY_BYTES = 1024 * 1024  # from leaders' files in a turn, then others have theirs
 IDLE_S = 3600.0
+MARKS_MS = 5  # until followers hear of a high watermark that no data has told, if nobody waits for it
 
 Peer = tuple[int, int]
 """Slot and incarnation of another worker."""
@@ -63,8 +64,9 @@ class Replication:
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
         self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
         self._proposed_to = 0  # the newest controller, by its epoch, that heard a proposal
-        self._tick_s = context.config.replica_lag_time_max_ms / 2000
-        self._ticked_s = 0.0
+        self._tick_ms = max(1, context.config.replica_lag_time_max_ms // 2)
+        self._tick_due_ms = self._turned_ms = 0
+        self._marks_due_ms = 0  # when followers hear at the latest of what is committed; 0: they know
         self._propose_again_ms = 0  # not before; 0: nothing waits for an answer, or was refused
 
     @property
@@ -253,18 +255,20 @@ class Replication:
         slots, leaders = self._slots, self._leaders
         if slots is None or leaders is None:
             return
+        now_ms = _now_ms()
         moved = slots.moved()
         if moved:
-            self._on_acks(leaders, moved)
-        if self._followers.is_copying and self._copy_due_ms <= _now_ms():
+            self._on_acks(leaders, moved, now_ms)
+        if self._followers.is_copying and self._copy_due_ms <= now_ms:
             self._copy()
         for downstream in leaders.downstreams.values():
             if downstream.is_waiting:
                 downstream.send_waiting()
-        self._tick()
+        if now_ms != self._turned_ms:
+            self._turned_ms = now_ms
+            self._tick(now_ms)
 
-    def _on_acks(self, leaders: Leaders, moved: list[tuple[int, int]]) -> None:
-        now_ms = _now_ms()
+    def _on_acks(self, leaders: Leaders, moved: list[tuple[int, int]], now_ms: int) -> None:
         for partition in leaders.on_acks(moved, now_ms):
             replica = self._replicas[partition.topic_partition]
             self._changed(replica)
@@ -301,16 +305,16 @@ class Replication:
             file.close()
         return copied
 
-    def _tick(self) -> None:
-        now_ms = _now_ms()
+    def _tick(self, now_ms: int) -> None:
         due_ms = self._followers.next_due_ms()
         if due_ms is not None and due_ms <= now_ms:
             self._followers.tick(now_ms)
-        now_s = time.monotonic()
+        if 0 < self._marks_due_ms <= now_ms:
+            self.say_marks()
         is_due = 0 < self._propose_again_ms <= now_ms
-        if now_s - self._ticked_s < self._tick_s and not is_due:
+        if now_ms < self._tick_due_ms and not is_due:
             return
-        self._ticked_s = now_s
+        self._tick_due_ms = now_ms + self._tick_ms
         self._propose_again_ms = 0
         for replica in list(self._unconnected):
             self.follow(replica)
@@ -329,12 +333,29 @@ class Replication:
         due_s = IDLE_S if due_ms is None else max(0.0, (due_ms - now_ms) / 1000)
         if self._copy_due_ms:
             due_s = min(due_s, max(0.0, (self._copy_due_ms - now_ms) / 1000))
-        if self._propose_again_ms:
-            due_s = min(due_s, max(0.0, (self._propose_again_ms - now_ms) / 1000))
-        return min(due_s, self._tick_s, 0.001 if waits else IDLE_S)  # nobody tells of room in a ring
+        for at_ms in (self._propose_again_ms, self._marks_due_ms):
+            if at_ms:
+                due_s = min(due_s, max(0.0, (at_ms - now_ms) / 1000))
+        return min(due_s, self._tick_ms / 1000, 0.001 if waits else IDLE_S)  # nobody tells of room in a ring
 
     def before_sleep(self) -> None:
-        """Followers that have not heard of the newest high watermarks hear of them now."""
+        """Followers that have not heard of the newest high watermarks hear of them now if a reader waits for
+        that there, else with the next data, or in MARKS_MS.
+        """
+        links = [link for downstream in self._downstreams() for link in downstream.behind()]
+        if any(self._is_awaited(link) for link in links):
+            self.say_marks()
+        elif links and not self._marks_due_ms:
+            self._marks_due_ms = _now_ms() + MARKS_MS
+
+    def _is_awaited(self, link: Link) -> bool:
+        order = self._replicas[link.topic_partition].order
+        mark, satisfied = link.in_sync.high_watermark, self._context.waiters.satisfied
+        return any(satisfied(row, mark) for row in order.rows if row != order.row)
+
+    def say_marks(self) -> None:
+        """Followers hear of the newest high watermarks."""
+        self._marks_due_ms = 0
         for downstream in self._downstreams():
             downstream.say_marks()
         self.ring()

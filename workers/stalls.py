@@ -1,6 +1,6 @@
 """Which processes stand still: alive, and yet without progress for too long.
 
-Every process counts each run of work, and each time it goes to sleep or wakes, at least twice a second
+Every process counts each run of work, and each time it goes to sleep or wakes, at least once a second
 (`shm.doorbell`): one that is stopped, or caught in an endless loop, no longer does. What may take long is
 declared (`long_operation`). Time comes in as seconds of a clock that never goes back. While the one who looks
 was not scheduled itself (the machine was suspended, or is short of processors), nobody's time counts.

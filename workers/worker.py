@@ -8,6 +8,7 @@ import time
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.log.directory import is_full
+from tailrace.shm.doorbell import LONG, USUAL
 from tailrace.shm.ring import ByteConsumer, DescriptorConsumer
 from tailrace.shm.slots import WORKER, Layout
 from tailrace.shm.state_table import HIGH_WATERMARK
@@ -42,11 +43,11 @@ class Worker:
     def serve(self) -> None:
         """Turn until a stop is asked for."""
         while not self._context.stopping:
-            if not self.turn():
-                self._sleep()
+            self.turn()
+            self._sleep()
 
-    def turn(self) -> bool:
-        """All that can be done now. Whether a ring held something."""
+    def turn(self) -> None:
+        """All that can be done now."""
         context, replicas, replication = self._context, self.replicas, self._replication
         links = context.links
         found = links.poll()
@@ -62,20 +63,20 @@ class Worker:
                 self._obey(slot, incarnation, ring)
         if replication.is_connected:
             replication.turn()
-        context.outbox.flush()
         if self._commit is not None:
             self._commit.turn()
         for coordinator in list(replicas.coordinators.values()):
             coordinator.turn()
         if replicas.touched or (replication.is_connected and replication.has_followed):
             self.publish()
+        replication.ring()
+        context.outbox.flush()
         if self.completions.is_waiting:
             self.completions.send_waiting()
         now_ms = time.monotonic_ns() // 1_000_000
         if now_ms - self._last_tick_ms >= TICK_S * 1000:
             self._last_tick_ms = now_ms
             self.tick()
-        return bool(found)
 
     def _obey(self, slot: int, incarnation: int, ring: ByteConsumer) -> None:
         context = self._context
@@ -86,9 +87,13 @@ class Worker:
     def _sleep(self) -> None:
         context, replication = self._context, self._replication
         has_work = self._has_work if replication.is_connected else context.has_work
-        if self._commit is None or not self._commit.is_syncing:  # or the thread that syncs would wait
-            context.doorbell.linger(has_work)
-        if replication.is_active and not has_work():
+        if has_work():
+            return
+        is_syncing = self._commit is not None and self._commit.is_syncing  # or that thread would wait
+        patience = LONG if replication.is_active else USUAL
+        if not is_syncing and context.doorbell.linger(has_work, patience=patience) is not None:
+            return
+        if replication.is_active:
             replication.before_sleep()
         context.wait(self._timeout_s(), has_work)
 

@@ -139,10 +139,13 @@ class Downstream:
         """
         self._marks[link] = None
 
+    def behind(self) -> list[Link]:
+        """The links whose follower has yet to hear of what has moved."""
+        return [link for link in self._marks if link.is_open and link.is_behind]
+
     def say_marks(self) -> None:
-        """High watermarks that no data frame has told. Not each turn: now and then, and before a sleep."""
-        marks, self._marks = self._marks, {}
-        due = [link for link in marks if link.is_open and link.is_behind]
+        """High watermarks that no data frame has told: not each turn, for the next data is soon there."""
+        due, self._marks = self.behind(), {}
         while due:
             some, due = due[: self._marks_max], due[self._marks_max :]
             said = [(link.number, link.in_sync.high_watermark, link.log.log_start_offset) for link in some]

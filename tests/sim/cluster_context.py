@@ -86,7 +86,7 @@ class SimulatedDoorbell:
     def __init__(self, wake: Callable[[], object]) -> None:
         self.wake = wake
 
-    def linger(self, _has_work: Callable[[], object], _poll: object = None) -> None:
+    def linger(self, _has_work: Callable[[], object], _poll: object = None, patience: object = None) -> None:
         """See Doorbell."""
 
 

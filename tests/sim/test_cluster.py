@@ -25,7 +25,7 @@ def test_whatever_befalls_a_cluster_it_keeps_its_promises(part: int) -> None:
 
 
 def test_a_run_has_elections_and_acknowledgements_in_it() -> None:
-    made = Cluster(1)
+    made = Cluster(3)
     made.run()
     assert made.host.readers.acks > 50
     assert made.host.readers.elections > 1

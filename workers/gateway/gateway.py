@@ -14,6 +14,7 @@ from tailrace.core.metadata.image import TopicImage
 from tailrace.core.protocol.apis import API_VERSIONS, APIS
 from tailrace.core.protocol.frames import parse_request_header
 from tailrace.core.timers import Timers
+from tailrace.shm.doorbell import LONG, USUAL
 from tailrace.shm.ring import DescriptorConsumer
 from tailrace.shm.slots import CONTROLLER_NEWS, DEATH_COUNT, PROGRESS, STOPPING, row_start
 from tailrace.shm.waiters import waiter_of_broker
@@ -160,7 +161,7 @@ class Gateway:
         if self.unfinished:
             self._handle(self.epoll.poll(0))
             return
-        events = self.context.linger(self.epoll.poll)
+        events = self.context.linger(self.epoll.poll, LONG if self.outstanding.is_waiting else USUAL)
         if events is not None:
             self._handle(events)
             return

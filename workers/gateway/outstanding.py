@@ -137,6 +137,11 @@ class Outstanding:
             on_completion((0, token, NOT_LEADER_OR_FOLLOWER, -1, -1, -1, -1, 0))
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether any is under way."""
+        return any(worker.waiting for worker in self._workers.values())
+
+    @property
     def count(self) -> int:
         """How many are under way."""
         return sum(len(worker.waiting) for worker in self._workers.values())

@@ -128,15 +128,16 @@ def test_edge_triggered_bell_is_never_read_and_still_wakes_each_time(tmp_path: P
     assert os.eventfd_read(eventfd) == 3
 
 
+@pytest.mark.parametrize("patience", [doorbell.USUAL, doorbell.LONG])
 def test_only_after_a_short_wait_does_a_sleeper_linger_and_once_in_vain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: doorbell.Patience
 ) -> None:
     owner, now, looks = Owner(tmp_path), [0], [0]
     monkeypatch.setattr("time.perf_counter_ns", lambda: now[0])
 
     def look() -> bool:
         looks[0] += 1
-        now[0] += doorbell.LINGER_NS // 4
+        now[0] += patience.linger_ns // 4
         return False
 
     def waits(nanoseconds: int) -> Callable[[], None]:
@@ -145,15 +146,15 @@ def test_only_after_a_short_wait_does_a_sleeper_linger_and_once_in_vain(
 
         return happens
 
-    owner.answers = [(True, waits(doorbell.SHORT_WAIT_NS + 1)), (True, waits(1000))]
+    owner.answers = [(True, waits(patience.short_ns)), (True, waits(1000))]
     owner.park()
-    owner.bell.linger(look)
+    owner.bell.linger(look, patience=patience)
     assert looks == [0]
     owner.park()
-    owner.bell.linger(look)
+    owner.bell.linger(look, patience=patience)
     assert 0 < looks[0] <= 5
     looks[0] = 0
-    owner.bell.linger(look)
+    owner.bell.linger(look, patience=patience)
     assert looks == [0]
 
 

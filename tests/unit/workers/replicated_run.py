@@ -119,7 +119,7 @@ class ReplicatedRun:
             for worker in self.workers:
                 if worker is not None:
                     worker.turn()
-                    worker._replication.before_sleep()  # pyright: ignore[reportPrivateUsage]
+                    worker._replication.say_marks()  # pyright: ignore[reportPrivateUsage]
 
     def settle(self) -> None:
         """Until all that live have what the leader has, and know that it is committed."""

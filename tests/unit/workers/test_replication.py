@@ -9,6 +9,8 @@ from msgspec import structs
 from tailrace.core.errors import INELIGIBLE_REPLICA, NOT_ENOUGH_REPLICAS, KafkaError
 from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
 from tailrace.workers import control
+from tailrace.workers.replication import MARKS_MS
+from tests.support.waiting import wait_until
 from tests.unit.workers.replicated_run import BROKERS, ROWS, ReplicatedRun, replicated_run
 
 
@@ -54,6 +56,46 @@ def test_nothing_is_committed_that_a_member_in_sync_has_not(run: ReplicatedRun) 
         two.turn()
     assert run.shown(0) == (1, 0)
     run.settle()
+
+
+def test_followers_hear_what_is_committed_at_once_where_a_reader_waits_and_else_a_little_later(
+    run: ReplicatedRun,
+) -> None:
+    run.settle()
+    leader, follower, _ = run.workers
+    assert leader is not None
+    assert follower is not None
+
+    def turn() -> None:
+        for worker in run.workers:
+            if worker is not None:
+                worker.turn()
+
+    def sleeps() -> None:
+        leader._replication.before_sleep()  # pyright: ignore[reportPrivateUsage]
+        follower.turn()
+
+    run.append("a")
+    while run.shown(0) != (1, 1):
+        turn()
+    leader._replication._marks_due_ms = 1 << 62  # pyright: ignore[reportPrivateUsage]  # not yet
+    sleeps()
+    assert run.shown(1) == (1, 0), "nobody waits for it there"
+    run.shared.waiters.want(ROWS[1], 1, 0)
+    sleeps()
+    assert run.shown(1) == (1, 1)
+    run.shared.waiters.clear(ROWS[1], 1)
+    run.append("b")
+    while run.shown(0) != (2, 2):
+        turn()
+    sleeps()
+    assert 0 < leader._replication.timeout_s() <= MARKS_MS / 1000  # pyright: ignore[reportPrivateUsage]
+
+    def knows() -> bool:
+        turn()
+        return run.shown(1) == (2, 2)
+
+    wait_until(knows, "the follower's high watermark")
 
 
 def test_a_ring_that_is_full_stops_nobody(run: ReplicatedRun) -> None:
