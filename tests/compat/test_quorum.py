@@ -16,7 +16,7 @@ from perf.peers.tailrace import Tailrace
 from tests.compat.members.jvm import Jvm, Ran
 from tests.support.peers import require
 from tests.support.quorum_cases import answers, voters
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 TOOL = "org.apache.kafka.tools.MetadataQuorumCommand"
@@ -25,13 +25,8 @@ TOOL = "org.apache.kafka.tools.MetadataQuorumCommand"
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """Three brokers."""
-    started = Host(tmp_path)
-    started.start()
-    try:
-        assert started.bootstrap
+    with running(tmp_path) as started:
         yield started
-    finally:
-        started.stop()
 
 
 class Quorum:

@@ -22,7 +22,7 @@ from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
 from tests.compat.corpus import records
 from tests.support.raw_client import RawClient
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
@@ -36,33 +36,15 @@ RACKS = {1: "east", 2: "west", 3: "north"}
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Each broker in a rack of its own; each test leaves all brokers running."""
     racks = {f"broker_{broker}_broker_rack": rack for broker, rack in RACKS.items()}
-    started = Host(
-        tmp_path_factory.mktemp("host"),
-        min_insync_replicas="2",
-        replica_selector_class=RACK_AWARE_SELECTOR,
-        **racks,
-    )
-    started.start()
-    try:
-        assert started.bootstrap
+    settings = {"min_insync_replicas": "2", "replica_selector_class": RACK_AWARE_SELECTOR, **racks}
+    with running(tmp_path_factory.mktemp("host"), **settings) as started:
         yield started
-    finally:
-        started.stop()
 
 
 def make(host: Host, topic: str, partitions: int = 3) -> None:
     """A topic with three replicas, all in sync."""
     host.create(topic, partitions, 3)
-    wait_until(lambda: is_whole(host, topic), "all replicas to be in sync")
-
-
-def is_whole(host: Host, topic: str) -> bool:
-    """Whether every partition has a leader and all replicas in sync, as every broker tells it."""
-    return all(
-        -1 not in host.leaders(broker, topic).values()
-        and all(isr == list(IDS) for isr in host.isrs(broker, topic).values())
-        for broker in IDS
-    )
+    wait_until(lambda: host.is_whole(topic), "all replicas to be in sync")
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])
@@ -175,11 +157,11 @@ def test_a_broker_that_stops_hands_over_what_it_leads_and_catches_up_when_it_is_
     assert all(isr == [1, 3] for isr in host.isrs(1, "handed").values())
     produce(host, "handed", range(50, 100))
     host.broker("start", "2")
-    wait_until(lambda: is_whole(host, "handed"), "broker 2 to be in sync")
+    wait_until(lambda: host.is_whole("handed"), "broker 2 to be in sync")
     host.broker("stop", "1")
     produce(host, "handed", range(100, 150))
     host.broker("start", "1")
-    wait_until(lambda: is_whole(host, "handed"), "broker 1 to be in sync")
+    wait_until(lambda: host.is_whole("handed"), "broker 1 to be in sync")
     assert values_of(host, "handed", 0, 150) == list(range(150))
 
 
@@ -291,7 +273,7 @@ def test_a_rolling_restart_is_hardly_noticed(host: Host) -> None:
     assert reader.seen == [set(range(load.written))] * 3
     assert load.written > 100
     assert all(host.pids(broker, "gateway") != before[broker] for broker in IDS)
-    assert is_whole(host, "rolling")
-    assert is_whole(host, "__consumer_offsets")
+    assert host.is_whole("rolling")
+    assert host.is_whole("__consumer_offsets")
     for partition in range(3):
         assert values_of(host, "rolling", partition, load.written) == list(range(load.written))

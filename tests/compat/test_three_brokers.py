@@ -11,7 +11,7 @@ from tests.compat.clients.kafka_python import KafkaPython
 from tests.compat.corpus import records
 from tests.compat.members.jvm import Jvm
 from tests.support.peers import require
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
@@ -23,13 +23,8 @@ TOOLS = "org.apache.kafka.tools"
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Started anew for these tests."""
-    started = Host(tmp_path_factory.mktemp("host"))
-    started.start()
-    try:
-        assert started.bootstrap
+    with running(tmp_path_factory.mktemp("host")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 def make(host: Host, topic: str) -> None:
