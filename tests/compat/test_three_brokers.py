@@ -9,7 +9,7 @@ from tests.compat.clients.client import Client, Partitions
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
 from tests.compat.corpus import records
-from tests.compat.members.jvm import Jvm
+from tests.compat.members.jvm import TOOLS, Jvm, Tools
 from tests.support.peers import require
 from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
@@ -17,7 +17,6 @@ from tests.support.waiting import wait_until
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
 RECORDS = 300
 FIRST_MS = 1_700_000_000_000
-TOOLS = "org.apache.kafka.tools"
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +47,16 @@ def test_what_is_written_through_any_broker_is_read_from_all(host: Host, client:
 
 def test_kafkas_tools_see_three_brokers(host: Host, jvm: Jvm) -> None:
     make(host, "described")
-
-    def says(tool: str, *arguments: str, given: str = "") -> str:
-        ran = jvm.tool(f"{TOOLS}.{tool}", "--bootstrap-server", host.addresses[2], *arguments, given=given)
-        assert ran.code == 0, ran.out + ran.err
-        return ran.out
-
-    shown = says("TopicCommand", "--describe", "--topic", "described")
+    tools = Tools(jvm, host.addresses[2])
+    shown = tools.says(f"{TOOLS}.TopicCommand", "--describe", "--topic", "described")
     for broker in IDS:
         assert f"Leader: {broker}\tReplicas: {broker}\tIsr: {broker}" in shown
     lines = "".join(f"line {number}\n" for number in range(30))
-    says("ConsoleProducer", "--topic", "described", given=lines)
-    read = says(
-        "consumer.ConsoleConsumer", "--topic", "described", "--from-beginning", "--group", "readers",
+    tools.says(f"{TOOLS}.ConsoleProducer", "--topic", "described", given=lines)
+    read = tools.says(
+        f"{TOOLS}.consumer.ConsoleConsumer", "--topic", "described", "--from-beginning", "--group", "readers",
         "--max-messages", "30", "--timeout-ms", "20000",
     )  # fmt: skip
     assert sorted(read.splitlines()) == sorted(lines.splitlines())
-    groups = [says("consumer.group.ConsumerGroupCommand", "--list")]
-    assert "readers" in groups[0].split()
+    groups = tools.says(f"{TOOLS}.consumer.group.ConsumerGroupCommand", "--list")
+    assert "readers" in groups.split()
