@@ -185,7 +185,7 @@ def test_a_process_that_dies_alone_is_replaced_and_its_broker_stays(host: Host) 
 
 def test_what_cannot_be_done_is_said_in_one_line(host: Host) -> None:
     for words, code, said in (
-        (("stop", "9"), 1, "there is no broker 9: there are 1, 2, 3"),
+        (("stop", "9"), 5, "there is no broker 9: there are 1, 2, 3"),
         (("list", "-o", "xml"), 2, "xml"),
     ):
         done = host.command("broker", *words)
