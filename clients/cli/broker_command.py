@@ -105,7 +105,8 @@ def _change(hooks: Hooks, data: str | None, what: str, broker: int, timeout_s: f
         fail(f"there is no broker {broker}: {there}", NOT_FOUND)
     brokers = ask_supervisor(hooks, data, what, broker, timeout_s)
     if all(each["state"] == "stopped" for each in brokers):
-        say(f"no broker runs now: `tailrace broker start {broker}` goes on, `tailrace stop` ends all of it")
+        which = "ID` of more than half of them" if len(ids) > 1 else f"{broker}`"  # or no controller leads
+        say(f"no broker runs now: `tailrace broker start {which} goes on, `tailrace stop` ends all of it")
 
 
 def ask_supervisor(
