@@ -17,17 +17,14 @@ from tailrace.core.config_keys import RACK_AWARE_SELECTOR
 from tailrace.core.protocol.apis import FETCH
 from tailrace.core.protocol.messages.fetch import FetchRequest, FetchRequestPartition, FetchRequestTopic
 from tests.compat.clients.aio import Aiokafka
-from tests.compat.clients.client import Client, Partitions
+from tests.compat.clients.client import Client, check_travel
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
-from tests.compat.corpus import records
 from tests.support.raw_client import RawClient
 from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
-RECORDS = 300
-FIRST_MS = 1_700_000_000_000
 NO_RECORDS = "none"  # records, as RawClient shows them
 RACKS = {1: "east", 2: "west", 3: "north"}
 
@@ -51,11 +48,7 @@ def make(host: Host, topic: str, partitions: int = 3) -> None:
 def test_what_every_replica_has_is_read_through_any_broker(host: Host, client: Client) -> None:
     topic = f"replicated-{client.name}"
     make(host, topic)
-    corpus = [*records(RECORDS, FIRST_MS), *records(RECORDS, FIRST_MS, RECORDS)][: len(IDS)]
-    written: Partitions = [[client.able(record) for record in each] for each in corpus]
-    client.produce(host.addresses[1], topic, "none", written)
-    read = client.consume(host.addresses[3], {topic: [len(each) for each in written]})
-    assert read[topic] == [[client.seen(record) for record in each] for each in written]
+    check_travel(client, topic, len(IDS), host.addresses[1], host.addresses[3])
 
 
 # -- the closest replica

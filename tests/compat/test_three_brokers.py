@@ -5,18 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compat.clients.aio import Aiokafka
-from tests.compat.clients.client import Client, Partitions
+from tests.compat.clients.client import Client, check_travel
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
-from tests.compat.corpus import records
 from tests.compat.members.jvm import TOOLS, Jvm, Tools
 from tests.support.peers import require
 from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
-RECORDS = 300
-FIRST_MS = 1_700_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +35,7 @@ def test_what_is_written_through_any_broker_is_read_from_all(host: Host, client:
     require(client.missing())
     topic = f"all-{client.name}"
     make(host, topic)
-    corpus = [*records(RECORDS, FIRST_MS), *records(RECORDS, FIRST_MS, RECORDS)][: len(IDS)]
-    written: Partitions = [[client.able(record) for record in each] for each in corpus]
-    client.produce(host.addresses[1], topic, "none", written)
-    read = client.consume(host.addresses[3], {topic: [len(each) for each in written]})
-    assert read[topic] == [[client.seen(record) for record in each] for each in written]
+    check_travel(client, topic, len(IDS), host.addresses[1], host.addresses[3])
 
 
 def test_kafkas_tools_see_three_brokers(host: Host, jvm: Jvm) -> None:
