@@ -154,6 +154,9 @@ class Connection:
     def _connect(self) -> socket.socket:
         try:
             host, port = parse_address(self.address)
+        except ValueError as error:
+            raise UnreachableError(str(error)) from error
+        try:
             if port < 0:
                 connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:
@@ -166,7 +169,7 @@ class Connection:
             connected = socket.create_connection((host, port), timeout=self.timeout_s)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return connected
-        except (OSError, ValueError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise UnreachableError(f"cannot reach {self.address}: {why}") from error
 

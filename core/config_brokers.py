@@ -32,7 +32,7 @@ def split(config: BrokerConfig) -> tuple[BrokerConfig, ...]:
     ids = range(config.node_id, config.node_id + config.brokers)
     for stranger in sorted(config.own.keys() - set(ids)):
         key = min(config.own[stranger])
-        raise ConfigError(f"broker.{stranger}.{key}: there is no broker {stranger}, ids are {_span(ids)}")
+        raise ConfigError(f"broker.{stranger}.{key}: there is no broker {stranger}, {_span(ids)}")
     if config.brokers == 1 and not config.own:
         return (config,)
     configs = tuple(_of_broker(config, index) for index in range(config.brokers))
@@ -73,7 +73,8 @@ def _overrides(own: Mapping[str, Given], node_id: int) -> dict[str, Value]:
         if name not in BROKER_KEYS:
             raise ConfigError(f"broker.{node_id}.{name}: unknown configuration {name!r} ({setting.place})")
         if name in COMMON:
-            raise ConfigError(f"broker.{node_id}.{name}: all brokers have the same {name} ({setting.place})")
+            said = f"broker.{node_id}.{name}: {name} is set for all brokers, not one ({setting.place})"
+            raise ConfigError(said)
         values[name] = read_value(BROKER_KEYS[name], setting)
     if values.get("log.dir") and "log.dirs" not in values:
         values["log.dirs"] = values["log.dir"]
@@ -96,4 +97,4 @@ def _check_ports(configs: tuple[BrokerConfig, ...]) -> None:
 
 
 def _span(ids: range) -> str:
-    return f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else f"{ids[0]} alone"
+    return f"ids are {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"the only id is {ids[0]}"

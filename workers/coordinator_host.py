@@ -251,17 +251,7 @@ class CoordinatorHost:
         offset, hint = log.log_start_offset, None
         try:
             while offset < log.log_end_offset:
-                found = reader.locate(
-                    offset,
-                    high_watermark=log.log_end_offset,
-                    hw_segment_base_offset=log.active_base_offset,
-                    hw_position=log.active_position,
-                    active_segment_base_offset=log.active_base_offset,
-                    segment_generation=log.segment_generation,
-                    max_bytes=LOAD_BYTES,
-                    min_one=True,
-                    hint=hint,
-                )
+                found = reader.locate_in(log, offset, LOAD_BYTES, hint)
                 if found is None:
                     raise OSError(f"offset {offset} of {log.name} is not found in its files")
                 hint = found.next_hint

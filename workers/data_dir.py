@@ -30,7 +30,8 @@ from tailrace.core.log.directory import DERIVED_RESERVE
 LOCK = ".lock"
 META = "meta.properties"
 METADATA_LOG = "__cluster_metadata-0"
-FORMAT_LINE = "tailrace.format=1"
+FORMAT = "tailrace.format="
+FORMAT_LINE = f"{FORMAT}2"  # (R) 1 is refused: its metadata log has no voters, so nobody would ever lead
 BROKERS = "tailrace.brokers"  # only of a directory that holds those of several
 LOCK_WAIT_S = 10.0  # for the processes of a killed supervisor to be gone
 LOCK_RETRY_S = 0.02
@@ -336,9 +337,9 @@ def _read_meta(path: str) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     if FORMAT_LINE not in lines:
-        raise DataDirError(
-            f"{path} is a data directory of Apache Kafka or of a newer tailrace: name another one"
-        )
+        is_ours = any(line.startswith(FORMAT) for line in lines)
+        maker = "another version of tailrace" if is_ours else "Apache Kafka"
+        raise DataDirError(f"{path} is a data directory of {maker}: name another one")
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {key: value for key, _, value in pairs}
 

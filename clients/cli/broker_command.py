@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from tailrace.clients.cli.data_directory import chosen_data_directory
-from tailrace.clients.cli.failures import NOT_FOUND, fail
+from tailrace.clients.cli.failures import NOT_FOUND, fail, say
 from tailrace.clients.cli.hooks import Hooks
 from tailrace.clients.cli.options import Seconds, output_option
 from tailrace.clients.cli.output import print_json, print_table
@@ -66,10 +66,10 @@ def stop_command(hooks: Hooks, broker: int, data: str | None, timeout: float) ->
     \b
     Example: tailrace broker stop 1
     """
-    ask_supervisor(hooks, data, "stop", broker, timeout)
+    _change(hooks, data, "stop", broker, timeout)
 
 
-@command.command("kill")
+@command.command("kill", short_help="Kill all processes of one broker, as a failure would.")
 @id_argument
 @data_option
 @timeout_option
@@ -80,10 +80,10 @@ def kill_command(hooks: Hooks, broker: int, data: str | None, timeout: float) ->
     \b
     Example: tailrace broker kill 1
     """
-    ask_supervisor(hooks, data, "kill", broker, timeout)
+    _change(hooks, data, "kill", broker, timeout)
 
 
-@command.command("start")
+@command.command("start", short_help="Start one broker that was stopped or killed.")
 @id_argument
 @data_option
 @timeout_option
@@ -94,7 +94,19 @@ def start_command(hooks: Hooks, broker: int, data: str | None, timeout: float) -
     \b
     Example: tailrace broker start 1
     """
-    ask_supervisor(hooks, data, "start", broker, timeout)
+    _change(hooks, data, "start", broker, timeout)
+
+
+def _change(hooks: Hooks, data: str | None, what: str, broker: int, timeout_s: float) -> None:
+    """Stop, start or kill one; whoever leaves none running is told how to go on."""
+    ids = [each["node_id"] for each in ask_supervisor(hooks, data, "list", -1, timeout_s)]
+    if broker not in ids:
+        there = f"there are {', '.join(map(str, ids))}" if len(ids) > 1 else f"the only one is {ids[0]}"
+        fail(f"there is no broker {broker}: {there}", NOT_FOUND)
+    brokers = ask_supervisor(hooks, data, what, broker, timeout_s)
+    if all(each["state"] == "stopped" for each in brokers):
+        which = "ID` of more than half of them" if len(ids) > 1 else f"{broker}`"  # or no controller leads
+        say(f"no broker runs now: `tailrace broker start {which} goes on, `tailrace stop` ends all of it")
 
 
 def ask_supervisor(

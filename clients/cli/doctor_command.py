@@ -15,7 +15,7 @@ from tailrace.clients.cli.start_command import source_options
 from tailrace.core.config_brokers import split
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Check this machine and a data directory.")
 @source_options
 @output_option
 @click.pass_obj

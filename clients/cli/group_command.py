@@ -110,7 +110,7 @@ def describe(names: tuple[str, ...], bootstrap: str, timeout: float, output: str
         _print_part(PARTITION_COLUMNS, group["partitions"])
 
 
-@command.command("delete")
+@command.command("delete", short_help="Delete groups without members, or offsets.")
 @click.argument("names", nargs=-1, required=True, metavar="GROUP...")
 @click.option(
     "-t", "--topic", "topics", multiple=True, metavar="TOPIC[:P,P]", help="Only the offsets of these topics."

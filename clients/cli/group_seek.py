@@ -87,7 +87,7 @@ def seek(
     show(moves, output)
 
 
-@click.command("reset")
+@click.command("reset", short_help="Reset offsets, as kafka-consumer-groups does.")
 @click.argument("group")
 @click.option("--to-earliest", is_flag=True, help="To the first offset.")
 @click.option("--to-latest", is_flag=True, help="To the end.")

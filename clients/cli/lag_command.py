@@ -28,7 +28,7 @@ class GroupLag(msgspec.Struct, kw_only=True, frozen=True):
     partitions: list[PartitionLag]
 
 
-@click.command("lag")
+@click.command("lag", short_help="Show how far groups are behind.")
 @click.argument("names", nargs=-1, metavar="[GROUP]...")
 @click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C or over a limit.")
 @click.option(

@@ -28,7 +28,7 @@ def command() -> None:
     """
 
 
-@command.command("dump")
+@command.command("dump", short_help="Print a file of a log, an entry a line.")
 @click.argument("path")
 @click.option("--records", is_flag=True, help="Of a .log file: also the records in its batches.")
 @click.option("--offsets", is_flag=True, help="The same, of __consumer_offsets, in words.")
@@ -55,7 +55,7 @@ def dump_file(path: str, records: bool, offsets: bool, output: str) -> None:
         fail(str(error))
 
 
-@command.command("verify")
+@command.command("verify", short_help="Check the files of partitions.")
 @click.argument("directories", metavar="DIR...", nargs=-1, required=True)
 @click.option("--records", is_flag=True, help="Decompress and read every record too.")
 @output_option

@@ -119,7 +119,8 @@ def exit_code(arguments: Sequence[str], hooks: Hooks) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except UnreachableError as error:
-        say(str(error))
+        is_nobody = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+        say(f"{error}: start a broker there, or name another with -b" if is_nobody else str(error))
         return UNREACHABLE
     except KafkaError as error:
         say(str(error))

@@ -77,7 +77,7 @@ def add_partitions(
         click.echo(f"{topic} {'could have' if validate_only else 'has'} {total} partitions")
 
 
-@click.command("trim")
+@click.command("trim", short_help="Delete the oldest records, for good.")
 @click.argument("topic")
 @click.option("--before-offset", metavar="N", help="Delete records before this offset; end: all of them.")
 @click.option("--before-time", metavar="TIME", help="Delete records before the first at or after TIME.")

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tailrace.core.log import offset_index
 from tailrace.core.log.directory import Directory, ReadFile
+from tailrace.core.log.log_view import LogView
 from tailrace.core.log.segment import INDEX_SUFFIX, LOG_SUFFIX, file_name, offset_of
 from tailrace.core.records.batch import HEADER_SIZE, MAGIC, BatchHeader, parse_header
 
@@ -88,6 +89,24 @@ class LogReader:
                 next_base = self._next_base(base, active_segment_base_offset)
                 next_hint = Hint(segment_generation, next_base, next_base, 0)
         return Located(file, position, length, next_hint)
+
+    def locate_in(
+        self, log: LogView, offset: int, max_bytes: int, hint: Hint | None = None
+    ) -> Located | None:
+        """As `locate`, for the owner of this directory's log: up to its end, past the high watermark. A first
+        batch that is larger is given whole.
+        """
+        return self.locate(
+            offset,
+            high_watermark=log.log_end_offset,
+            hw_segment_base_offset=log.active_base_offset,
+            hw_position=log.active_position,
+            active_segment_base_offset=log.active_base_offset,
+            segment_generation=log.segment_generation,
+            max_bytes=max_bytes,
+            min_one=True,
+            hint=hint,
+        )
 
     def _segment_of(self, offset: int, active_base: int) -> int:
         if offset >= active_base:

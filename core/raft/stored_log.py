@@ -100,18 +100,7 @@ class StoredLog:
 
     def read(self, offset: int, max_bytes: int) -> bytes:
         """See RaftLog. OSError if the files cannot be read."""
-        log = self.log
-        found = self._reader.locate(
-            offset,
-            high_watermark=log.log_end_offset,
-            hw_segment_base_offset=log.active_base_offset,
-            hw_position=log.active_position,
-            active_segment_base_offset=log.active_base_offset,
-            segment_generation=log.segment_generation,
-            max_bytes=max_bytes,
-            min_one=True,
-            hint=self._hint,
-        )
+        found = self._reader.locate_in(self.log, offset, max_bytes, self._hint)
         if found is None:
             return b""
         self._hint = found.next_hint

@@ -17,7 +17,7 @@ from perf.peers.kafka_cluster import KafkaCluster
 from perf.peers.peer import Tcp
 from tests.support.decision_cases import Answer, Asked, Decided, played, story
 from tests.support.peers import require
-from tests.support.three_brokers import Host
+from tests.support.three_brokers import running
 from tests.support.waiting import wait_until
 
 TABLE = Path(__file__).with_name("controller_decisions.json")
@@ -46,13 +46,10 @@ def test_every_decision_is_as_kafkas() -> None:
 
 def test_three_brokers_say_the_same_over_the_wire(tmp_path: Path) -> None:
     expected: dict[str, Answer] = json.loads(TABLE.read_text())
-    host = Host(tmp_path, auto_leader_rebalance_enable="false", default_replication_factor="1")
-    host.start()
-    try:
+    settings = {"auto_leader_rebalance_enable": "false", "default_replication_factor": "1"}
+    with running(tmp_path, **settings) as host:
         asked = Asked(host.addresses[1], lambda broker: host.broker("kill", str(broker)))
         found = followed(asked)
-    finally:
-        host.stop()
     assert {what: answer for what, answer in found.items() if what not in OTHERWISE} == {
         what: answer for what, answer in expected.items() if what not in OTHERWISE
     }

@@ -4,35 +4,23 @@ import json
 import time
 from itertools import count, dropwhile
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.compat.members.jvm import Jvm, Ran, run_alone
+from tests.compat.members.jvm import TOOLS, Jvm, Ran, Tools, run_alone
 
-TOOLS = "org.apache.kafka.tools"
 GROUPS = f"{TOOLS}.consumer.group.ConsumerGroupCommand"
 CONSOLE_CONSUMER = f"{TOOLS}.consumer.ConsoleConsumer"
 PARTITIONS = 3
 NUMBERS = count()
 
 
-class Kit(NamedTuple):
+class Kit(Tools):
     """The tools, a broker, and a name that is nobody else's."""
 
-    jvm: Jvm
-    bootstrap: str
-    name: str
-
-    def run(self, tool: str, *arguments: str, given: str = "") -> Ran:
-        """Run one; it may fail."""
-        return self.jvm.tool(tool, "--bootstrap-server", self.bootstrap, *arguments, given=given)
-
-    def says(self, tool: str, *arguments: str, given: str = "") -> str:
-        """Its output; it must succeed."""
-        ran = self.run(tool, *arguments, given=given)
-        assert ran.code == 0, ran.out + ran.err
-        return ran.out
+    def __init__(self, jvm: Jvm, bootstrap: str, name: str) -> None:
+        super().__init__(jvm, bootstrap)
+        self.name = name
 
     def rows(self, tool: str, *arguments: str) -> list[dict[str, str]]:
         """The table it prints, by the names of the columns; they are as wide as what is in them."""

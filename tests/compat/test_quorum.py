@@ -13,42 +13,35 @@ from perf.peers.kafka import CLUSTER_ID, Node
 from perf.peers.kafka_cluster import directory_id
 from perf.peers.peer import free_port
 from perf.peers.tailrace import Tailrace
-from tests.compat.members.jvm import Jvm, Ran
+from tests.compat.members.jvm import TOOLS, Jvm, Ran, Tools
 from tests.support.peers import require
 from tests.support.quorum_cases import answers, voters
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
-TOOL = "org.apache.kafka.tools.MetadataQuorumCommand"
+TOOL = f"{TOOLS}.MetadataQuorumCommand"
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """Three brokers."""
-    started = Host(tmp_path)
-    started.start()
-    try:
-        assert started.bootstrap
+    with running(tmp_path) as started:
         yield started
-    finally:
-        started.stop()
 
 
 class Quorum:
     """What the tool does and says."""
 
     def __init__(self, jvm: Jvm, host: Host) -> None:
-        self._jvm, self._host = jvm, host
+        self._tools, self._host = Tools(jvm, host.addresses[2]), host
 
     def run(self, *arguments: str) -> Ran:
         """It may fail."""
-        return self._jvm.tool(TOOL, "--bootstrap-server", self._host.addresses[2], *arguments)
+        return self._tools.run(TOOL, *arguments)
 
     def says(self, *arguments: str) -> str:
         """It must succeed."""
-        ran = self.run(*arguments)
-        assert ran.code == 0, ran.out + ran.err
-        return ran.out
+        return self._tools.says(TOOL, *arguments)
 
     def status(self) -> dict[str, Any]:
         """describe --status, by name."""

@@ -20,17 +20,14 @@ from tailrace.clients.connection import Connection, UnreachableError
 from tailrace.core.errors import NONE
 from tailrace.core.protocol.apis import ALTER_PARTITION_REASSIGNMENTS, METADATA
 from tailrace.core.protocol.messages.alter_partition_reassignments import (
-    AlterPartitionReassignmentsRequest,
-    AlterPartitionReassignmentsRequestPartition,
-    AlterPartitionReassignmentsRequestTopic,
     AlterPartitionReassignmentsResponse,
 )
 from tailrace.core.protocol.messages.metadata import MetadataRequest, MetadataResponse
-from tests.compat.members.jvm import Jvm, Ran
+from tests.compat.members.jvm import TOOLS, Jvm, Tools
 from tests.support.bootstrap import against_kafka
+from tests.support.replica_messages import reassignment
 from tests.support.waiting import wait_until
 
-TOOLS = "org.apache.kafka.tools"
 REASSIGN = f"{TOOLS}.reassign.ReassignPartitionsCommand"
 ELECTION = f"{TOOLS}.LeaderElectionCommand"
 RECORDS = 200
@@ -39,24 +36,14 @@ NUMBERS = count()
 SETTINGS = {"auto.leader.rebalance.enable": "false", "min.insync.replicas": "1"}
 
 
-class Host:
+class Host(Tools):
     """Three brokers and the tools; a topic's name is nobody else's."""
 
     def __init__(self, cluster: Cluster, jvm: Jvm, folder: Path) -> None:
-        self.cluster, self.jvm, self.folder = cluster, jvm, folder
-        self.ids = sorted(cluster.brokers())
-        self.bootstrap = ",".join(f"{at.host}:{at.port}" for at in cluster.brokers().values())
+        brokers = cluster.brokers()
+        super().__init__(jvm, ",".join(f"{at.host}:{at.port}" for at in brokers.values()))
+        self.cluster, self.folder, self.ids = cluster, folder, sorted(brokers)
         self.topic = f"replicas-{next(NUMBERS)}"
-
-    def run(self, tool: str, *arguments: str, given: str = "") -> Ran:
-        """Run one; it may fail."""
-        return self.jvm.tool(tool, "--bootstrap-server", self.bootstrap, *arguments, given=given)
-
-    def says(self, tool: str, *arguments: str, given: str = "") -> str:
-        """Its output; it must succeed."""
-        ran = self.run(tool, *arguments, given=given)
-        assert ran.code == 0, ran.out + ran.err
-        return ran.out
 
     def make(self, *replicas: tuple[int, ...], topic: str = "") -> None:
         """A topic placed by hand."""
@@ -170,11 +157,10 @@ class Host:
 
     def start_move(self, *replicas: int) -> None:
         """What no tool does: to a broker that is dead."""
-        partition = AlterPartitionReassignmentsRequestPartition(0, list(replicas))
-        topics = [AlterPartitionReassignmentsRequestTopic(self.topic, [partition])]
+        asked = reassignment({self.topic: {0: list(replicas)}})
         first = self.cluster.brokers()[self.ids[0]]
         with Connection(f"{first.host}:{first.port}", timeout_s=30) as connection:
-            connection.send(ALTER_PARTITION_REASSIGNMENTS, AlterPartitionReassignmentsRequest(topics=topics))
+            connection.send(ALTER_PARTITION_REASSIGNMENTS, asked)
             answer = connection.receive(AlterPartitionReassignmentsResponse)
         assert [one.error_code for topic in answer.responses for one in topic.partitions] == [NONE]
 

@@ -17,17 +17,14 @@ from tailrace.core.config_keys import RACK_AWARE_SELECTOR
 from tailrace.core.protocol.apis import FETCH
 from tailrace.core.protocol.messages.fetch import FetchRequest, FetchRequestPartition, FetchRequestTopic
 from tests.compat.clients.aio import Aiokafka
-from tests.compat.clients.client import Client, Partitions
+from tests.compat.clients.client import Client, check_travel
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
-from tests.compat.corpus import records
 from tests.support.raw_client import RawClient
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
-RECORDS = 300
-FIRST_MS = 1_700_000_000_000
 NO_RECORDS = "none"  # records, as RawClient shows them
 RACKS = {1: "east", 2: "west", 3: "north"}
 
@@ -36,44 +33,22 @@ RACKS = {1: "east", 2: "west", 3: "north"}
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Each broker in a rack of its own; each test leaves all brokers running."""
     racks = {f"broker_{broker}_broker_rack": rack for broker, rack in RACKS.items()}
-    started = Host(
-        tmp_path_factory.mktemp("host"),
-        min_insync_replicas="2",
-        replica_selector_class=RACK_AWARE_SELECTOR,
-        **racks,
-    )
-    started.start()
-    try:
-        assert started.bootstrap
+    settings = {"min_insync_replicas": "2", "replica_selector_class": RACK_AWARE_SELECTOR, **racks}
+    with running(tmp_path_factory.mktemp("host"), **settings) as started:
         yield started
-    finally:
-        started.stop()
 
 
 def make(host: Host, topic: str, partitions: int = 3) -> None:
     """A topic with three replicas, all in sync."""
     host.create(topic, partitions, 3)
-    wait_until(lambda: is_whole(host, topic), "all replicas to be in sync")
-
-
-def is_whole(host: Host, topic: str) -> bool:
-    """Whether every partition has a leader and all replicas in sync, as every broker tells it."""
-    return all(
-        -1 not in host.leaders(broker, topic).values()
-        and all(isr == list(IDS) for isr in host.isrs(broker, topic).values())
-        for broker in IDS
-    )
+    wait_until(lambda: host.is_whole(topic), "all replicas to be in sync")
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=[client.name for client in CLIENTS])
 def test_what_every_replica_has_is_read_through_any_broker(host: Host, client: Client) -> None:
     topic = f"replicated-{client.name}"
     make(host, topic)
-    corpus = [*records(RECORDS, FIRST_MS), *records(RECORDS, FIRST_MS, RECORDS)][: len(IDS)]
-    written: Partitions = [[client.able(record) for record in each] for each in corpus]
-    client.produce(host.addresses[1], topic, "none", written)
-    read = client.consume(host.addresses[3], {topic: [len(each) for each in written]})
-    assert read[topic] == [[client.seen(record) for record in each] for each in written]
+    check_travel(client, topic, len(IDS), host.addresses[1], host.addresses[3])
 
 
 # -- the closest replica
@@ -175,11 +150,11 @@ def test_a_broker_that_stops_hands_over_what_it_leads_and_catches_up_when_it_is_
     assert all(isr == [1, 3] for isr in host.isrs(1, "handed").values())
     produce(host, "handed", range(50, 100))
     host.broker("start", "2")
-    wait_until(lambda: is_whole(host, "handed"), "broker 2 to be in sync")
+    wait_until(lambda: host.is_whole("handed"), "broker 2 to be in sync")
     host.broker("stop", "1")
     produce(host, "handed", range(100, 150))
     host.broker("start", "1")
-    wait_until(lambda: is_whole(host, "handed"), "broker 1 to be in sync")
+    wait_until(lambda: host.is_whole("handed"), "broker 1 to be in sync")
     assert values_of(host, "handed", 0, 150) == list(range(150))
 
 
@@ -291,7 +266,7 @@ def test_a_rolling_restart_is_hardly_noticed(host: Host) -> None:
     assert reader.seen == [set(range(load.written))] * 3
     assert load.written > 100
     assert all(host.pids(broker, "gateway") != before[broker] for broker in IDS)
-    assert is_whole(host, "rolling")
-    assert is_whole(host, "__consumer_offsets")
+    assert host.is_whole("rolling")
+    assert host.is_whole("__consumer_offsets")
     for partition in range(3):
         assert values_of(host, "rolling", partition, load.written) == list(range(load.written))

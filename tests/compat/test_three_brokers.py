@@ -5,31 +5,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests.compat.clients.aio import Aiokafka
-from tests.compat.clients.client import Client, Partitions
+from tests.compat.clients.client import Client, check_travel
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.kafka_python import KafkaPython
-from tests.compat.corpus import records
-from tests.compat.members.jvm import Jvm
+from tests.compat.members.jvm import TOOLS, Jvm, Tools
 from tests.support.peers import require
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 CLIENTS: list[Client] = [Confluent(), KafkaPython(), Aiokafka()]
-RECORDS = 300
-FIRST_MS = 1_700_000_000_000
-TOOLS = "org.apache.kafka.tools"
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Started anew for these tests."""
-    started = Host(tmp_path_factory.mktemp("host"))
-    started.start()
-    try:
-        assert started.bootstrap
+    with running(tmp_path_factory.mktemp("host")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 def make(host: Host, topic: str) -> None:
@@ -44,30 +35,21 @@ def test_what_is_written_through_any_broker_is_read_from_all(host: Host, client:
     require(client.missing())
     topic = f"all-{client.name}"
     make(host, topic)
-    corpus = [*records(RECORDS, FIRST_MS), *records(RECORDS, FIRST_MS, RECORDS)][: len(IDS)]
-    written: Partitions = [[client.able(record) for record in each] for each in corpus]
-    client.produce(host.addresses[1], topic, "none", written)
-    read = client.consume(host.addresses[3], {topic: [len(each) for each in written]})
-    assert read[topic] == [[client.seen(record) for record in each] for each in written]
+    check_travel(client, topic, len(IDS), host.addresses[1], host.addresses[3])
 
 
 def test_kafkas_tools_see_three_brokers(host: Host, jvm: Jvm) -> None:
     make(host, "described")
-
-    def says(tool: str, *arguments: str, given: str = "") -> str:
-        ran = jvm.tool(f"{TOOLS}.{tool}", "--bootstrap-server", host.addresses[2], *arguments, given=given)
-        assert ran.code == 0, ran.out + ran.err
-        return ran.out
-
-    shown = says("TopicCommand", "--describe", "--topic", "described")
+    tools = Tools(jvm, host.addresses[2])
+    shown = tools.says(f"{TOOLS}.TopicCommand", "--describe", "--topic", "described")
     for broker in IDS:
         assert f"Leader: {broker}\tReplicas: {broker}\tIsr: {broker}" in shown
     lines = "".join(f"line {number}\n" for number in range(30))
-    says("ConsoleProducer", "--topic", "described", given=lines)
-    read = says(
-        "consumer.ConsoleConsumer", "--topic", "described", "--from-beginning", "--group", "readers",
+    tools.says(f"{TOOLS}.ConsoleProducer", "--topic", "described", given=lines)
+    read = tools.says(
+        f"{TOOLS}.consumer.ConsoleConsumer", "--topic", "described", "--from-beginning", "--group", "readers",
         "--max-messages", "30", "--timeout-ms", "20000",
     )  # fmt: skip
     assert sorted(read.splitlines()) == sorted(lines.splitlines())
-    groups = [says("consumer.group.ConsumerGroupCommand", "--list")]
-    assert "readers" in groups[0].split()
+    groups = tools.says(f"{TOOLS}.consumer.group.ConsumerGroupCommand", "--list")
+    assert "readers" in groups.split()

@@ -22,7 +22,7 @@ from tailrace.core.protocol.messages.produce import (
     ProduceRequestTopic,
 )
 from tests.support.raw_client import RawClient
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 TOPIC = "safe"
@@ -32,19 +32,10 @@ BATCH = batch_of_size(61 + 200, 200).data  # one record
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """With a topic of one partition and three replicas, of which two must be in sync."""
-    started = Host(tmp_path, min_insync_replicas="2")
-    started.start()
-    try:
+    with running(tmp_path, min_insync_replicas="2") as started:
         started.create(TOPIC, 1, 3)
-        wait_until(lambda: is_whole(started), "all replicas to be in sync")
+        wait_until(lambda: started.is_whole(TOPIC), "all replicas to be in sync")
         yield started
-    finally:
-        started.stop()
-
-
-def is_whole(host: Host) -> bool:
-    """Whether every broker says that all replicas are in sync."""
-    return all(host.isrs(broker, TOPIC) == {0: list(IDS)} for broker in IDS)
 
 
 def produce(host: Host, broker: int, *, acks: int = -1, timeout_ms: int = 20_000) -> Any:
@@ -116,7 +107,7 @@ def test_too_few_in_sync_refuse_what_must_be_safe_and_a_broker_that_left_tells_w
     assert produce(host, leader, acks=1)["error_code"] == NONE
     host.broker("start", str(first))
     host.broker("start", str(second))
-    wait_until(lambda: is_whole(host), "all replicas to be in sync")
+    wait_until(lambda: host.is_whole(TOPIC), "all replicas to be in sync")
     assert produce(host, leader)["error_code"] == NONE
     wait_until(lambda: shown(host) == [3, 3, 3], "all to be committed everywhere")
 

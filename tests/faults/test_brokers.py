@@ -22,7 +22,7 @@ from tailrace.core.protocol.messages.produce import (
     ProduceRequestTopic,
 )
 from tests.support.raw_client import RawClient
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 TOPIC = "spread"
@@ -33,15 +33,11 @@ BATCH = batch_of_size(61 + 200, 100).data
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """With a topic whose partitions lie with all three; each test leaves all brokers running."""
-    started = Host(tmp_path_factory.mktemp("host"))
-    started.start()
-    pid = started.pid
-    try:
+    with running(tmp_path_factory.mktemp("host")) as started:
+        pid = started.pid
         started.create(TOPIC, PARTITIONS)
         wait_until(lambda: None not in leaders(started) and len(leaders(started)) == 3, "leaders")
         yield started
-    finally:
-        started.stop()
     assert not list(Path("/dev/shm").glob(f"tailrace-{os.getuid()}-{pid}-*"))
 
 
@@ -189,7 +185,7 @@ def test_a_process_that_dies_alone_is_replaced_and_its_broker_stays(host: Host) 
 
 def test_what_cannot_be_done_is_said_in_one_line(host: Host) -> None:
     for words, code, said in (
-        (("stop", "9"), 1, "there is no broker 9: there are 1, 2, 3"),
+        (("stop", "9"), 5, "there is no broker 9: there are 1, 2, 3"),
         (("list", "-o", "xml"), 2, "xml"),
     ):
         done = host.command("broker", *words)
@@ -222,9 +218,7 @@ def test_a_host_keeps_its_number_of_brokers(tmp_path: Path) -> None:
 
 
 def test_a_process_that_stands_still_is_killed_and_replaced(tmp_path: Path) -> None:
-    host = Host(tmp_path, supervisor_stall_timeout_ms="2000")
-    host.start()
-    try:
+    with running(tmp_path, supervisor_stall_timeout_ms="2000") as host:
         host.create(TOPIC, 3)
         wait_until(lambda: len(leaders(host)) == 3, "leaders")
         roles = [(1, "worker"), (2, "gateway"), (1, "controller"), (3, "housekeeper"), (2, "worker")]
@@ -236,8 +230,6 @@ def test_a_process_that_stands_still_is_killed_and_replaced(tmp_path: Path) -> N
         for broker, partition in leaders(host).items():
             assert broker is not None
             assert end_of(host, broker, partition) >= 0
-    finally:
-        host.stop()
     assert host.log_file.read_text().count("which stands still") == len(stopped)
 
 

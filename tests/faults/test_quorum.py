@@ -27,7 +27,7 @@ from tailrace.core.raft.snapshot import parse_snapshot_name
 from tailrace.workers.metadata_follower import MetadataReader
 from tests.support.quorum_cases import METADATA, described
 from tests.support.raw_client import RawClient
-from tests.support.three_brokers import IDS, Host
+from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
 
 NUMBERS = count()
@@ -36,13 +36,8 @@ NUMBERS = count()
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Started anew for these tests, each of which leaves all of it running."""
-    started = Host(tmp_path_factory.mktemp("host"))
-    started.start()
-    try:
-        assert started.bootstrap
+    with running(tmp_path_factory.mktemp("host")) as started:
         yield started
-    finally:
-        started.stop()
 
 
 def quorum(host: Host, asked: int = 2) -> DescribeQuorumResponsePartition:
@@ -172,9 +167,8 @@ def test_a_leading_controller_that_stands_still_is_replaced_and_believed_no_more
 
 def test_a_broker_that_comes_with_a_new_disk_has_all_of_it_and_votes_again(tmp_path: Path) -> None:
     """(R) Also where the others' logs begin with a snapshot."""
-    host = Host(tmp_path, metadata_log_max_record_bytes_between_snapshots="600")
-    host.start()
-    try:
+    settings = {"metadata_log_max_record_bytes_between_snapshots": "600"}
+    with running(tmp_path, **settings) as host:
         made = [decide(host) for _ in range(4)]
         for _ in range(4):  # perhaps in the middle of one
             for pid in host.all_pids("controller"):
@@ -182,13 +176,10 @@ def test_a_broker_that_comes_with_a_new_disk_has_all_of_it_and_votes_again(tmp_p
                     os.kill(pid, signal.SIGKILL)
             made.append(decide(host))
         old = voters(host)
-    finally:
-        host.stop()
     directory = host.data / "broker-2" / f"{METADATA}-0"
     assert any(parse_snapshot_name(path.name) for path in directory.iterdir())
     shutil.rmtree(host.data / "broker-1")
-    host.start()
-    try:
+    with running(tmp_path, **settings) as host:
         wait_until(lambda: voters(host).get(1, old[1]) != old[1], "it to vote")
         now = voters(host)
         assert {node_id: now[node_id] for node_id in (2, 3)} == {2: old[2], 3: old[3]}
@@ -196,5 +187,3 @@ def test_a_broker_that_comes_with_a_new_disk_has_all_of_it_and_votes_again(tmp_p
         assert all(topics(host, broker, topic) == 3 for broker in IDS for topic in made)
         assert not (host.data / "broker-1" / f"{METADATA}-0" / file_name(0, LOG_SUFFIX)).exists()
         wait_until(lambda: images_agree(host), "all three to say the same")
-    finally:
-        host.stop()

@@ -67,17 +67,7 @@ def read_everywhere(directory: SimulatedDirectory, log: Log, batches: tuple[Held
     """What a gateway would send for any offset is the batch that holds it, or its CRC is wrong."""
     reader = LogReader(directory)
     for one in batches:
-        located = reader.locate(
-            one.base_offset,
-            high_watermark=log.log_end_offset,
-            hw_segment_base_offset=log.active_base_offset,
-            hw_position=log.active_position,
-            active_segment_base_offset=log.active_base_offset,
-            segment_generation=0,
-            max_bytes=1,
-            min_one=True,
-            hint=None,
-        )
+        located = reader.locate_in(log, one.base_offset, 1)
         if located is None:
             assert one.base_offset >= log.log_end_offset or name.endswith(".log"), "an index hides a batch"
             continue

@@ -216,17 +216,7 @@ def _check_files(opened: Opened, random: Random) -> None:
     log, history = opened.log, opened.history
     reader = LogReader(opened.directory)
     for one in random.sample(history.batches, min(len(history.batches), 5)):
-        located = reader.locate(
-            one.last_offset,
-            high_watermark=log.log_end_offset,
-            hw_segment_base_offset=log.active_base_offset,
-            hw_position=log.active_position,
-            active_segment_base_offset=log.active_base_offset,
-            segment_generation=0,
-            max_bytes=1,
-            min_one=True,
-            hint=None,
-        )
+        located = reader.locate_in(log, one.last_offset, 1)
         assert located is not None, f"offset {one.last_offset} is not found"
         data = located.file.read(located.position, located.length)
         assert Held.of(parse_header(data), data[HEADER_SIZE:]) == one

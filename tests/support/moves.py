@@ -19,23 +19,13 @@ from tailrace.core.protocol.apis import (
     LIST_PARTITION_REASSIGNMENTS,
 )
 from tailrace.core.protocol.messages.alter_partition_reassignments import (
-    AlterPartitionReassignmentsRequest,
-    AlterPartitionReassignmentsRequestPartition,
-    AlterPartitionReassignmentsRequestTopic,
     AlterPartitionReassignmentsResponse,
 )
-from tailrace.core.protocol.messages.elect_leaders import (
-    PREFERRED,
-    ElectLeadersRequest,
-    ElectLeadersRequestTopic,
-    ElectLeadersResponse,
-)
-from tailrace.core.protocol.messages.list_partition_reassignments import (
-    ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsResponse,
-)
+from tailrace.core.protocol.messages.elect_leaders import ElectLeadersResponse
+from tailrace.core.protocol.messages.list_partition_reassignments import ListPartitionReassignmentsResponse
 from tests.support.history_check import Fault, Summary
 from tests.support.history_run import Crew
+from tests.support.replica_messages import election, listing, reassignment
 from tests.support.waiting import wait_until
 
 TOPIC = "moved"
@@ -62,23 +52,19 @@ class Mover:
 
     def move(self, partition: int, replicas: list[int]) -> None:
         """Begin; asked again when a broker died before it said whether it has begun."""
-        wanted = AlterPartitionReassignmentsRequestPartition(partition, replicas)
-        asked = AlterPartitionReassignmentsRequest(
-            topics=[AlterPartitionReassignmentsRequestTopic(TOPIC, [wanted])]
-        )
+        asked = reassignment({TOPIC: {partition: replicas}})
         answer = self._ask(ALTER_PARTITION_REASSIGNMENTS, asked, AlterPartitionReassignmentsResponse)
         codes = [one.error_code for topic in answer.responses for one in topic.partitions]
         assert (answer.error_code, codes) == (NONE, [NONE]), answer
 
     def is_moving(self) -> bool:
         """Whether some move has not ended."""
-        asked = ListPartitionReassignmentsRequest()
-        return bool(self._ask(LIST_PARTITION_REASSIGNMENTS, asked, ListPartitionReassignmentsResponse).topics)
+        answer = self._ask(LIST_PARTITION_REASSIGNMENTS, listing(None), ListPartitionReassignmentsResponse)
+        return bool(answer.topics)
 
     def elect(self, partition: int) -> None:
         """The preferred leader, if it can lead now."""
-        asked = ElectLeadersRequest(PREFERRED, [ElectLeadersRequestTopic(TOPIC, [partition])])
-        answer = self._ask(ELECT_LEADERS, asked, ElectLeadersResponse)
+        answer = self._ask(ELECT_LEADERS, election({TOPIC: [partition]}), ElectLeadersResponse)
         (code,) = [
             one.error_code for each in answer.replica_election_results for one in each.partition_result
         ]

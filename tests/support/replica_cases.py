@@ -8,22 +8,9 @@ from tailrace.core.protocol.apis import (
     LIST_PARTITION_REASSIGNMENTS,
     UNREGISTER_BROKER,
 )
-from tailrace.core.protocol.messages.alter_partition_reassignments import (
-    AlterPartitionReassignmentsRequest,
-    AlterPartitionReassignmentsRequestPartition,
-    AlterPartitionReassignmentsRequestTopic,
-)
-from tailrace.core.protocol.messages.elect_leaders import (
-    PREFERRED,
-    UNCLEAN,
-    ElectLeadersRequest,
-    ElectLeadersRequestTopic,
-)
-from tailrace.core.protocol.messages.list_partition_reassignments import (
-    ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsRequestTopic,
-)
+from tailrace.core.protocol.messages.elect_leaders import PREFERRED, UNCLEAN
 from tailrace.core.protocol.messages.unregister_broker import UnregisterBrokerRequest
+from tests.support.replica_messages import Moves, Partitions, election, listing, reassignment
 
 Case = tuple[str, int, int, Any]
 
@@ -39,9 +26,8 @@ def replicas() -> list[Case]:
 
 
 def _elections() -> list[Case]:
-    def ask(what: str, version: int, asked: dict[str, list[int]] | None, kind: int = PREFERRED) -> Case:
-        topics = None if asked is None else [ElectLeadersRequestTopic(*pair) for pair in asked.items()]
-        return what, ELECT_LEADERS, version, ElectLeadersRequest(kind, topics, 10_000)
+    def ask(what: str, version: int, asked: Partitions | None, kind: int = PREFERRED) -> Case:
+        return what, ELECT_LEADERS, version, election(asked, kind)
 
     return [
         *[ask("all", version, None) for version in range(3)],
@@ -57,17 +43,8 @@ def _elections() -> list[Case]:
 
 
 def _moves() -> list[Case]:
-    def ask(
-        what: str, version: int, asked: dict[str, dict[int, list[int] | None]], may_change: bool = True
-    ) -> Case:
-        topics = [
-            AlterPartitionReassignmentsRequestTopic(
-                name, [AlterPartitionReassignmentsRequestPartition(*pair) for pair in partitions.items()]
-            )
-            for name, partitions in asked.items()
-        ]
-        message = AlterPartitionReassignmentsRequest(10_000, may_change, topics)
-        return what, ALTER_PARTITION_REASSIGNMENTS, version, message
+    def ask(what: str, version: int, asked: Moves, *, may_change: bool = True) -> Case:
+        return what, ALTER_PARTITION_REASSIGNMENTS, version, reassignment(asked, may_change=may_change)
 
     return [
         *[ask("nowhere", version, {"a.b": {0: [1], 2: [1]}}) for version in range(2)],
@@ -81,10 +58,7 @@ def _moves() -> list[Case]:
 
 
 def _lists() -> list[Case]:
-    def ask(what: str, asked: dict[str, list[int]] | None) -> Case:
-        topics = None
-        if asked is not None:
-            topics = [ListPartitionReassignmentsRequestTopic(*pair) for pair in asked.items()]
-        return what, LIST_PARTITION_REASSIGNMENTS, 0, ListPartitionReassignmentsRequest(10_000, topics)
+    def ask(what: str, asked: Partitions | None) -> Case:
+        return what, LIST_PARTITION_REASSIGNMENTS, 0, listing(asked)
 
     return [ask("all", None), ask("none", {}), ask("some", {"a.b": [0, 9], "absent": [0]})]

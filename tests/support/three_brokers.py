@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,23 @@ class Host(Tailrace):
         """Who is in sync for each partition, as one broker tells it."""
         (found,) = self.metadata(broker, topic)["topics"]
         return {each["partition_index"]: sorted(each["isr_nodes"]) for each in found["partitions"]}
+
+    def is_whole(self, topic: str) -> bool:
+        """Whether all three replicas of each partition are in sync with a leader, as all brokers tell it."""
+        return all(
+            -1 not in self.leaders(broker, topic).values()
+            and all(isr == list(IDS) for isr in self.isrs(broker, topic).values())
+            for broker in IDS
+        )
+
+
+@contextmanager
+def running(directory: Path, **settings: str) -> Generator[Host, None, None]:
+    """Three brokers that serve; stopped at the end. Settings have _ for dots."""
+    host = Host(directory, **settings)
+    host.start()
+    try:
+        assert host.bootstrap
+        yield host
+    finally:
+        host.stop()

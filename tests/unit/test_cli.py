@@ -327,6 +327,53 @@ def test_help_has_an_example(run: Run) -> None:
         assert "Example: " in result.out, command
 
 
+def test_lists_of_commands_say_each_in_whole_words(run: Run) -> None:
+    for group in ([], ["broker"], ["topic"], ["group"], ["log"]):
+        assert "..." not in run(*group, "--help").out.partition("Commands:")[2], group
+
+
+def test_where_no_broker_listens_it_is_said_what_to_do(run: Run, tmp_path: Path) -> None:
+    result = run("topic", "list", "-b", f"unix:{tmp_path}/none")
+    assert result.code == 3
+    assert result.err.endswith(": No such file or directory: start a broker there, or name another with -b\n")
+    assert (
+        run("topic", "list", "-b", "host:x").err
+        == "tailrace: 'host:x' is no address: host:port is expected\n"
+    )
+
+
+def on_host(states: dict[int, str]) -> Hooks:
+    """As if a host had these brokers, which do as they are told."""
+
+    def ask(_data_dir: str, what: str, broker: int, _timeout_s: float) -> list[dict[str, Any]]:
+        if what != "list":
+            states[broker] = "running" if what == "start" else "stopped"
+        return [{"node_id": node_id, "state": state} for node_id, state in states.items()]
+
+    return Hooks(no_broker, nobody, nobody, ask)
+
+
+def test_who_stops_the_last_broker_is_told_how_to_go_on(run: Run) -> None:
+    hooks = on_host({1: "running", 2: "running"})
+    assert run("broker", "stop", "2", hooks=hooks) == (0, "", "")
+    stopped = run("broker", "kill", "1", hooks=hooks)
+    assert stopped.code == 0
+    assert "`tailrace broker start ID` of more than half of them goes on" in stopped.err
+    assert run("broker", "start", "1", hooks=hooks) == (0, "", "")
+    alone = run("broker", "stop", "7", hooks=on_host({7: "running"}))
+    assert "`tailrace broker start 7` goes on" in alone.err
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"), [([0], "there is no broker 7: the only one is 0\n"), ([1, 2], "there are 1, 2\n")]
+)
+def test_a_broker_that_is_not_there_is_not_found(ids: list[int], said: str, run: Run) -> None:
+    for what in ("stop", "kill", "start"):
+        result = run("broker", what, "7", hooks=on_host(dict.fromkeys(ids, "running")))
+        assert result.code == 5
+        assert result.err.endswith(said)
+
+
 def test_config_describe_shows_keys_values_and_sources(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_NUM_PARTITIONS", "3")
     shown = run("config", "describe", "--port", "7", "--set", "log.retention.hours=1", "-o", "json")

@@ -60,9 +60,9 @@ def test_a_key_for_one_broker_wins_over_all() -> None:
     [
         ({"brokers": "4"}, "brokers"),
         ({"brokers": "2", "broker_2_broker_rack": "x"}, "there is no broker 2, ids are 0 to 1"),
-        ({"broker_1_broker_rack": "x"}, "there is no broker 1, ids are 0 alone"),
+        ({"broker_1_broker_rack": "x"}, "there is no broker 1, the only id is 0"),
         ({"broker_0_no_such": "x"}, "unknown configuration 'no.such'"),
-        ({"broker_0_workers_max": "3"}, "all brokers have the same workers.max"),
+        ({"broker_0_workers_max": "3"}, "workers.max is set for all brokers, not one"),
         ({"broker_0_fetch_max_bytes": "x"}, "fetch.max.bytes"),
         (
             {

@@ -2,10 +2,12 @@
 
 from typing import Protocol
 
-from tests.compat.corpus import Record
+from tests.compat.corpus import Record, records
 
 Partitions = list[list[Record]]  # by partition, in order
 PATIENCE_S = 240.0
+TRAVELLERS = 300  # records, of which each partition has some
+FIRST_MS = 1_700_000_000_000
 
 
 class Client(Protocol):
@@ -48,6 +50,17 @@ class Whole:
     def seen(self, record: Record) -> Record:
         """Everything."""
         return record
+
+
+def check_travel(client: Client, topic: str, partitions: int, written_at: str, read_at: str) -> None:
+    """What the client writes to a new topic of up to four partitions through one broker it reads through
+    another; it is told of no more.
+    """
+    corpus = [*records(TRAVELLERS, FIRST_MS), *records(TRAVELLERS, FIRST_MS, TRAVELLERS)][:partitions]
+    written = [[client.able(record) for record in each] for each in corpus]
+    client.produce(written_at, topic, "none", written)
+    read = client.consume(read_at, {topic: [len(each) for each in written]})
+    assert read[topic] == [[client.seen(record) for record in each] for each in written]
 
 
 class Shelf:

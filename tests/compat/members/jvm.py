@@ -25,6 +25,9 @@ class JavaError(Exception):
     """What the program threw: the class, then the message."""
 
 
+TOOLS = "org.apache.kafka.tools"  # their package
+
+
 class Ran(NamedTuple):
     """A command line tool that has ended."""
 
@@ -86,6 +89,23 @@ class Jvm:
         data = self._process.stdout.read(size)
         assert len(data) == size, f"the JVM ended: {self._process.poll()}"
         return data
+
+
+class Tools:
+    """Kafka's command line tools, asked about one cluster."""
+
+    def __init__(self, jvm: Jvm, bootstrap: str) -> None:
+        self.jvm, self.bootstrap = jvm, bootstrap
+
+    def run(self, tool: str, *arguments: str, given: str = "") -> Ran:
+        """Run one; it may fail."""
+        return self.jvm.tool(tool, "--bootstrap-server", self.bootstrap, *arguments, given=given)
+
+    def says(self, tool: str, *arguments: str, given: str = "") -> str:
+        """Its output; it must succeed."""
+        ran = self.run(tool, *arguments, given=given)
+        assert ran.code == 0, ran.out + ran.err
+        return ran.out
 
 
 def run_alone(name: str, *arguments: str) -> Ran:

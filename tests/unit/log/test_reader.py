@@ -5,34 +5,11 @@ from pathlib import Path
 import pytest
 
 from tailrace.core.log.directory import RealDirectory
-from tailrace.core.log.log import Log
 from tailrace.core.log.reader import Hint, Located, LogReader
 from tailrace.core.records.batch import HEADER_SIZE, parse_header
 from tests.unit.log.logs import NOW, batch, fill, open_log
 
 COUNT = 600  # of 170-byte batches: more than one segment of 64 KiB
-
-
-def _locate(
-    reader: LogReader,
-    log: Log,
-    offset: int,
-    max_bytes: int,
-    *,
-    min_one: bool = True,
-    hint: Hint | None = None,
-) -> Located | None:
-    return reader.locate(
-        offset,
-        high_watermark=log.log_end_offset,
-        hw_segment_base_offset=log.active_base_offset,
-        hw_position=log.active_position,
-        active_segment_base_offset=log.active_base_offset,
-        segment_generation=log.segment_generation,
-        max_bytes=max_bytes,
-        min_one=min_one,
-        hint=hint,
-    )
 
 
 def _offsets(located: Located) -> list[int]:
@@ -52,7 +29,7 @@ def test_a_reader_in_order_meets_every_offset_once(tmp_path: Path, max_bytes: in
     reader = LogReader(RealDirectory(str(tmp_path / "t-0")))
     seen: list[int] = []
     hint: Hint | None = None
-    while (found := _locate(reader, log, len(seen), max_bytes, hint=hint)) is not None:
+    while (found := reader.locate_in(log, len(seen), max_bytes, hint)) is not None:
         hint = found.next_hint
         seen += _offsets(found)
     assert seen == list(range(COUNT))
@@ -66,11 +43,11 @@ def test_any_hint_gives_what_no_hint_gives(tmp_path: Path) -> None:
     reader = LogReader(RealDirectory(str(tmp_path / "t-0")))
     hints: list[Hint | None] = [Hint(-1, 0, 0, 0), None]
     for offset in range(0, COUNT, 37):
-        plain = _locate(reader, log, offset, 500)
+        plain = reader.locate_in(log, offset, 500)
         assert plain is not None
         hints.append(plain.next_hint)
         for hint in hints:
-            found = _locate(reader, log, offset, 500, hint=hint)
+            found = reader.locate_in(log, offset, 500, hint)
             assert found is not None
             assert (found.position, found.length) == (plain.position, plain.length)
     log.close()
@@ -103,8 +80,21 @@ def test_a_batch_larger_than_asked_comes_whole_or_not_at_all(tmp_path: Path) -> 
     log = open_log(tmp_path / "t-0")
     log.append_as_leader(batch("x" * 5000), 0, NOW)
     reader = LogReader(RealDirectory(str(tmp_path / "t-0")))
-    whole = _locate(reader, log, 0, 100)
+    whole = reader.locate_in(log, 0, 100)
     assert whole is not None
     assert whole.length == log.active_position
-    assert _locate(reader, log, 0, 100, min_one=False) is None
+    assert (
+        reader.locate(
+            0,
+            high_watermark=1,
+            hw_segment_base_offset=0,
+            hw_position=log.active_position,
+            active_segment_base_offset=0,
+            segment_generation=log.segment_generation,
+            max_bytes=100,
+            min_one=False,
+            hint=None,
+        )
+        is None
+    )
     log.close()

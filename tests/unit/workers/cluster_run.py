@@ -41,7 +41,7 @@ from tailrace.workers.process import ProcessContext
 from tailrace.workers.quorum_member import Member
 from tests.support.shared import close_shared, make_shared
 from tests.support.waiting import wait_until
-from tests.unit.workers.controller_run import heard, say
+from tests.unit.workers.controller_run import heard, held, say
 
 T = TypeVar("T")
 Key = tuple[str, int, int]
@@ -117,18 +117,8 @@ class Worker:
 
     def _held(self, order: ServeReplica) -> HeldReplica:
         broker = self.context.node_id
-        return HeldReplica(
-            topic=order.topic,
-            topic_id=order.topic_id,
-            partition=order.partition,
-            row=order.row,
-            row_generation=order.row_generation,
-            leader_epoch=order.leader_epoch,
-            log_dir=order.log_dir,
-            started=True,
-            leads=order.leader == broker and self.resigned.get(order.row, -1) < order.leader_epoch,
-            partition_epoch=order.partition_epoch,
-        )
+        leads = order.leader == broker and self.resigned.get(order.row, -1) < order.leader_epoch
+        return held(order, leads=leads)
 
     def _say(self, message: Message) -> None:
         slot, _ = self.context.active_controller()

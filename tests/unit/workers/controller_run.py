@@ -106,7 +106,7 @@ def started(order: ServeReplica) -> ReplicaStarted:
     return ReplicaStarted(row=order.row, row_generation=order.row_generation, leader_epoch=order.leader_epoch)
 
 
-def held(order: ServeReplica, leader_epoch: int | None = None) -> HeldReplica:
+def held(order: ServeReplica, leader_epoch: int | None = None, *, leads: bool = True) -> HeldReplica:
     """What a worker says that does as it was told."""
     return HeldReplica(
         topic=order.topic,
@@ -117,7 +117,7 @@ def held(order: ServeReplica, leader_epoch: int | None = None) -> HeldReplica:
         leader_epoch=order.leader_epoch if leader_epoch is None else leader_epoch,
         log_dir=order.log_dir,
         started=True,
-        leads=True,
+        leads=leads,
         partition_epoch=order.partition_epoch,
     )
 

@@ -1,6 +1,7 @@
 """Whose directory it is, and that there is one holder at a time."""
 
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_foreign_directories_are_refused(tmp_path: Path) -> None:
     assert "holds 'photo.jpg'" in refused(tmp_path)
     (tmp_path / "meta.properties").write_text("version=1\ncluster.id=x\nnode.id=0\n")
     assert "Apache Kafka" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_directory_of_another_version_is_refused(tmp_path: Path, version: int) -> None:
+    """(R) Version 1 had no voters in its metadata log: nobody would ever lead."""
+    meta = tmp_path / "meta.properties"
+    os.close(open_it(tmp_path))
+    meta.write_text(re.sub(r"(?m)^tailrace.format=.*", f"tailrace.format={version}", meta.read_text()))
+    assert "another version of tailrace: name another one" in refused(tmp_path)
 
 
 def test_another_node_or_cluster_is_refused(tmp_path: Path) -> None:

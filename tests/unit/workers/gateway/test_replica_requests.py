@@ -24,21 +24,7 @@ from tailrace.core.protocol.apis import (
     LIST_PARTITION_REASSIGNMENTS,
     UNREGISTER_BROKER,
 )
-from tailrace.core.protocol.messages.alter_partition_reassignments import (
-    AlterPartitionReassignmentsRequest,
-    AlterPartitionReassignmentsRequestPartition,
-    AlterPartitionReassignmentsRequestTopic,
-)
-from tailrace.core.protocol.messages.elect_leaders import (
-    PREFERRED,
-    UNCLEAN,
-    ElectLeadersRequest,
-    ElectLeadersRequestTopic,
-)
-from tailrace.core.protocol.messages.list_partition_reassignments import (
-    ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsRequestTopic,
-)
+from tailrace.core.protocol.messages.elect_leaders import PREFERRED, UNCLEAN
 from tailrace.core.protocol.messages.unregister_broker import UnregisterBrokerRequest
 from tailrace.workers.gateway.handlers import (
     alter_partition_reassignments,
@@ -46,9 +32,8 @@ from tailrace.workers.gateway.handlers import (
     list_partition_reassignments,
     unregister_broker,
 )
+from tests.support.replica_messages import TIMEOUT_MS, Moves, Partitions, election, listing, reassignment
 from tests.unit.workers.gateway.fakes import DEFAULTS, FakeGateway
-
-Moves = dict[str, dict[int, list[int] | None]]
 
 
 @pytest.fixture
@@ -68,12 +53,8 @@ def lead(gateway: FakeGateway, name: str, partition: int, leader: int) -> None:
     gateway.commit([PartitionChange(topic_id=topic_id, partition=partition, leader=leader, leader_epoch=7)])
 
 
-def elect(
-    gateway: FakeGateway, asked: dict[str, list[int]] | None, kind: int = PREFERRED, version: int = 2
-) -> Any:
-    topics = None if asked is None else [ElectLeadersRequestTopic(*pair) for pair in asked.items()]
-    message = ElectLeadersRequest(kind, topics, 1000)
-    return gateway.ask(elect_leaders.handle, ELECT_LEADERS, version, message)
+def elect(gateway: FakeGateway, asked: Partitions | None, kind: int = PREFERRED, version: int = 2) -> Any:
+    return gateway.ask(elect_leaders.handle, ELECT_LEADERS, version, election(asked, kind))
 
 
 def told(answer: Any) -> dict[str, dict[int, int]]:
@@ -85,13 +66,7 @@ def told(answer: Any) -> dict[str, dict[int, int]]:
 
 
 def move(gateway: FakeGateway, asked: Moves, *, version: int = 1, may_change: bool = True) -> Any:
-    topics = [
-        AlterPartitionReassignmentsRequestTopic(
-            name, [AlterPartitionReassignmentsRequestPartition(*pair) for pair in partitions.items()]
-        )
-        for name, partitions in asked.items()
-    ]
-    message = AlterPartitionReassignmentsRequest(1000, may_change, topics)
+    message = reassignment(asked, may_change=may_change)
     handle = alter_partition_reassignments.handle
     return gateway.ask(handle, ALTER_PARTITION_REASSIGNMENTS, version, message)
 
@@ -104,13 +79,9 @@ def moved(answer: Any) -> dict[str, dict[int, int]]:
     }
 
 
-def listed(gateway: FakeGateway, asked: dict[str, list[int]] | None) -> dict[str, dict[int, list[list[int]]]]:
-    topics = (
-        None if asked is None else [ListPartitionReassignmentsRequestTopic(*pair) for pair in asked.items()]
-    )
-    message = ListPartitionReassignmentsRequest(1000, topics)
+def listed(gateway: FakeGateway, asked: Partitions | None) -> dict[str, dict[int, list[list[int]]]]:
     handle = list_partition_reassignments.handle
-    answer = gateway.ask(handle, LIST_PARTITION_REASSIGNMENTS, 0, message).answer
+    answer = gateway.ask(handle, LIST_PARTITION_REASSIGNMENTS, 0, listing(asked)).answer
     assert answer.error_code == NONE
     return {
         topic.name: {
@@ -155,7 +126,7 @@ def test_an_election_of_no_kind_is_refused_as_a_whole(gateway: FakeGateway) -> N
 def test_an_election_that_nobody_decides_times_out(gateway: FakeGateway) -> None:
     gateway.peer.is_prompt = False
     request = elect(gateway, {"a": [0]})
-    gateway.advance(999)
+    gateway.advance(TIMEOUT_MS - 1)
     assert not request.answers
     gateway.advance(1)
     assert request.answer.error_code == REQUEST_TIMED_OUT
@@ -190,7 +161,7 @@ def test_how_many_replicas_there_are_changes_only_where_it_may(gateway: FakeGate
 def test_moves_that_nobody_decides_time_out(gateway: FakeGateway) -> None:
     gateway.peer.is_prompt = False
     request = move(gateway, {"a": {1: [3, 2]}})
-    gateway.advance(1000)
+    gateway.advance(TIMEOUT_MS)
     assert (request.answer.error_code, request.answer.responses) == (REQUEST_TIMED_OUT, [])
 
 
