@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from perf import lifecycle
+from perf import lifecycle, wire
 from perf.peers import jars
 from perf.peers.kafka import Kafka
 from perf.peers.peer import Peer
 from perf.peers.tailrace import Tailrace
+from tailrace.core.protocol.apis import METADATA
 from tests.support.admin_cases import answers
 from tests.support.peers import require
+from tests.support.waiting import wait_until
 
 # Kafka's JVM fails on these with an exception of its own; we say whose mistake it is.
 BETTER_CODES = {"Metadata v13: neither"}
@@ -28,9 +30,17 @@ def _answers(broker: Peer, address: Callable[[], str]) -> dict[str, Any]:
     broker.start()
     try:
         lifecycle.wait_until_served(broker)
+        with wire.Connection(broker.endpoints()["tcp"]) as connection:
+            wait_until(lambda: _names_a_broker(connection), "a broker that names itself", 60)
         return answers(address())
     finally:
         broker.stop()
+
+
+def _names_a_broker(connection: wire.Connection) -> bool:
+    """Kafka listens before its controller has unfenced it, and until then knows of no broker."""
+    answer = connection.ask(wire.frame((METADATA, 0), bytes(4), flexible=False))
+    return int.from_bytes(answer[4:8]) > 0
 
 
 def _without_elr_default(answer: object) -> object:
