@@ -233,7 +233,7 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
         log_dir="/data",
         started=True,
     )
-    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7)
+    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7, held.log_dir)
     world.assignments.adopt_deleted(gone, 5)
     world.assignments.seats.finish_adopting()
     assert world.assignments.seats.rows_free == 1
