@@ -1,13 +1,22 @@
 """Replicas that move between log directories while they are written to: nothing is lost, whoever dies."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tailrace.core.errors import NONE
+from perf import wire
+from tailrace.core.errors import (
+    INVALID_TOPIC_EXCEPTION,
+    KAFKA_STORAGE_ERROR,
+    LOG_DIR_NOT_FOUND,
+    NONE,
+    UNKNOWN_TOPIC_OR_PARTITION,
+)
 from tests.support.dir_moves import Mover
-from tests.support.log_dirs import load
+from tests.support.log_dirs import Renamed, load
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Mover]
@@ -44,3 +53,115 @@ def test_a_log_moves_there_and_back_under_load(make: Make) -> None:
     broker.stop()
     broker.start()
     assert broker.end_of("t") == writer.end
+
+
+SLOW, FAST = 200_000, 1_000_000_000
+
+
+def filled(make: Make) -> Mover:
+    """A broker with a topic of some megabytes."""
+    broker = make("a", "b")
+    broker.start()
+    broker.create("t")
+    with load(broker, "t") as (writer,):
+        wait_until(lambda: writer.count > 500, "some records")
+    return broker
+
+
+@pytest.mark.parametrize("role", ["worker", "controller", "gateway"])
+def test_a_move_outlives_a_process(make: Make, role: str) -> None:
+    broker = filled(make)
+    target = broker.begin_move("t", SLOW)
+    end = broker.end_of("t")
+    for pid in [broker.worker_of("t")] if role == "worker" else broker.pids(role):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: pid not in broker.pids(role), "its death")  # type: ignore[misc]
+    wait_until(lambda: broker.pids(role), "its successor")
+    with load(broker, "t") as (writer,):
+        broker.throttle(FAST)
+        broker.wait_moved("t", target)
+    assert broker.end_of("t") >= max(end, writer.end)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_move_goes_on_in_the_next_run(make: Make, how: str) -> None:
+    """As in Kafka."""
+    broker = filled(make)
+    target = broker.begin_move("t", SLOW)
+    end = broker.end_of("t")
+    if how == "killed":
+        broker.kill()
+    broker.stop()
+    broker.start()
+    assert broker.end_of("t") == end
+    wait_until(lambda: target in broker.places("t"), "the copy")
+    broker.throttle(FAST)
+    broker.wait_moved("t", target)
+    assert broker.end_of("t") == end
+
+
+def test_a_move_back_to_where_it_is_ends_it(make: Make) -> None:
+    broker = filled(make)
+    source, end = broker.dir_of("t"), broker.end_of("t")
+    broker.begin_move("t", SLOW)
+    assert broker.move("t", source) == NONE
+    broker.wait_moved("t", source)
+    assert broker.end_of("t") == end
+
+
+def test_a_topic_that_is_deleted_meanwhile_leaves_nothing(make: Make) -> None:
+    broker = filled(make)
+    broker.begin_move("t", SLOW)
+    with wire.Connection(wire.address(broker.bootstrap)) as connection:
+        wire.delete_topic(connection, "t")
+    wait_until(lambda: broker.names("t") == [], "all to be gone")
+
+
+def test_a_directory_that_fails_meanwhile(make: Make) -> None:
+    """The old log is served as before, and a move there is refused."""
+    broker = make("a", "b")
+    broker.start()
+    broker.create("t", "u")
+    sick = "t" if broker.dir_of("t") == broker.dirs[0] else "u"
+    with load(broker, sick) as (writer,):
+        wait_until(lambda: writer.count > 500, "some records")
+        target = broker.begin_move(sick, SLOW)
+        Renamed().strike(broker, sick, target)
+        wait_until(lambda: target not in broker.places(sick), "the move to be given up")
+        count = writer.count
+        wait_until(lambda: writer.count > count + 100, "more records")
+    assert not writer.errors
+    wait_until(lambda: broker.move(sick, target) == KAFKA_STORAGE_ERROR, "the refusal")
+    broker.stop()
+    Renamed().mend(target)
+    broker.start()
+    assert broker.end_of(sick) == writer.end
+
+
+def test_what_cannot_be_is_refused_as_by_kafka(make: Make, tmp_path: Path) -> None:
+    broker = make("a", "b")
+    broker.start()
+    broker.create("t", "n" * 230)
+    here, there = broker.dir_of("t"), broker.other_dir("t")
+    assert broker.move("t", tmp_path / "elsewhere") == LOG_DIR_NOT_FOUND
+    assert broker.move("t", Path("relative")) == LOG_DIR_NOT_FOUND
+    assert broker.move("nobody", there) == UNKNOWN_TOPIC_OR_PARTITION
+    assert broker.move("t", there, partition=1) == UNKNOWN_TOPIC_OR_PARTITION
+    assert broker.move("n" * 230, there) == INVALID_TOPIC_EXCEPTION
+    assert broker.move("t", here) == NONE
+    assert broker.names("t") == [f"{here.name}/t-0"]
+
+
+def test_workers_die_while_it_moves_to_and_fro(make: Make) -> None:
+    """(R) Whenever that is: nothing that was acknowledged is lost."""
+    broker = filled(make)
+    with load(broker, "t") as (writer,):
+        for number in range(6):
+            target = broker.other_dir("t")
+            assert broker.move("t", target) == NONE
+            count = writer.count
+            wait_until(lambda count=count, number=number: writer.count > count + 3 * number, "some")  # type: ignore[misc]
+            for pid in broker.pids("worker"):
+                os.kill(pid, signal.SIGKILL)
+            broker.wait_moved("t", target)
+    assert broker.end_of("t") >= writer.end

@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 from tailrace.clients.cluster import Cluster
-from tailrace.core.protocol.apis import ALTER_REPLICA_LOG_DIRS
+from tailrace.core.config_dynamic import ALTER_DIRS_RATE
+from tailrace.core.errors import NONE
+from tailrace.core.metadata.requests import SET
+from tailrace.core.protocol.apis import ALTER_REPLICA_LOG_DIRS, INCREMENTAL_ALTER_CONFIGS
 from tailrace.core.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsRequest,
     AlterReplicaLogDirsRequestDir,
@@ -12,6 +15,12 @@ from tailrace.core.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsResponse,
 )
 from tailrace.core.protocol.messages.describe_log_dirs import DescribeLogDirsResponsePartition
+from tailrace.core.protocol.messages.incremental_alter_configs import (
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsRequestConfig,
+    IncrementalAlterConfigsRequestResource,
+    IncrementalAlterConfigsResponse,
+)
 from tests.support.log_dirs import Broker
 from tests.support.waiting import wait_until
 
@@ -34,6 +43,29 @@ class Mover(Broker):
             )
         ((found,),) = (topic.partitions for topic in answer.results)
         return found.error_code
+
+    def throttle(self, rate: int) -> None:
+        """Bytes a second that its moves may copy together."""
+        config = IncrementalAlterConfigsRequestConfig(ALTER_DIRS_RATE, SET, str(rate))
+        asked = IncrementalAlterConfigsRequest([IncrementalAlterConfigsRequestResource(4, "", [config])])
+        with Cluster(self.bootstrap) as cluster:
+            answer = cluster.any_connection().request(
+                INCREMENTAL_ALTER_CONFIGS, asked, IncrementalAlterConfigsResponse
+            )
+        assert [(each.error_code, each.error_message) for each in answer.responses] == [(0, None)]
+
+    def begin_move(self, topic: str, rate: int) -> Path:
+        """Slowly to another directory; returns which, when some of it is copied and much is not."""
+        self.throttle(rate)
+        target = self.other_dir(topic)
+        assert self.move(topic, target) == NONE
+        wait_until(lambda: self.is_moving(topic, target), "a part of the copy")
+        return target
+
+    def is_moving(self, topic: str, target: Path) -> bool:
+        """Whether there is a copy that has a part."""
+        copy = self.places(topic).get(target)
+        return copy is not None and copy.is_future_key and copy.partition_size > 0 and copy.offset_lag > 0
 
     def other_dir(self, topic: str) -> Path:
         """The first directory in which it does not lie."""

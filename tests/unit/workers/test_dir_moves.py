@@ -1,0 +1,154 @@
+"""(R) Whenever the worker or all of the broker dies while a replica moves, there is one log with all that was
+acknowledged, and the move goes on or is forgotten.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.log.logs import NOW
+from tests.unit.workers.dir_move_run import Crash, CrashError, Run
+
+CALLS_MAX = 400
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[list[Run]]:
+    """The last one is the one that lives."""
+    made = [begun(tmp_path)]
+    yield made
+    made[-1].end()
+
+
+def begun(path: Path) -> Run:
+    """A log of several segments that does not start at 0."""
+    run = Run(path)
+    run.is_new = True
+    run.serve()
+    run.is_new = False
+    for _ in range(6):
+        run.append(*map(str, range(10)))
+        run.replica.log.roll(NOW)
+    run.replica.log.high_watermark = 60
+    run.replica.log.delete_records_before(25, 1)
+    run.replica.publish()
+    return run
+
+
+def test_a_move_there_and_back(runs: list[Run]) -> None:
+    run = runs[0]
+    before = run.shown()
+    run.move("b")
+    assert (run.shown(), run.committed) == (before, "b")
+    run.append("one more")
+    before = run.shown()
+    run.move("a")
+    assert run.shown() == before
+    run.worker.replicas.futures.close()
+    assert run.names() == ["a/t-0"]
+    runs.append(run.next_run())
+    assert runs[-1].shown() == before
+
+
+def test_what_is_appended_while_it_is_copied_is_in_the_copy(runs: list[Run]) -> None:
+    run = runs[0]
+    run.copy("b")
+    run.append("later")
+    before = run.shown()
+    assert run.complete()
+    run.commit()
+    run.serve()
+    assert run.shown() == before
+
+
+def test_one_that_is_wanted_where_it_is_moves_no_more(runs: list[Run]) -> None:
+    run = runs[0]
+    run.copy("b")
+    run.future = ""
+    run.serve(anew=False)
+    run.worker.replicas.futures.close()
+    assert run.names() == ["a/t-0"]
+    assert not run.complete(), "an answer that crossed the order"
+    run.serve()
+    run.append("on")
+
+
+def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) -> None:
+    """(R) Its worker dies, or the controller changes its mind: the old log is served, and the copy is old."""
+    run = runs[0]
+    run.copy("b")
+    assert run.complete()
+    run.future = ""
+    run.next_worker()
+    run.append("not in the copy")
+    before = run.shown()
+    assert run.names() == ["a/t-0", "b/t-0-future"]
+    for _ in range(2):
+        runs.append(runs[-1].next_run())
+        assert runs[-1].shown() == before
+    run = runs[-1]
+    run.future = ""
+    run.move("b")
+    assert run.shown() == before
+
+
+def test_an_older_complete_copy_is_not_taken_for_the_next(runs: list[Run]) -> None:
+    """(R) It is removed before another is begun."""
+    run = runs[0]
+    run.copy("b")
+    assert run.complete()
+    run.future = ""
+    run.next_worker()
+    run.append("not in the copy")
+    run.copy("b")
+    assert run.names() == ["a/t-0", "b/t-0-future"]
+    assert run.complete()
+    before = run.shown()
+    run.commit()
+    run.next_worker()
+    assert run.shown() == before
+
+
+@pytest.mark.parametrize("how", ["worker", "broker"])
+def test_a_death_at_each_call_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    number = 0
+    while True:
+        number += 1
+        assert number < CALLS_MAX
+        with monkeypatch.context() as patch:
+            crash = Crash(patch, number)
+            run = begun(tmp_path / str(number))
+            before = run.shown()
+            try:
+                crash.is_armed = True
+                run.move("b")
+            except CrashError:
+                pass
+            else:
+                crash.is_armed = False
+                run.end()
+                break
+            check_after(run, how, before)
+    assert number > 20, "there were calls"
+
+
+def check_after(run: Run, how: str, before: tuple[int, int, bytes]) -> None:
+    """The log is there, is appended to, and moves after all."""
+    if how == "worker":
+        run.next_worker()
+    else:
+        run = run.next_run()
+    assert run.shown() == before
+    run.append("after that")
+    after = run.shown()
+    run = run.next_run()
+    assert run.shown() == after
+    target = "a" if run.committed == "b" else "b"
+    run.future = ""
+    run.serve(anew=False)
+    run.move(target)
+    assert run.shown() == after
+    run.worker.replicas.futures.close()
+    assert run.names() == [f"{target}/t-0"]
+    run.end()
