@@ -66,6 +66,15 @@ def futures_of(log_dir: str, log_name: str) -> list[str]:
     return [f"{log_dir}/{name}" for name in os.listdir(log_dir) if parse_name(name) == (log_name, FUTURE)]
 
 
+def leftovers(log_dirs: LogDirs, log_name: str) -> list[str]:
+    """The paths of all copies of this log, and of what copies have taken the place of."""
+    found: list[str] = []
+    for log_dir in log_dirs.online():
+        names = os.listdir(log_dir.path)
+        found += [f"{log_dir.path}/{name}" for name in names if (parse_name(name) or ("",))[0] == log_name]
+    return found
+
+
 def remove_futures(log_dir: str, log_name: str) -> None:
     """(R) On the disk when it returns: an older copy, though complete, is never taken for the next one."""
     paths = futures_of(log_dir, log_name)

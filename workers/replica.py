@@ -197,6 +197,9 @@ class Opener:
         was_here = (
             topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
         )
+        if was_here and len(context.log_dirs.dirs) > 1:  # its predecessor may have died while it moved
+            for leftover in future_files.leftovers(context.log_dirs, f"{order.topic}-{order.partition}"):
+                self._on_replaced(leftover)
         directory = RealDirectory(path, kept_free=context.config.disk_reserve_bytes)
         start = self._starting_points(order.log_dir).find(
             directory, order.topic, order.partition, order.topic_id, values if was_here else None

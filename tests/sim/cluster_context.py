@@ -207,6 +207,16 @@ class SimulatedSurvey:
             return Place("", directory)
         return Place(log_dir.path, directory)
 
+    def moving_to(self, _name: str, _topic_id: bytes) -> str:
+        """See Survey."""
+        return ""
+
+
+NOTHING_MOVES = SimpleNamespace(
+    take_place=lambda *_: None, read_mark=lambda _: None, leftovers=lambda *_: list[str]()
+)
+"""See workers.future_files: each host has one log directory."""
+
 
 def _clock(host: "Host") -> SimpleNamespace:
     def now_ms() -> int:
@@ -284,6 +294,7 @@ def patched(host: "Host") -> Generator[None]:
         (beginning, "Survey", SimulatedSurvey),
         (quorum_member, "open_metadata_log", metadata_log),
         (replica, "RealDirectory", disks.directory),
+        (replica, "future_files", NOTHING_MOVES),
         (replica, "Log", SimpleNamespace(open=disks.open)),
         (replica, "RowWriter", watched_rows(host)),
         (replicas, "RealDirectory", disks.directory),
