@@ -225,8 +225,9 @@ class Assignments:
 
     def move(self, replica: Replica, log_dir: str) -> None:
         """It is there now: its worker, which has let go of the old log, opens it anew."""
-        replica.log_dir, replica.future_log_dir = log_dir, ""
+        generation, replica.log_dir, replica.future_log_dir = replica.row_generation, log_dir, ""
         self._let_go(replica)
+        replica.row_generation = max(replica.row_generation, generation + 1)  # (R) or it opens nothing
         self._note_due(replica)
 
     def _note_due(self, replica: Replica) -> None:

@@ -13,6 +13,7 @@ from tailrace.core.errors import (
     KAFKA_STORAGE_ERROR,
     LOG_DIR_NOT_FOUND,
     NONE,
+    NOT_LEADER_OR_FOLLOWER,
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tests.support.dir_moves import Mover
@@ -165,3 +166,23 @@ def test_workers_die_while_it_moves_to_and_fro(make: Make) -> None:
                 os.kill(pid, signal.SIGKILL)
             broker.wait_moved("t", target)
     assert broker.end_of("t") >= writer.end
+
+
+def test_leaders_and_followers_move_while_they_replicate(make: Make) -> None:
+    """Everybody has everything, and is in sync."""
+    broker = make("a", "b", brokers="3", workers_max="6")
+    broker.start()
+    with wire.Connection(wire.address(broker.bootstrap)) as connection:
+        wire.create_topic(connection, "t", replicas=(0, 1, 2))
+    roots = [Path(path) for path in broker.broker_dirs()]
+    with load(broker, "t") as (writer,):
+        for number in (0, 1, 2, 2, 1, 0):
+            wait_until(lambda: writer.count > 100, "some records")
+            own = [path for path in roots if path.name == f"broker-{number}"]
+            (target,) = (path for path in own if not (path / "t-0").exists())
+            assert broker.move("t", target, broker=number) == NONE
+            wait_until(lambda target=target: (target / "t-0").exists(), "the log to be there")  # type: ignore[misc]
+            wait_until(lambda: broker.partition("t").isr_nodes, "a leader")
+    wait_until(lambda: len(broker.partition("t").isr_nodes) == 3, "all in sync")
+    assert writer.errors <= {NOT_LEADER_OR_FOLLOWER}
+    assert sum((path / "t-0").exists() for path in roots) == 3

@@ -212,10 +212,19 @@ class SimulatedSurvey:
         return ""
 
 
-NOTHING_MOVES = SimpleNamespace(
-    take_place=lambda *_: None, read_mark=lambda _: None, leftovers=lambda *_: list[str]()
-)
-"""See workers.future_files: each host has one log directory."""
+class NothingMoves:
+    """See workers.future_files: each host has one log directory."""
+
+    @staticmethod
+    def take_place(*_: object) -> None:
+        """See future_files."""
+
+    read_mark = take_place
+
+    @staticmethod
+    def leftovers(*_: object) -> list[str]:
+        """See future_files."""
+        return []
 
 
 def _clock(host: "Host") -> SimpleNamespace:
@@ -294,7 +303,7 @@ def patched(host: "Host") -> Generator[None]:
         (beginning, "Survey", SimulatedSurvey),
         (quorum_member, "open_metadata_log", metadata_log),
         (replica, "RealDirectory", disks.directory),
-        (replica, "future_files", NOTHING_MOVES),
+        (replica, "future_files", NothingMoves),
         (replica, "Log", SimpleNamespace(open=disks.open)),
         (replica, "RowWriter", watched_rows(host)),
         (replicas, "RealDirectory", disks.directory),

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tailrace.clients.cluster import Cluster
+from tailrace.clients.connection import Connection
 from tailrace.core.config_dynamic import ALTER_DIRS_RATE
 from tailrace.core.errors import NONE
 from tailrace.core.metadata.requests import SET
@@ -28,7 +29,12 @@ from tests.support.waiting import wait_until
 class Mover(Broker):
     """What is asked of it, and what it shows."""
 
-    def move(self, topic: str, log_dir: Path, partition: int = 0) -> int:
+    @property
+    def bootstrap(self) -> str:
+        """Of the first broker."""
+        return super().bootstrap.split(",")[0]
+
+    def move(self, topic: str, log_dir: Path, partition: int = 0, broker: int = 0) -> int:
         """The error code."""
         asked = AlterReplicaLogDirsRequest(
             [
@@ -37,12 +43,16 @@ class Mover(Broker):
                 )
             ]
         )
-        with Cluster(self.bootstrap) as cluster:
-            answer = cluster.any_connection().request(
-                ALTER_REPLICA_LOG_DIRS, asked, AlterReplicaLogDirsResponse
-            )
+        with self.connection(broker) as connection:
+            answer = connection.request(ALTER_REPLICA_LOG_DIRS, asked, AlterReplicaLogDirsResponse)
         ((found,),) = (topic.partitions for topic in answer.results)
         return found.error_code
+
+    def connection(self, broker: int) -> Connection:
+        """To the broker of this id."""
+        with Cluster(self.bootstrap) as cluster:
+            (found,) = (each for each in cluster.metadata([]).brokers if each.node_id == broker)
+        return Connection(f"{found.host}:{found.port}")
 
     def throttle(self, rate: int) -> None:
         """Bytes a second that its moves may copy together."""
@@ -90,6 +100,10 @@ class Mover(Broker):
 
         wait_until(is_done, f"{topic} in {log_dir}")
         wait_until(lambda: self.names(topic) == [f"{log_dir.name}/{topic}-0"], "the old log to be gone")
+
+    def broker_dirs(self) -> list[str]:
+        """The log directories of all brokers."""
+        return sorted(str(path) for root in self.dirs for path in root.glob("broker-*"))
 
     def names(self, topic: str) -> list[str]:
         """All directories of it."""
