@@ -3,10 +3,15 @@ acknowledged, and the move goes on or is forgotten.
 """
 
 from collections.abc import Iterator
+from errno import EIO
 from pathlib import Path
 
 import pytest
 
+from tailrace.core.log.checkpoints import LOG_STARTS, read_offsets
+from tailrace.core.log.directory import RealDirectory
+from tailrace.shm.state_table import ROLE, ROLE_NONE
+from tailrace.workers.future_files import read_mark
 from tests.unit.log.logs import NOW
 from tests.unit.workers.dir_move_run import Crash, CrashError, Run
 
@@ -60,6 +65,42 @@ def test_what_is_appended_while_it_is_copied_is_in_the_copy(runs: list[Run]) -> 
     run.commit()
     run.serve()
     assert run.shown() == before
+
+
+def test_nobody_leads_until_the_new_directory_is_known(runs: list[Run]) -> None:
+    """(R) What was appended now would be in the old log alone."""
+    run = runs[0]
+    run.copy("b")
+    assert run.complete()
+    assert not run.replica.leads
+    assert run.replica.row.values[ROLE] == ROLE_NONE
+    run.tell(run.order())  # in the epoch that it has resigned
+    assert not run.replica.leads
+
+
+def test_the_mark_is_believed_once(runs: list[Run]) -> None:
+    """(R) Where it says that the log starts would count after a truncation, too."""
+    run = runs[0]
+    run.move("b")
+    assert read_mark(run.replica.path) is None
+    offsets = read_offsets(RealDirectory(run.dirs["b"]), LOG_STARTS)
+    assert offsets == {("t", 0): 25}
+
+
+def test_a_disk_that_fails_before_the_old_log_is_removed(runs: list[Run]) -> None:
+    """(R) Once it is mended there are two logs: the one with the mark counts, the other is set aside."""
+    run = runs[0]
+    run.copy("b")
+    assert run.complete()
+    run.commit()
+    run.shared.brokers[0].log_dirs.fail(run.dirs["a"], EIO)
+    run.serve()
+    run.append("only in b")
+    before = run.shown()
+    for _ in range(2):
+        runs.append(runs[-1].next_run())
+        assert (runs[-1].shown(), runs[-1].committed) == (before, "b")
+    assert runs[-1].names() == ["a/t-0-stray", "b/t-0"]
 
 
 def test_one_that_is_wanted_where_it_is_moves_no_more(runs: list[Run]) -> None:
