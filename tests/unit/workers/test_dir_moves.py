@@ -11,9 +11,10 @@ import pytest
 from tailrace.core.log.checkpoints import LOG_STARTS, read_offsets
 from tailrace.core.log.directory import RealDirectory
 from tailrace.shm.state_table import ROLE, ROLE_NONE
+from tailrace.workers import future_files
 from tailrace.workers.future_files import read_mark
 from tests.unit.log.logs import NOW
-from tests.unit.workers.dir_move_run import Crash, CrashError, Run
+from tests.unit.workers.dir_move_run import TOPIC_ID, Crash, CrashError, Run
 
 CALLS_MAX = 400
 
@@ -24,6 +25,12 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
     made = [begun(tmp_path)]
     yield made
     made[-1].end()
+
+
+@pytest.fixture
+def leftovers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever removes them dies before that."""
+    monkeypatch.setattr(future_files, "leftovers", lambda *_: list[str]())
 
 
 def begun(path: Path) -> Run:
@@ -115,6 +122,16 @@ def test_one_that_is_wanted_where_it_is_moves_no_more(runs: list[Run]) -> None:
     run.append("on")
 
 
+def test_half_a_copy_never_counts(runs: list[Run]) -> None:
+    """(R) Even where it has all that there is now."""
+    run = runs[0]
+    run.copy("b")
+    log_dirs, there = run.shared.brokers[0].log_dirs, run.dirs["b"]
+    assert future_files.take_place(log_dirs, there, "t-0", TOPIC_ID) is None
+    assert run.names() == ["a/t-0", "b/t-0-future"]
+
+
+@pytest.mark.usefixtures("leftovers_stay")
 def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) -> None:
     """(R) Its worker dies, or the controller changes its mind: the old log is served, and the copy is old."""
     run = runs[0]
@@ -134,6 +151,7 @@ def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) 
     assert run.shown() == before
 
 
+@pytest.mark.usefixtures("leftovers_stay")
 def test_an_older_complete_copy_is_not_taken_for_the_next(runs: list[Run]) -> None:
     """(R) It is removed before another is begun."""
     run = runs[0]
