@@ -83,8 +83,9 @@ class FutureReplicas:
 
     def timeout_s(self) -> float:
         """How long the worker may sleep."""
-        due_ms = min((move.due_ms for move in self._moves.values()), default=IDLE_MS + _now_ms())
-        return max(0.0, (due_ms - _now_ms()) / 1000)
+        if not self._moves:
+            return IDLE_MS / 1000
+        return max(0.0, (min(move.due_ms for move in self._moves.values()) - _now_ms()) / 1000)
 
     # -- what orders say
 

@@ -30,7 +30,11 @@ def runs(tmp_path: Path) -> Iterator[list[Run]]:
 @pytest.fixture
 def leftovers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever removes them dies before that."""
-    monkeypatch.setattr(future_files, "leftovers", lambda *_: list[str]())
+
+    def none(*_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr(future_files, "leftovers", none)
 
 
 def begun(path: Path) -> Run:
