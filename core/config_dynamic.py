@@ -59,8 +59,12 @@ _TOPIC_KEY_OF = {
 # Rates that are no static keys, only dynamic ones of a broker: bytes a second.
 LEADER_RATE = "leader.replication.throttled.rate"
 FOLLOWER_RATE = "follower.replication.throttled.rate"
+ALTER_DIRS_RATE = "replica.alter.log.dirs.io.max.bytes.per.second"
 _RATE_DOC = "bytes a second of all throttled replicas together, while they are not in sync"
 RATES = {name: Key(name, LONG, None, 0, None, _RATE_DOC) for name in (LEADER_RATE, FOLLOWER_RATE)}
+RATES[ALTER_DIRS_RATE] = Key(
+    ALTER_DIRS_RATE, LONG, None, 0, None, "bytes a second of all replicas that move to other directories"
+)
 
 OBEYED_LIVE = frozenset(
     (

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from tailrace.core import errors
 from tailrace.core.metadata.image import PartitionImage
-from tailrace.core.metadata.records import NO_LEADER
 from tailrace.shm.slots import SUPERVISOR_SLOT, Layout
 from tailrace.workers.control import (
     Assigned,
@@ -35,6 +34,7 @@ from tailrace.workers.orders import (
     assigned,
     configure_order,
     serve_order,
+    served_by_nobody,
     stop_order,
     unassigned,
 )
@@ -108,8 +108,11 @@ class Assignments:
         configs: dict[str, str],
         slot: int,
         incarnation: int,
+        log_dir: str,
     ) -> None:
-        """A worker that outlived a controller serves this replica: it is told only what is new to it."""
+        """A worker that outlived a controller serves this replica, and is told only what is new to it; where
+        it is to lie by what is committed, `log_dir`, it may wait to open it.
+        """
         replica = Replica(
             topic=topic,
             topic_id=held.topic_id,
@@ -125,10 +128,13 @@ class Assignments:
             started_in=held.leader_epoch if held.started else -1,
             spent=-1 if held.leads else held.leader_epoch,
             configs_due=True,  # (R) the dead controller may have committed others and told nobody
+            future_log_dir=held.future_log_dir,
         )
         self._enter(replica)
-        known = (held.leader_epoch, held.partition_epoch)
-        replica.order_due = not replica.leads or known != (state.leader_epoch, state.partition_epoch)
+        known, staged = (held.leader_epoch, held.partition_epoch), (state.leader_epoch, state.partition_epoch)
+        replica.order_due = not replica.leads or known != staged
+        if log_dir not in ("", held.log_dir):
+            self.move(replica, log_dir)
         self.want(slot)  # the dead controller's wish may have been lost with it
 
     def adopt_deleted(self, held: HeldReplica, slot: int) -> None:
@@ -136,19 +142,10 @@ class Assignments:
         Until it has, the name is not free: its files would be taken for those of one made again, or go
         together with them.
         """
-        nobody = PartitionImage(
-            partition=held.partition,
-            replicas=(),
-            isr=(),
-            leader=NO_LEADER,
-            leader_epoch=held.leader_epoch,
-            partition_epoch=held.partition_epoch,
-            directories=(),
-        )
         replica = Replica(
             topic=held.topic,
             topic_id=held.topic_id,
-            state=nobody,
+            state=served_by_nobody(held),
             broker=self.seats.owner_of(slot),
             row=held.row,
             row_generation=held.row_generation,
@@ -221,6 +218,18 @@ class Assignments:
             if row not in self.by_row:  # else it is freed once its worker has deleted the log
                 self.seats.free_row(row)
 
+    def tell_again(self, replica: Replica) -> None:
+        """Something of its order has changed."""
+        replica.order_due = True
+        self._note_due(replica)
+
+    def move(self, replica: Replica, log_dir: str) -> None:
+        """It is there now: its worker, which has let go of the old log, opens it anew."""
+        generation, replica.log_dir, replica.future_log_dir = replica.row_generation, log_dir, ""
+        self._let_go(replica)
+        replica.row_generation = max(replica.row_generation, generation + 1)  # (R) or it opens nothing
+        self._note_due(replica)
+
     def _note_due(self, replica: Replica) -> None:
         self._due.setdefault(replica.slot, set()).add(replica.row)
 
@@ -235,8 +244,7 @@ class Assignments:
         for replica in self.replicas_of(topic_id, state.partition):
             replica.state = state
             if replica.broker in state.replicas:
-                replica.order_due = True
-                self._note_due(replica)
+                self.tell_again(replica)
             else:
                 self.keep_rows(topic_id, state.partition, (replica.row,))
                 self._delete(replica)
@@ -248,8 +256,7 @@ class Assignments:
             rate = rates.get(replica.key, 0)
             if replica.copy_rate != rate:
                 replica.copy_rate = rate
-                replica.order_due = True
-                self._note_due(replica)
+                self.tell_again(replica)
 
     def configure(self, topic_id: bytes, partition_count: int, configs: dict[int, dict[str, str]]) -> None:
         """Other configs of the topic are staged, on each broker: `serve_slot` says it to the workers."""
@@ -280,7 +287,7 @@ class Assignments:
         replica.started_in = -1
         self._deleting_names[name] = replica.row
         if replica.incarnation and not replica.closing:
-            self._say(replica, stop_order(replica, delete=True))
+            self.say(replica, stop_order(replica, delete=True))
         else:
             self._note_due(replica)
             self.want(replica.slot)  # serve_slot says it to whoever lives there next
@@ -312,13 +319,13 @@ class Assignments:
         """Whether nothing is left to be told until something happens."""
         if replica.closing:
             if replica.close_due:
-                replica.close_due = not self._say(replica, stop_order(replica, delete=False))
+                replica.close_due = not self.say(replica, stop_order(replica, delete=False))
             return not replica.close_due
         if replica.deleting:
-            if not replica.incarnation and self._say(replica, stop_order(replica, delete=True), incarnation):
+            if not replica.incarnation and self.say(replica, stop_order(replica, delete=True), incarnation):
                 replica.incarnation = incarnation
             return replica.incarnation != 0
-        if replica.offline_code or self._held_back.get(replica.name) is replica:
+        if replica.offline_code or replica.completing or self._held_back.get(replica.name) is replica:
             return True
         if not self._is_there(replica.broker):
             return False
@@ -327,10 +334,10 @@ class Assignments:
         if (replica.order_due or not replica.incarnation) and not self._give_order(replica, incarnation):
             return False
         if replica.configs_due:
-            replica.configs_due = not self._say(replica, configure_order(replica))
+            replica.configs_due = not self.say(replica, configure_order(replica))
         return not replica.configs_due
 
-    def _say(self, replica: Replica, message: Message, incarnation: int = 0) -> bool:
+    def say(self, replica: Replica, message: Message, incarnation: int = 0) -> bool:
         """To the worker that has the replica, or is given it; (R) not to one that came since unnoticed."""
         return self._send(replica.slot, message, only=incarnation or replica.incarnation)
 
@@ -339,7 +346,7 @@ class Assignments:
         leader = next((other for other in others if other.leads and other.started), None)
         former = self._former.get((replica.topic_id, replica.partition), ())
         order = serve_order(replica, leader, (*(other.row for other in others), *sorted(former)))
-        if not self._say(replica, order, incarnation):
+        if not self.say(replica, order, incarnation):
             return False
         if not replica.incarnation:
             replica.configs_due = False
@@ -363,8 +370,7 @@ class Assignments:
         if replica.leads and is_first:
             for other in self.replicas_of(replica.topic_id, replica.partition):
                 if other is not replica:
-                    other.order_due = True
-                    self._note_due(other)
+                    self.tell_again(other)
         self.tell(replica.topic_id, replica.state)
         return True
 
@@ -395,7 +401,7 @@ class Assignments:
     def _let_go(self, replica: Replica) -> None:
         replica.incarnation = replica.told_orders = 0
         replica.started_in = -1
-        replica.closing = replica.close_due = False
+        replica.closing = replica.close_due = replica.completing = False
         replica.row_generation = self._generation(replica.row) + 1
 
     def on_stopped(self, slot: int, incarnation: int, row: int, row_generation: int) -> None:
@@ -412,7 +418,7 @@ class Assignments:
 
     def ask_to_resign(self, replica: Replica) -> None:
         """Its worker is to give up the leadership, once an epoch."""
-        if replica.asked_to_resign < replica.leader_epoch and self._say(
+        if replica.asked_to_resign < replica.leader_epoch and self.say(
             replica,
             ResignLeadership(
                 row=replica.row, row_generation=replica.row_generation, leader_epoch=replica.leader_epoch
@@ -435,7 +441,8 @@ class Assignments:
         for replica in lost:
             if not replica.offline_code:
                 self.take_offline(replica, errors.KAFKA_STORAGE_ERROR)
-        for slot in sorted({replica.slot for replica in lost if replica.incarnation}):
+        told = [each for each in self.by_key.values() if log_dir in (each.log_dir, each.future_log_dir)]
+        for slot in sorted({replica.slot for replica in told if replica.incarnation}):
             self._send(slot, LogDirFailed(log_dir=log_dir))
         return len(lost)
 
@@ -443,8 +450,7 @@ class Assignments:
         """Try again: as leader in a leader epoch that nobody had (R), which is for the caller to stage."""
         replica.offline_code = 0
         self.offline.discard(replica.key)
-        replica.order_due = True
-        self._note_due(replica)
+        self.tell_again(replica)
         self.want(replica.slot)
 
     def on_worker_death(self, slot: int) -> list[Replica]:

@@ -40,6 +40,7 @@ class Beginning:
         self._changes = changes
         self._assignments = assignments
         self._offline: set[Key] = set()
+        self.unfinished: list[tuple[Key, str]] = []  # replicas that were moving, and to which directory
 
     def take_over(self, found: TakeOver) -> bool:
         """False: the disk has no room now, for what everything else waits for. A broker that starts says so:
@@ -75,12 +76,18 @@ class Beginning:
             )
             for broker in self._context.brokers
         }
-        return {
+        places = {
             (topic.topic_id, state.partition, broker): surveys[broker].place(topic, state, broker)
             for topic, state in image.walk()
             for broker in state.replicas
             if broker in surveys and (topic.topic_id, state.partition, broker) not in held
         }
+        for key, place in places.items():
+            name = f"{image.topics_by_id[key[0]].name}-{key[1]}"
+            target = surveys[key[2]].moving_to(name, key[0])
+            if place.path and target not in ("", place.path):
+                self.unfinished.append((key, target))
+        return places
 
     # The log.
 
@@ -129,7 +136,8 @@ class Beginning:
             else:
                 configs = told_configs(image, topic.name, broker)
                 incarnation = found.incarnations[slot]
-                self._assignments.adopt(replica, topic.name, state, configs, slot, incarnation)
+                log_dir = self._changes.path_of(broker, state.directory_of(broker))
+                self._assignments.adopt(replica, topic.name, state, configs, slot, incarnation, log_dir)
         self._assignments.seats.finish_adopting()
 
     def _keep_rows(self, found: TakeOver, places: dict[Key, Place]) -> None:

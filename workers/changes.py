@@ -56,6 +56,8 @@ class Changes:
         self._waiting: list[_Replacement[Any]] = []
         self._resigned: set[Key] = set()
         self._throttles = False
+        self.wished_dirs: dict[Key, str] = {}  # of replicas that are still to be made, the id of a directory
+        self.on_rates: Callable[[], object] = lambda: None  # hears that configs of brokers have changed
         self.may_elect = False  # whether an unclean election may be allowed where it was not
 
     @property
@@ -82,7 +84,7 @@ class Changes:
         if not records:
             return
         image = self.image
-        records = fill_directories(image, records)
+        records = fill_directories(image, records, self.wished_dirs)
         assert not self._alive(leaders_replaced(image, records)), "a leader that lives resigns first (R)"
         delta = MetadataDelta()
         delta.note(image, records)
@@ -102,6 +104,7 @@ class Changes:
             for broker in state.replicas:
                 key = (topic_id, index, broker)
                 if key not in self._assignments.by_key and broker in self._assignments.brokers:
+                    self.wished_dirs.pop(key, None)
                     if topic_id not in configs:
                         configs[topic_id] = self._configs_of(topic.name)
                     self._assignments.place(
@@ -137,6 +140,7 @@ class Changes:
         by_name = self.image.topics_by_name
         if any(kind == RESOURCE_BROKER for kind, _ in delta.configs):
             names = list(by_name)
+            self.on_rates()
         else:
             names = [name for kind, name in delta.configs if kind == RESOURCE_TOPIC and name in by_name]
         for name in names:

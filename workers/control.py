@@ -4,11 +4,12 @@ Every message is a msgpack array that starts with its tag. Both ends are always 
 tree), so there are no versions. Who says what:
 
     controller -> worker       ServeReplica StopReplica ConfigureReplica LogDirFailed ReportReplicas
-                               ResignLeadership PartitionAltered
+                               ResignLeadership PartitionAltered CompleteMove
     worker     -> controller   ReplicaStarted ReplicaFailed ReplicaStopped Replicas Resigned AlterPartition
+                               CopyMade MoveEnded
     gateway    -> controller   Hello CreateTopics DeleteTopics CreatePartitions AlterConfigs
                                AllocateProducerIds ElectLeaders Reassign UnregisterBroker
-                               DescribeQuorum AddVoter RemoveVoter
+                               MoveReplicas DescribeQuorum AddVoter RemoveVoter
     controller -> gateway      TopicResults ConfigResults ProducerIds PartitionResults Assigned Unassigned
                                QuorumDescribed VotersChanged
     controller -> supervisor   WantWorker RetireWorker BrokerMayStop
@@ -35,8 +36,14 @@ from tailrace.core.metadata.requests import (
     TopicResult,
     TopicToDelete,
 )
-from tailrace.core.raft.quorum import QuorumStatus
-from tailrace.core.raft.voters import ReplicaKey, Voter
+from tailrace.workers.control_moves import CompleteMove, CopyMade, MoveEnded, MoveReplicas
+from tailrace.workers.control_quorum import (
+    AddVoter,
+    DescribeQuorum,
+    QuorumDescribed,
+    RemoveVoter,
+    VotersChanged,
+)
 
 
 class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=1):
@@ -67,6 +74,8 @@ class ServeReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, t
     rows: tuple[int, ...] = ()  # of all replicas there are: a new leader asks them for the high watermark
     leader_log_dir: str = ""  # where the leader's replica lies
     copy_rate: int = 0  # bytes a second that it may copy while it is out of sync; 0: as many as it can
+    future_log_dir: str = ""  # where it is to move to; empty: it stays
+    future_rate: int = 0  # bytes a second that it may copy there; 0: as many as it can
 
 
 class StopReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=2):
@@ -144,6 +153,7 @@ class HeldReplica(msgspec.Struct, kw_only=True, frozen=True, array_like=True):
     started: bool
     leads: bool = True  # in that epoch, and has not resigned it
     partition_epoch: int = -1  # the newest that it was told
+    future_log_dir: str = ""  # as in its order
 
 
 class Replicas(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=7):
@@ -414,41 +424,6 @@ class PartitionResults(msgspec.Struct, kw_only=True, frozen=True, array_like=Tru
     error_message: str | None = None
 
 
-class DescribeQuorum(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=60):
-    """A gateway asks who leads the quorum, who votes, who follows. Answered by QuorumDescribed."""
-
-    request_id: int
-
-
-class AddVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=61):
-    """Let this controller vote. Answered by VotersChanged once that is committed, or refused."""
-
-    request_id: int
-    voter: Voter
-
-
-class RemoveVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=62):
-    """Let this controller vote no more. Answered as AddVoter."""
-
-    request_id: int
-    key: ReplicaKey
-
-
-class QuorumDescribed(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=63):
-    """The quorum as its leader sees it; None: it leads no more."""
-
-    request_id: int
-    status: QuorumStatus | None
-
-
-class VotersChanged(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=64):
-    """What became of a change of the voters; error_message None comes without an error."""
-
-    request_id: int
-    error_code: int
-    error_message: str | None
-
-
 Message = (
     ServeReplica
     | StopReplica
@@ -490,6 +465,10 @@ Message = (
     | RemoveVoter
     | QuorumDescribed
     | VotersChanged
+    | MoveReplicas
+    | CopyMade
+    | CompleteMove
+    | MoveEnded
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -27,6 +27,8 @@ from tailrace.workers.control import (
     ShutDownBroker,
     WorkerDied,
 )
+from tailrace.workers.control_moves import CopyMade, MoveEnded
+from tailrace.workers.dir_moves import DirMoves
 from tailrace.workers.failed_dirs import FailedDirs
 from tailrace.workers.gateway_requests import GatewayRequest, GatewayRequests
 from tailrace.workers.losses import Losses
@@ -58,8 +60,9 @@ class Controller:
             is_there=lambda node_id: self.presence.is_there(node_id),
         )
         self.changes = Changes(context, log, self.assignments)
-        self._requests = GatewayRequests(context, self.changes, self.assignments)
         self._losses = Losses(context, self.changes, self.assignments)
+        self._moves = DirMoves(context, self.changes, self.assignments, self._losses.serve_again)
+        self._requests = GatewayRequests(context, self.changes, self.assignments, self._moves)
         self._failed_dirs = FailedDirs(context, self.changes, self.assignments)
         self.presence = Presence(context, self.changes, self.assignments)
         self._proposals = Proposals(context, self.changes, self.assignments)
@@ -70,9 +73,11 @@ class Controller:
     def take_over(self, found: TakeOver) -> bool:
         """Begin with what the log says and what the workers that live hold; see `Beginning.take_over`."""
         self._known.update(found.incarnations)
-        if not Beginning(self._context, self._log, self.changes, self.assignments).take_over(found):
+        beginning = Beginning(self._context, self._log, self.changes, self.assignments)
+        if not beginning.take_over(found):
             return False
         self.changes.throttle()
+        self._moves.resume(beginning.unfinished)
         for slot, incarnation, message in found.early:
             self._take(slot, incarnation, message)
         return True
@@ -135,6 +140,10 @@ class Controller:
                     self._losses.retries.forget(message.row)
             case AlterPartition():
                 self._proposals.take(slot, incarnation, message)
+            case CopyMade():
+                self._moves.on_copied(slot, incarnation, message)
+            case MoveEnded():
+                self._moves.on_ended(slot, incarnation, message)
             case Resigned():
                 self.changes.on_resigned(slot, incarnation, message)
             case ReplicaFailed():

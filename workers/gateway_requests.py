@@ -31,17 +31,22 @@ from tailrace.workers.control import (
     TopicResults,
     UnregisterBroker,
 )
+from tailrace.workers.control_moves import MoveReplicas
+from tailrace.workers.dir_moves import DirMoves
 from tailrace.workers.process import Broker, ProcessContext
 from tailrace.workers.replica_requests import ReplicaRequest, ReplicaRequests
 
 DecidedAtOnce = CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | AllocateProducerIds
-GatewayRequest = DecidedAtOnce | ReplicaRequest
+GatewayRequest = DecidedAtOnce | MoveReplicas | ReplicaRequest
 
 
 class GatewayRequests:
     """Answers each request once."""
 
-    def __init__(self, context: ProcessContext, changes: Changes, assignments: Assignments) -> None:
+    def __init__(
+        self, context: ProcessContext, changes: Changes, assignments: Assignments, moves: DirMoves
+    ) -> None:
+        self._moves = moves
         self._context = context
         self._changes = changes
         self._assignments = assignments
@@ -55,6 +60,10 @@ class GatewayRequests:
 
         if isinstance(request, ElectLeaders | Reassign | UnregisterBroker):
             self._replica_requests.take(request, answer)
+        elif isinstance(request, MoveReplicas):
+            results = self._moves.begin(self._asked(slot), request)
+            offset = self._changes.image.metadata_offset
+            answer(PartitionResults(request_id=request.request_id, metadata_offset=offset, results=results))
         else:
             answer(self._decide(slot, request))
 
@@ -68,10 +77,13 @@ class GatewayRequests:
             case CreatePartitions():
                 return self._topic_results(request.request_id, self._create_partitions(request))
             case AlterConfigs():
-                asked = self._context.brokers[self._context.layout.broker_of(slot)]
-                return self._alter_configs(request, asked)
+                return self._alter_configs(request, self._asked(slot))
             case AllocateProducerIds():
                 return self._allocate_producer_ids(request)
+
+    def _asked(self, slot: int) -> Broker:
+        """That of the gateway in this slot."""
+        return self._context.brokers[self._context.layout.broker_of(slot)]
 
     def _topic_results(self, request_id: int, results: list[TopicResult]) -> TopicResults:
         offset = self._changes.image.metadata_offset

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import msgspec
 
 from tailrace.core.metadata.image import PartitionImage
+from tailrace.core.metadata.records import NO_LEADER
 from tailrace.workers.control import (
     Assigned,
     ConfigureReplica,
+    HeldReplica,
     ReplicaPlace,
     ServeReplica,
     StopReplica,
@@ -44,6 +46,9 @@ class Replica(msgspec.Struct, kw_only=True, eq=False):
     offline_code: int = 0  # not 0: nobody serves it, and requests are answered this
     deleting: bool = False
     copy_rate: int = 0  # bytes a second while it is out of sync, 0: no limit
+    future_log_dir: str = ""  # where it is to move to; empty: it stays
+    future_rate: int = 0  # bytes a second that it may copy there, 0: no limit
+    completing: bool = False  # it has been told to complete that: (R) no order before it has answered
     configs_due: bool = False  # its worker has to be told of `configs` once more
 
     @property
@@ -82,6 +87,19 @@ class Replica(msgspec.Struct, kw_only=True, eq=False):
         return self.topic, self.partition, self.broker
 
 
+def served_by_nobody(held: HeldReplica) -> PartitionImage:
+    """The partition of a replica that is held and that there is no more."""
+    return PartitionImage(
+        partition=held.partition,
+        replicas=(),
+        isr=(),
+        leader=NO_LEADER,
+        leader_epoch=held.leader_epoch,
+        partition_epoch=held.partition_epoch,
+        directories=(),
+    )
+
+
 def serve_order(replica: Replica, leader: Replica | None, rows: tuple[int, ...]) -> ServeReplica:
     """`leader`: the one there is, if it has said that it leads in this epoch."""
     state = replica.state
@@ -105,6 +123,8 @@ def serve_order(replica: Replica, leader: Replica | None, rows: tuple[int, ...])
         rows=rows,
         leader_log_dir="" if leader is None else leader.log_dir,
         copy_rate=replica.copy_rate,
+        future_log_dir=replica.future_log_dir,
+        future_rate=replica.future_rate,
     )
 
 

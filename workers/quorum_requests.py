@@ -5,7 +5,13 @@ voters is told when it counts for good.
 """
 
 from tailrace.core.errors import NONE, KafkaError
-from tailrace.workers.control import AddVoter, DescribeQuorum, QuorumDescribed, RemoveVoter, VotersChanged
+from tailrace.workers.control_quorum import (
+    AddVoter,
+    DescribeQuorum,
+    QuorumDescribed,
+    RemoveVoter,
+    VotersChanged,
+)
 from tailrace.workers.quorum import Quorum
 
 QuorumRequest = DescribeQuorum | AddVoter | RemoveVoter

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tailrace.core.config import log_config
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+from tailrace.core.log.checkpoints import HIGH_WATERMARKS, LOG_STARTS, RECOVERY_POINTS
 from tailrace.core.log.directory import RealDirectory
 from tailrace.core.log.flush import Flush
 from tailrace.core.log.log import Log
@@ -32,7 +33,7 @@ from tailrace.shm.state_table import (
     RowWriter,
     topic_id_words,
 )
-from tailrace.workers import control
+from tailrace.workers import control, future_files
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.starting_points import StartingPoints
 
@@ -169,9 +170,17 @@ NEVER_SHOWN = -1  # a leader epoch
 class Opener:
     """Opens the replicas of one worker."""
 
-    def __init__(self, context: ProcessContext, starting_points: Callable[[str], StartingPoints]) -> None:
-        """`starting_points`: of a log directory."""
+    def __init__(
+        self,
+        context: ProcessContext,
+        starting_points: Callable[[str], StartingPoints],
+        on_replaced: Callable[[str], object],
+    ) -> None:
+        """`starting_points`: of a log directory; `on_replaced`: hears of logs that are to be removed, as
+        others have taken their place.
+        """
         self._context = context
+        self._on_replaced = on_replaced
         self._starting_points = starting_points
 
     def open(self, order: control.ServeReplica) -> Replica:
@@ -181,12 +190,16 @@ class Opener:
         context = self._context
         self._check_dir(order.log_dir)
         path = f"{order.log_dir}/{order.topic}-{order.partition}"
+        self._end_move(order, path)
         row = RowWriter(context.state_table, order.row)
         values = row.values
         topic_id = topic_id_words(order.topic_id)
         was_here = (
             topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
         )
+        if was_here and len(context.log_dirs.dirs) > 1:  # its predecessor may have died while it moved
+            for leftover in future_files.leftovers(context.log_dirs, f"{order.topic}-{order.partition}"):
+                self._on_replaced(leftover)
         directory = RealDirectory(path, kept_free=context.config.disk_reserve_bytes)
         start = self._starting_points(order.log_dir).find(
             directory, order.topic, order.partition, order.topic_id, values if was_here else None
@@ -222,6 +235,26 @@ class Opener:
         values[OWNER] = context.slot << 32 | context.incarnation
         values[RECOVERY_POINT] = log.recovery_point
         return replica
+
+    def _end_move(self, order: control.ServeReplica, path: str) -> None:
+        """A copy that is complete becomes the log, if it is to; what the mark says is believed once (R): its
+        log start would outlive a truncation below it.
+        """
+        log_dirs, name = self._context.log_dirs, f"{order.topic}-{order.partition}"
+        if not order.is_new:
+            replaced = future_files.take_place(log_dirs, order.log_dir, name, order.topic_id)
+            if replaced is not None:
+                self._on_replaced(replaced)
+        moved = future_files.read_mark(path)
+        if moved is not None:
+            if moved.recovery_point >= 0:
+                known = {
+                    RECOVERY_POINTS: moved.recovery_point,
+                    HIGH_WATERMARKS: moved.high_watermark,
+                    LOG_STARTS: moved.log_start,
+                }
+                self._starting_points(order.log_dir).enter(order.topic, order.partition, known)
+            future_files.settle_mark(log_dirs, path, moved)
 
     def _check_dir(self, log_dir: str) -> None:
         """(R) Or an empty log might be made where a file system is not mounted any more."""

@@ -43,6 +43,8 @@ from tailrace.shm.state_table import (
 )
 from tailrace.workers import control
 from tailrace.workers.commit import Commit
+from tailrace.workers.control_moves import CompleteMove
+from tailrace.workers.future_replicas import FutureReplicas
 from tailrace.workers.held_acks import HeldAcks
 from tailrace.workers.leader_asks import Asks
 from tailrace.workers.process import ProcessContext
@@ -77,7 +79,8 @@ class Replicas:
             self.commit = Commit(context, held, self._synced, self.fail)
         self.replication = Replication(context, self.touched.add, self.fail)
         self._starting_points: dict[str, StartingPoints] = {}
-        self._opener = Opener(context, self._starting_points_of)
+        self.futures = FutureReplicas(context, self._blame)
+        self._opener = Opener(context, self._starting_points_of, self.futures.remove)
 
     # -- orders of the controller
 
@@ -94,6 +97,8 @@ class Replicas:
                 self._resign_as_told(message)
             case control.PartitionAltered():
                 self._on_altered(message)
+            case CompleteMove():
+                self._complete_move(message)
             case control.LogDirFailed():
                 self.let_go_of(message.log_dir)
             case control.ReportReplicas():
@@ -118,6 +123,7 @@ class Replicas:
                 replica.order = order
             has_role = self._take_role(replica)
             replica.publish()
+            self.futures.obey(replica)
         except (OSError, KafkaError, ShmError) as error:
             self._not_served(replica, order, error)
             return
@@ -291,6 +297,24 @@ class Replicas:
             del self._asks.later[row]
             coordinator.close()
 
+    def _complete_move(self, order: CompleteMove) -> None:
+        """(R) Neither led nor followed from here on, until another order comes: what was appended now would
+        be in the old directory alone.
+        """
+        replica = self.by_row.get(order.row)
+        if replica is None or replica.order.row_generation != order.row_generation:
+            return
+        if replica.leads:
+            self._resign(replica)
+        replica.led_epoch = max(replica.led_epoch, order.leader_epoch)
+        self.replication.leave(replica)
+        replica.publish_role(ROLE_NONE)
+        self._context.slots.set_long_operation(self._context.slot, 1)
+        try:
+            self.futures.complete(replica)
+        finally:
+            self._context.slots.set_long_operation(self._context.slot, 0)
+
     # -- the end of a replica
 
     def stop(self, order: control.StopReplica) -> None:
@@ -298,6 +322,8 @@ class Replicas:
         self._take_flushed(not order.delete)  # as in `close_all`
         replica = self.by_row.get(order.row)
         if replica is not None and replica.order.row_generation == order.row_generation:
+            if order.delete:
+                self.futures.drop(order.row)
             self._forget(replica, NOT_LEADER_OR_FOLLOWER)
             replica.publish_role(ROLE_NONE)
             try:
@@ -323,6 +349,7 @@ class Replicas:
         self.by_row.pop(replica.row.row, None)
         self._end_coordinator(replica.row.row)
         self.replication.forget(replica)
+        self.futures.keep(replica.row.row)
         replica.leads = False
         self.touched.discard(replica)
         if self.commit is not None:
@@ -337,6 +364,7 @@ class Replicas:
         """Close every log cleanly; the rows stay, led by nobody. The syncs under way have ended before (R):
         an error that one has reported is not reported again.
         """
+        self.futures.close()
         for replica in list(self.by_row.values()):
             try:
                 replica.log.close(clean=True)
@@ -398,6 +426,7 @@ class Replicas:
 
     def let_go_of(self, log_dir: str) -> None:
         """The directory is out of service, and so is every replica in it; nothing of it is touched."""
+        self.futures.drop_in(log_dir)
         for replica in [held for held in self.by_row.values() if held.order.log_dir == log_dir]:
             self._drop(replica, KafkaError(KAFKA_STORAGE_ERROR, "its log directory is out of service"))
 
@@ -426,6 +455,7 @@ def _held(replica: Replica) -> control.HeldReplica:
         started=True,
         leads=replica.leads,
         partition_epoch=order.partition_epoch,
+        future_log_dir=order.future_log_dir,
     )
 
 

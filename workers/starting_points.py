@@ -5,7 +5,7 @@ Both are true of the disk, so the larger one counts.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -79,6 +79,13 @@ class StartingPoints:
             checkpoints.take_back(self._directory, topic, partition, limit)
         except OSError as error:
             raise storage_error(error, f"cannot take back the checkpoints of {topic}-{partition}") from error
+
+    def enter(self, topic: str, partition: int, offsets: Mapping[str, int]) -> None:
+        """See `checkpoints.enter`; KafkaError if the disk refuses."""
+        try:
+            checkpoints.enter(self._directory, topic, partition, offsets)
+        except OSError as error:
+            raise storage_error(error, f"cannot write the checkpoints of {topic}-{partition}") from error
 
     def write_log_start(self, topic: str, partition: int, offset: int, publish: Callable[[], object]) -> None:
         """See `checkpoints.write_log_start`; KafkaError if the disk refuses."""

@@ -4,6 +4,10 @@ As Kafka does it: at the start of a run the disk is believed, because whoever mo
 while the broker was stopped meant it; one that lies in two places is refused. A partition that is not found
 is made anew only in the directory that is known to be its own, and only if that serves (R): an empty log
 must not take the place of acknowledged records on a disk that is not there today.
+
+Moves between directories (workers/future_files.py) that the last run did not end begin anew where the old log
+is still there; what was to be removed after one is. Of two logs the one counts that has the mark of a move
+from the directory of the other, and is recorded (R): the other's disk had failed before it lost its name.
 """
 
 import os
@@ -13,6 +17,7 @@ from typing import NamedTuple
 from tailrace.core.ids import uuid_text
 from tailrace.core.metadata.image import MetadataImage, PartitionImage, TopicImage
 from tailrace.workers.data_dir import METADATA_LOG
+from tailrace.workers.future_files import DELETED, parse_name, read_mark, remove
 from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.process import Refusal
 
@@ -39,6 +44,7 @@ class Survey:
         self._known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
         self._topics = image.topics_by_name.keys()
         self._found: dict[str, list[tuple[LogDir, str | None]]] = {}
+        self._futures: dict[str, list[tuple[str, str | None]]] = {}  # paths, and whose, by the log's name
         self.strays: list[str] = []
         for log_dir in log_dirs.online():
             try:
@@ -53,7 +59,7 @@ class Survey:
         recorded = self._log_dirs.by_id(directory)
         if self._first_of_run:
             name = f"{topic.name}-{partition.partition}"
-            found = self._matches(name, topic.topic_id, directory)
+            found = self._without_replaced(name, self._matches(name, topic.topic_id, directory), directory)
             if len(found) > 1:
                 raise Refusal(
                     f"{name} lies in {found[0].path} and in {found[1].path}: move one of them out of log.dirs"
@@ -66,6 +72,21 @@ class Survey:
         if recorded is not None and self._log_dirs.is_online(recorded.path):
             return Place(recorded.path, recorded.directory_id)
         return Place("", directory)
+
+    def moving_to(self, name: str, topic_id: bytes) -> str:
+        """The directory with a copy of this log that was to take its place; empty: there is none."""
+        text = uuid_text(topic_id)
+        return next((path for path, says in self._futures.get(name, ()) if says == text), "")
+
+    def _without_replaced(self, name: str, found: list[LogDir], recorded: str) -> list[LogDir]:
+        """(R) But for what was to be removed after a move, which is set aside."""
+        for log_dir in found:
+            moved = read_mark(os.path.join(log_dir.path, name))
+            replaced = [] if moved is None else [each for each in found if each.directory_id == moved.source]
+            if replaced and log_dir.directory_id == recorded:
+                self._set_aside(replaced[0].path, name)
+                return [each for each in found if each is not replaced[0]]
+        return found
 
     def _all_serve(self) -> bool:
         return all(
@@ -90,6 +111,8 @@ class Survey:
         with os.scandir(log_dir.path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name in names:
+            if self._first_of_run and (moving := parse_name(name)) is not None:
+                self._look_at_move(log_dir, name, *moving)
             if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
                 continue
             topic_id = _topic_id_in(os.path.join(log_dir.path, name))
@@ -101,6 +124,15 @@ class Survey:
                 self._found.setdefault(name, []).append((log_dir, topic_id))
             else:
                 self._set_aside(log_dir.path, name)
+
+    def _look_at_move(self, log_dir: LogDir, name: str, log_name: str, kind: str) -> None:
+        path = os.path.join(log_dir.path, name)
+        topic_id = _topic_id_in(path)
+        if kind == DELETED or (topic_id not in self._known and read_mark(path) is None):
+            with suppress(OSError):  # at the next start
+                remove(path)
+        else:
+            self._futures.setdefault(log_name, []).append((log_dir.path, topic_id))
 
     def _set_aside(self, path: str, name: str) -> None:
         """Rename the directory of a partition whose topic is gone, as Kafka does.

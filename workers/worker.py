@@ -73,6 +73,8 @@ class Worker:
         context.outbox.flush()
         if self.completions.is_waiting:
             self.completions.send_waiting()
+        if replicas.futures.is_active:
+            replicas.futures.turn()
         now_ms = time.monotonic_ns() // 1_000_000
         if now_ms - self._last_tick_ms >= TICK_S * 1000:
             self._last_tick_ms = now_ms
@@ -86,7 +88,8 @@ class Worker:
 
     def _sleep(self) -> None:
         context, replication = self._context, self._replication
-        has_work = self._has_work if replication.is_connected else context.has_work
+        is_more = replication.is_connected or self.replicas.futures.is_active
+        has_work = self._has_work if is_more else context.has_work
         if has_work():
             return
         is_syncing = self._commit is not None and self._commit.is_syncing  # or that thread would wait
@@ -98,16 +101,15 @@ class Worker:
         context.wait(self._timeout_s(), has_work)
 
     def _has_work(self) -> bool:
-        return self._context.has_work() or self._replication.has_work()
+        return self._context.has_work() or self._replication.has_work() or self.replicas.futures.has_work()
 
     def _timeout_s(self) -> float:
         if self.completions.is_waiting:
             return 0.005
         commit_s = TICK_S if self._commit is None else self._commit.timeout_s()
-        coordinators = self.replicas.coordinators.values()
-        return min(
-            [TICK_S, commit_s, self._replication.timeout_s(), *(one.timeout_s() for one in coordinators)]
-        )
+        others = [one.timeout_s() for one in self.replicas.coordinators.values()]
+        futures_s = self.replicas.futures.timeout_s()
+        return min([TICK_S, commit_s, self._replication.timeout_s(), futures_s, *others])
 
     def publish(self) -> None:
         """Show what was touched: to readers, to followers, and then to those who wait for it (R)."""

@@ -104,6 +104,17 @@ def take_back(directory: LogDirectory, topic: str, partition: int, limit: int | 
             write_offsets(directory, name, offsets)
 
 
+def enter(directory: LogDirectory, topic: str, partition: int, offsets: Mapping[str, int]) -> None:
+    """What the files of these names say of a partition that comes from another directory, on disk when this
+    returns, whatever they said before.
+    """
+    with directory.locked(CHECKPOINT_LOCK):
+        for name, offset in offsets.items():
+            known = read_offsets(directory, name)
+            if known.get((topic, partition)) != offset:
+                write_offsets(directory, name, known | {(topic, partition): offset})
+
+
 def write_log_start(
     directory: LogDirectory, topic: str, partition: int, offset: int, publish: Callable[[], object]
 ) -> None:

@@ -126,6 +126,17 @@ class LogView:
             self._snapshot_due = self._next_expiry_ms = 0  # the next tick: or as much were read again
         return self._producers
 
+    def take_producers(self, other: "LogView") -> None:
+        """Those of a log with the same batches, which is used no more: it also knows producers whose batches
+        were deleted. KafkaError if they cannot be read.
+        """
+        self._producers = other.producers
+
+    @property
+    def cut_count(self) -> int:
+        """How often something was taken back since it was opened."""
+        return self._cut_count
+
     @property
     def segments(self) -> list[Segment]:
         """All segments, the active one last."""

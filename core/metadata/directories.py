@@ -2,7 +2,8 @@
 elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -102,21 +103,58 @@ def _lost(image: MetadataImage, replica: ReplicaKey, directory: str, rules: Lead
     return [PartitionChange(topic_id=topic_id, partition=index, directories=directories)]
 
 
-def fill_directories(image: MetadataImage, records: Sequence[Record]) -> list[Record]:
-    """The records with a log directory for each new replica: of those that its broker serves from, the one
-    with the fewest logs, as in Kafka. Without any that is left for the broker to say.
+def replica_moved(
+    image: MetadataImage, replica: ReplicaKey, directory: str, rules: LeaderRules
+) -> PartitionChange | None:
+    """Its log is in another directory now, where it is opened anew: as leader in an epoch of its own. None if
+    that directory does not serve, or it is no replica any more.
+
+    (R) Its process must not append in the epoch before any more.
+    """
+    topic_id, index, broker_id = replica
+    old = image.partition(topic_id, index)
+    if old is None or broker_id not in old.replicas or not image.serves_from(broker_id, directory):
+        return None
+    moved = msgspec.structs.replace(old, directories=_with(old, broker_id, directory))
+    target = Target(directories={broker_id: directory}, new_epoch=old.leader == broker_id)
+    return change_partition(topic_id, old, candidates(image, topic_id, moved, rules), target=target)
+
+
+def fill_directories(
+    image: MetadataImage, records: Sequence[Record], wished: Mapping[ReplicaKey, str] = MappingProxyType({})
+) -> list[Record]:
+    """The records with a log directory for each new replica: the one that is wished, or of those that its
+    broker serves from the one with the fewest logs, as in Kafka. Without any that is left for the broker to
+    say.
     """
     logs = dict(image.logs_by_directory)
     chosen: list[Record] = []
     for record in records:
         if isinstance(record, PartitionRecord):
-            known = record.directories or ("",) * len(record.replicas)
+            known = _wished(image, record, record.replicas, record.directories, wished)
             record = msgspec.structs.replace(record, directories=_filled(image, record.replicas, known, logs))
         elif isinstance(record, PartitionChange) and record.replicas and record.directories:
-            directories = _filled(image, record.replicas, record.directories, logs)
+            known = _wished(image, record, record.replicas, record.directories, wished)
+            directories = _filled(image, record.replicas, known, logs)
             record = msgspec.structs.replace(record, directories=directories)
         chosen.append(record)
     return chosen
+
+
+def _wished(
+    image: MetadataImage,
+    record: PartitionRecord | PartitionChange,
+    replicas: Sequence[int],
+    known: Sequence[str],
+    wished: Mapping[ReplicaKey, str],
+) -> Sequence[str]:
+    """The directories, with those that are wished and serve where there was none."""
+    found: list[str] = []
+    for broker_id, directory in zip(replicas, known or ("",) * len(replicas), strict=True):
+        wish = wished.get((record.topic_id, record.partition, broker_id), "")
+        serves = wish and image.serves_from(broker_id, wish)
+        found.append(wish if serves and not directory else directory)
+    return found
 
 
 def _filled(

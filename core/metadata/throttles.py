@@ -1,4 +1,4 @@
-"""How fast replicas that are not in sync may copy (KIP-73).
+"""How fast replicas that are not in sync, or move between log directories, may copy (KIP-73, KIP-113).
 
 A throttle is a rate of a broker, for all that it sends as leader or all that it takes as follower, and lists
 of topics that say whose replicas it is about. Who shares a rate has an equal part of it.
@@ -6,7 +6,7 @@ of topics that say whose replicas it is about. Who shares a rate has an equal pa
 
 from collections import Counter
 
-from tailrace.core.config_dynamic import FOLLOWER_RATE, LEADER_RATE
+from tailrace.core.config_dynamic import ALTER_DIRS_RATE, FOLLOWER_RATE, LEADER_RATE
 from tailrace.core.config_keys import THROTTLED
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.leadership import ReplicaKey
@@ -46,6 +46,15 @@ def copy_rates(image: MetadataImage) -> dict[ReplicaKey, int]:
     return {
         key: max(1, min(rates[payer] // shares[payer] for payer in found)) for key, found in payers.items()
     }
+
+
+def move_rate(image: MetadataImage, broker: int, moving: int) -> int:
+    """Bytes a second for each of so many replicas of a broker that move between its log directories; 0: as
+    many as it can.
+    """
+    of_all = image.configs.get((RESOURCE_BROKER, ""), {}).get(ALTER_DIRS_RATE)
+    text = image.configs.get((RESOURCE_BROKER, str(broker)), {}).get(ALTER_DIRS_RATE, of_all)
+    return 0 if text is None else max(1, int(text) // moving)
 
 
 def _rates(image: MetadataImage) -> dict[Payer, int]:

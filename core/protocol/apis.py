@@ -142,9 +142,7 @@ DECLARED: dict[int, Api] = {
         _api(OFFSET_FOR_LEADER_EPOCH, "OffsetForLeaderEpoch", "offset_for_leader_epoch", (2, 4), 4),
         _api(DESCRIBE_CONFIGS, "DescribeConfigs", "describe_configs", (1, 4), 4),
         _api(ALTER_CONFIGS, "AlterConfigs", "alter_configs", (0, 2), 2),
-        _api(
-            ALTER_REPLICA_LOG_DIRS, "AlterReplicaLogDirs", "alter_replica_log_dirs", (1, 2), 2, served=False
-        ),
+        _api(ALTER_REPLICA_LOG_DIRS, "AlterReplicaLogDirs", "alter_replica_log_dirs", (1, 2), 2),
         _api(DESCRIBE_LOG_DIRS, "DescribeLogDirs", "describe_log_dirs", (1, 5), 2),
         _api(CREATE_PARTITIONS, "CreatePartitions", "create_partitions", (0, 3), 2),
         _api(DELETE_GROUPS, "DeleteGroups", "delete_groups", (0, 2), 2),

@@ -260,18 +260,6 @@ def test_a_throttled_move_ends_and_the_throttles_go_with_it(host: Host) -> None:
     assert host.read() == RECORDS
 
 
-@pytest.mark.skipif(against_kafka(), reason="Kafka moves replicas between log directories, too")
-def test_a_move_between_log_directories_is_refused(host: Host) -> None:
-    one, two, _ = host.ids
-    host.make((one, two))
-    wish = {"topic": host.topic, "partition": 0, "replicas": [one, two], "log_dirs": ["/elsewhere", "any"]}
-    plan = host.file({"version": 1, "partitions": [wish]})
-    refused = host.run(REASSIGN, "--execute", "--reassignment-json-file", plan)
-    assert refused.code == 1
-    assert "ALTER_REPLICA_LOG_DIRS" in refused.out + refused.err
-    assert host.state() == [(str(one), [one, two], sorted([one, two]))]
-
-
 def test_a_move_that_waits_for_the_dead_is_listed_and_cancelled(host: Host) -> None:
     one, two, three = host.ids
     host.make((one, two))

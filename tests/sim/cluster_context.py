@@ -207,6 +207,25 @@ class SimulatedSurvey:
             return Place("", directory)
         return Place(log_dir.path, directory)
 
+    def moving_to(self, _name: str, _topic_id: bytes) -> str:
+        """See Survey."""
+        return ""
+
+
+class NothingMoves:
+    """See workers.future_files: each host has one log directory."""
+
+    @staticmethod
+    def take_place(*_: object) -> None:
+        """See future_files."""
+
+    read_mark = take_place
+
+    @staticmethod
+    def leftovers(*_: object) -> list[str]:
+        """See future_files."""
+        return []
+
 
 def _clock(host: "Host") -> SimpleNamespace:
     def now_ms() -> int:
@@ -284,6 +303,7 @@ def patched(host: "Host") -> Generator[None]:
         (beginning, "Survey", SimulatedSurvey),
         (quorum_member, "open_metadata_log", metadata_log),
         (replica, "RealDirectory", disks.directory),
+        (replica, "future_files", NothingMoves),
         (replica, "Log", SimpleNamespace(open=disks.open)),
         (replica, "RowWriter", watched_rows(host)),
         (replicas, "RealDirectory", disks.directory),

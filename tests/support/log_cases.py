@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION
 from tailrace.core.protocol.apis import (
+    ALTER_REPLICA_LOG_DIRS,
     CREATE_TOPICS,
     DELETE_RECORDS,
     DESCRIBE_LOG_DIRS,
@@ -11,6 +12,11 @@ from tailrace.core.protocol.apis import (
     LIST_OFFSETS,
     OFFSET_FOR_LEADER_EPOCH,
     PRODUCE,
+)
+from tailrace.core.protocol.messages.alter_replica_log_dirs import (
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsRequestDir,
+    AlterReplicaLogDirsRequestTopic,
 )
 from tailrace.core.protocol.messages.create_topics import (
     CreateTopicsRequest,
@@ -155,6 +161,37 @@ def described(cluster: Cluster) -> None:
         _log_dirs(cluster, "some", version, {"data": [reading.full, reading.empty, PARTITIONS]})
     _log_dirs(cluster, "nothing", 5, {})
     _log_dirs(cluster, "unknown", 5, {"nobody": [0], "data": []})
+    _moves(cluster, reading.full)
+
+
+def _moves(cluster: Cluster, known: int) -> None:
+    """AlterReplicaLogDirs where there is one directory."""
+    outcome = cluster.client.ask(DESCRIBE_LOG_DIRS, 5, DescribeLogDirsRequest([]))
+    assert isinstance(outcome, dict)
+    own = str(_dicts(outcome["results"])[0]["log_dir"])
+
+    def ask(what: str, version: int, path: str, name: str, *parts: int) -> None:
+        topics = [AlterReplicaLogDirsRequestTopic(name, list(parts))]
+        message = AlterReplicaLogDirsRequest([AlterReplicaLogDirsRequestDir(path, topics)])
+        answered = cluster.client.ask(ALTER_REPLICA_LOG_DIRS, version, message)
+        if isinstance(answered, dict):
+            for topic in _dicts(answered["results"]):
+                topic["partitions"] = sorted(_dicts(topic["partitions"]), key=repr)
+        cluster.keep(f"AlterReplicaLogDirs v{version}: {what}", answered)
+
+    for version in (1, 2):
+        ask("where it is", version, own, "data", known)
+        ask("no such directory", version, "/nowhere", "data", known, PARTITIONS)
+        ask("no path", version, "data", "data", known)
+    ask("unknown partitions", 2, own, "data", PARTITIONS, -1, known)
+    ask("unknown topic", 2, own, "nobody", 0)
+    ask("unknown topic and directory", 2, "/nowhere", "nobody", 0)
+    ask("a long name", 2, own, "n" * 240, 0)
+    ask("nothing", 2, own, "data")
+    cluster.keep(
+        "AlterReplicaLogDirs: no directories",
+        cluster.client.ask(ALTER_REPLICA_LOG_DIRS, 2, AlterReplicaLogDirsRequest([])),
+    )
 
 
 def _log_dirs(cluster: Cluster, what: str, version: int, asked: dict[str, list[int]]) -> None:

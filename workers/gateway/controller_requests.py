@@ -18,10 +18,9 @@ from tailrace.workers.control import (
     ConfigResults,
     PartitionResults,
     ProducerIds,
-    QuorumDescribed,
     TopicResults,
-    VotersChanged,
 )
+from tailrace.workers.control_quorum import QuorumDescribed, VotersChanged
 from tailrace.workers.gateway.auto_creation import AutoCreation
 from tailrace.workers.gateway.producer_ids import ProducerIdPool
 

@@ -21,6 +21,7 @@ from tailrace.shm.waiters import waiter_of_broker
 from tailrace.workers import control
 from tailrace.workers.addresses import Addresses, publish_addresses
 from tailrace.workers.control import Assigned, Unassigned
+from tailrace.workers.control_quorum import QuorumDescribed, VotersChanged
 from tailrace.workers.descriptors import ROW_ADVANCED
 from tailrace.workers.gateway.asks import Asks
 from tailrace.workers.gateway.broker_configs import broker_configs
@@ -268,8 +269,8 @@ class Gateway:
                 | control.ConfigResults()
                 | control.PartitionResults()
                 | control.ProducerIds()
-                | control.QuorumDescribed()
-                | control.VotersChanged()
+                | QuorumDescribed()
+                | VotersChanged()
             ):
                 self.controller.on_message(message)
             case _:

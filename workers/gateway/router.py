@@ -7,6 +7,7 @@ from tailrace.core.protocol import apis
 from tailrace.workers.gateway.handlers import (
     alter_configs,
     alter_partition_reassignments,
+    alter_replica_log_dirs,
     api_versions,
     create_partitions,
     create_topics,
@@ -51,6 +52,7 @@ HANDLERS: "dict[int, Callable[[Gateway, Request], None]]" = {
     apis.OFFSET_FOR_LEADER_EPOCH: offset_for_leader_epoch.handle,
     apis.DESCRIBE_CONFIGS: describe_configs.handle,
     apis.ALTER_CONFIGS: alter_configs.handle,
+    apis.ALTER_REPLICA_LOG_DIRS: alter_replica_log_dirs.handle,
     apis.DESCRIBE_LOG_DIRS: describe_log_dirs.handle,
     apis.CREATE_PARTITIONS: create_partitions.handle,
     apis.INCREMENTAL_ALTER_CONFIGS: incremental_alter_configs.handle,

@@ -233,7 +233,7 @@ def test_a_successor_adopts_what_live_workers_hold() -> None:
         log_dir="/data",
         started=True,
     )
-    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7)
+    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7, held.log_dir)
     world.assignments.adopt_deleted(gone, 5)
     world.assignments.seats.finish_adopting()
     assert world.assignments.seats.rows_free == 1
@@ -426,3 +426,18 @@ def test_gateways_hear_of_a_replica_that_has_moved_to_another_row_generation() -
     assert (follower.broker, follower.row_generation) in {
         (place.broker, place.row_generation) for place in told[0].replicas
     }
+
+
+def test_a_log_that_moved_without_its_worker_hearing_of_it_is_opened_there() -> None:
+    """The controller committed its directory and died."""
+    world = World()
+    held = HeldReplica(
+        topic="t", topic_id=A, partition=0, row=3, row_generation=5, leader_epoch=2, log_dir="/a",
+        started=True, leads=False, future_log_dir="/b",
+    )  # fmt: skip
+    world.generations[3] = 5
+    world.assignments.adopt(held, "t", state(epoch=3), {}, 4, 7, "/b")
+    world.assignments.serve_slot(4, 7)
+    (order,) = world.told(ServeReplica)
+    assert (order.log_dir, order.row_generation, order.leader_epoch) == ("/b", 6, 3)
+    assert order.future_log_dir == ""

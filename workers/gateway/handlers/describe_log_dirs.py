@@ -22,10 +22,12 @@ from tailrace.core.protocol.messages.describe_log_dirs import (
 from tailrace.shm.state_table import (
     HIGH_WATERMARK_POSITION,
     HW_SEGMENT_BASE_OFFSET,
+    LOG_END_OFFSET,
     ROLE,
     ROLE_FOLLOWER,
     ROLE_LEADER,
 )
+from tailrace.workers.future_files import FUTURE, parse_name, read_progress
 from tailrace.workers.gateway.partitions import path_of
 from tailrace.workers.log_dirs import LogDirs
 
@@ -56,6 +58,8 @@ def handle(gateway: Gateway, request: Request) -> None:
             gateway.timers.schedule(gateway.now_ms() + STEP_MS, step)
             return
         log_dirs = gateway.context.log_dirs
+        for log_dir, topic, told in _futures(gateway, wanted):
+            found.setdefault(log_dir, {}).setdefault(topic, []).append(told)
         results = [
             _result(log_dirs, log_dir.path, found.get(log_dir.path, {}))
             for log_dir in log_dirs.dirs
@@ -96,6 +100,37 @@ def _logs(gateway: Gateway, wanted: dict[str, set[int]] | None) -> Iterator[tupl
             with suppress(OSError):  # deleted just now
                 rolled = _bytes_below(path_of(partition), row[HW_SEGMENT_BASE_OFFSET])
                 yield partition.place.log_dir, topic.name, index, rolled + row[HIGH_WATERMARK_POSITION]
+
+
+def _futures(
+    gateway: Gateway, wanted: dict[str, set[int]] | None
+) -> Iterator[tuple[str, str, DescribeLogDirsResponsePartition]]:
+    """Directory, topic and what is told of each copy that is to take the place of a log."""
+    for log_dir in gateway.context.log_dirs.online():
+        with suppress(OSError):
+            for name in sorted(os.listdir(log_dir.path)):
+                log_name, kind = parse_name(name) or ("", "")
+                if kind != FUTURE:
+                    continue
+                told = _future(gateway, wanted, log_name, f"{log_dir.path}/{name}")
+                if told is not None:
+                    yield log_dir.path, log_name.rpartition("-")[0], told
+
+
+def _future(
+    gateway: Gateway, wanted: dict[str, set[int]] | None, log_name: str, path: str
+) -> DescribeLogDirsResponsePartition | None:
+    """As Kafka: how far it is behind the end of the log that serves."""
+    topic_name, _, text = log_name.rpartition("-")
+    topic, index, progress = gateway.image.topics_by_name.get(topic_name), int(text), read_progress(path)
+    if topic is None or progress is None or index >= len(topic.partitions):
+        return None
+    row = gateway.partitions.read_row(gateway.partitions.get(topic.name, topic.topic_id, index))
+    if row is None or (wanted is not None and index not in wanted.get(topic_name, ())):
+        return None
+    size, end_offset = progress
+    lag = max(0, row[LOG_END_OFFSET] - end_offset)
+    return DescribeLogDirsResponsePartition(index, size, lag, is_future_key=True)
 
 
 def _bytes_below(path: str, limit: int) -> int:

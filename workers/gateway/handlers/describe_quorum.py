@@ -16,7 +16,7 @@ from tailrace.core.protocol.messages.describe_quorum import (
     DescribeQuorumResponseTopic,
 )
 from tailrace.core.protocol.schema import NO_ID
-from tailrace.workers.control import DescribeQuorum, QuorumDescribed
+from tailrace.workers.control_quorum import DescribeQuorum, QuorumDescribed
 
 if TYPE_CHECKING:
     from tailrace.core.raft.quorum import QuorumStatus, ReplicaStatus

@@ -9,7 +9,7 @@ from tailrace.core.ids import ZERO_UUID
 from tailrace.core.protocol.messages.add_raft_voter import AddRaftVoterRequest, AddRaftVoterResponse
 from tailrace.core.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest, RemoveRaftVoterResponse
 from tailrace.core.raft.voters import ReplicaKey, Voter
-from tailrace.workers.control import AddVoter, RemoveVoter, VotersChanged
+from tailrace.workers.control_quorum import AddVoter, RemoveVoter, VotersChanged
 
 if TYPE_CHECKING:
     from tailrace.workers.gateway.controller_requests import Answer

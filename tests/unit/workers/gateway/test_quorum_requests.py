@@ -25,7 +25,7 @@ from tailrace.core.protocol.messages.describe_quorum import (
 from tailrace.core.protocol.messages.remove_raft_voter import RemoveRaftVoterRequest
 from tailrace.core.raft.quorum import QuorumStatus, ReplicaStatus
 from tailrace.core.raft.voters import ReplicaKey, Voter
-from tailrace.workers.control import AddVoter, QuorumDescribed, RemoveVoter, VotersChanged
+from tailrace.workers.control_quorum import AddVoter, QuorumDescribed, RemoveVoter, VotersChanged
 from tailrace.workers.gateway.handlers import describe_quorum, raft_voters
 from tests.unit.workers.gateway.fakes import FakeGateway, FakeRequest
 

@@ -1,0 +1,213 @@
+"""The files of a replica that moves from one log directory of its broker to another, and their order.
+
+    t-0                          the log that serves
+    t-0.<32 hex digits>-future   its copy in the other directory
+    t-0.<32 hex digits>-delete   what the copy has taken the place of
+
+As in Kafka. Our own are two files in the copy: how far it is, and the mark that it is complete, with what the
+checkpoints of the old directory say of it. Rules (R), each with a test:
+
+- the mark is stored when all of the copy is on the disk and nobody appends to the log any more;
+- the controller commits the new directory after that, so a copy counts only if it has the mark and lies in
+  the committed directory: whoever opens the log there brings the move to its end;
+- the old log loses its name first, and the copy gets it then: at no time may both be appended to, and a crash
+  in between leaves the copy, which still counts;
+- the mark goes once the checkpoints of the new directory say what it says, and no old log has the name.
+"""
+
+import os
+import re
+import struct
+from contextlib import suppress
+
+from msgspec import Struct
+
+from tailrace.core.log import checkpoints
+from tailrace.core.log.directory import RealDirectory
+from tailrace.workers.log_dirs import LogDirs
+
+FUTURE, DELETED = "future", "delete"
+MARK, PROGRESS = "tailrace.moved", "tailrace.progress"
+NAME_MAX = 255  # of a file
+_NAME = re.compile(rf"(.+-\d+)\.[0-9a-f]{{32}}-({FUTURE}|{DELETED})")
+_PROGRESS = struct.Struct("<qq")
+
+
+class Moved(Struct, kw_only=True, frozen=True):
+    """What the mark says: where the log comes from, by the id of that directory, and what its checkpoints
+    are; -1 once those are written in the new directory, and only the old log is to be removed.
+    """
+
+    source: str
+    recovery_point: int = -1
+    high_watermark: int = -1
+    log_start: int = -1
+
+
+def future_name(log_name: str) -> str:
+    """Of a copy of `t-0`; longer than NAME_MAX: it cannot be moved."""
+    return f"{log_name}.{os.urandom(16).hex()}-{FUTURE}"
+
+
+def _deleted_name(log_name: str) -> str:
+    suffix = f".{os.urandom(16).hex()}-{DELETED}"
+    topic, _, partition = log_name.rpartition("-")
+    return f"{topic[: NAME_MAX - len(suffix) - len(partition) - 1]}-{partition}{suffix}"  # as Kafka cuts it
+
+
+def parse_name(name: str) -> tuple[str, str] | None:
+    """Log and FUTURE or DELETED, of the name of a directory; None if it is neither."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else (found[1], found[2])
+
+
+def futures_of(log_dir: str, log_name: str) -> list[str]:
+    """The paths of all copies of this log that lie there."""
+    return [f"{log_dir}/{name}" for name in os.listdir(log_dir) if parse_name(name) == (log_name, FUTURE)]
+
+
+def leftovers(log_dirs: LogDirs, log_name: str) -> list[str]:
+    """The paths of all copies of this log, and of what copies have taken the place of."""
+    found: list[str] = []
+    for log_dir in log_dirs.online():
+        names = os.listdir(log_dir.path)
+        found += [f"{log_dir.path}/{name}" for name in names if (parse_name(name) or ("",))[0] == log_name]
+    return found
+
+
+def remove_futures(log_dir: str, log_name: str) -> None:
+    """(R) On the disk when it returns: an older copy, though complete, is never taken for the next one."""
+    paths = futures_of(log_dir, log_name)
+    for path in paths:
+        remove(path)
+    if paths:
+        _sync_names(log_dir)
+
+
+def remove(path: str) -> None:
+    """All of a copy, or of what was moved away. (R) The mark first: half of a copy does not count."""
+    directory = RealDirectory(path, make=False)
+    with suppress(FileNotFoundError):
+        if MARK in directory.names():
+            directory.remove(MARK)
+            directory.sync()
+        directory.destroy()
+
+
+# The mark.
+
+
+def write_mark(path: str, moved: Moved) -> None:
+    """On the disk when it returns."""
+    text = f"{moved.source} {moved.recovery_point} {moved.high_watermark} {moved.log_start}\n"
+    RealDirectory(path, make=False).replace(MARK, text.encode())
+
+
+def read_mark(path: str) -> Moved | None:
+    """None if there is none, or it is damaged."""
+    fields = (RealDirectory(path, make=False).read(MARK) or b"").decode("utf-8", "replace").split()
+    with suppress(ValueError):
+        source, recovery_point, high_watermark, log_start = fields
+        return Moved(
+            source=source,
+            recovery_point=int(recovery_point),
+            high_watermark=int(high_watermark),
+            log_start=int(log_start),
+        )
+    return None
+
+
+def complete_future(log_dir: str, log_name: str, topic_id: bytes) -> str | None:
+    """The path of a copy there that has all of this topic's log."""
+    for path in futures_of(log_dir, log_name):
+        directory = RealDirectory(path, make=False)
+        if read_mark(path) is not None and checkpoints.read_partition_metadata(directory) == topic_id:
+            return path
+    return None
+
+
+# The end of a move.
+
+
+def take_place(log_dirs: LogDirs, log_dir: str, log_name: str, topic_id: bytes) -> str | None:
+    """If the log is not in this directory, its own by what is committed, but a complete copy is: that gets
+    its name. Returns the path of the log that it replaces, under its new name; None: nothing is replaced.
+    OSError: it could not be done, and nothing is lost.
+    """
+    path = f"{log_dir}/{log_name}"
+    future = None if os.path.isdir(path) else complete_future(log_dir, log_name, topic_id)
+    if future is None:
+        return None
+    moved = read_mark(future)
+    assert moved is not None, "it is complete"
+    replaced = _move_away(log_dirs, moved, log_name)
+    os.rename(future, path)
+    _sync_names(log_dir)
+    return replaced
+
+
+def _move_away(log_dirs: LogDirs, moved: Moved, log_name: str) -> str | None:
+    """(R) Before the copy gets the name, or two logs would have it. If that disk fails it keeps its name
+    there, and the next start sees by the mark which of the two counts.
+    """
+    source = log_dirs.by_id(moved.source)
+    if source is None or not log_dirs.is_online(source.path):
+        return None
+    old, new = f"{source.path}/{log_name}", f"{source.path}/{_deleted_name(log_name)}"
+    try:
+        os.rename(old, new)
+        _sync_names(source.path)
+    except FileNotFoundError:
+        return None  # a crash came after this
+    except OSError as error:
+        if not log_dirs.blame(source.path, error):
+            raise
+        return None
+    return new
+
+
+def settle_mark(log_dirs: LogDirs, path: str, moved: Moved) -> None:
+    """The checkpoints say what the mark says; it goes, unless the old log has its name still."""
+    source = log_dirs.by_id(moved.source)
+    is_away = source is not None and not log_dirs.is_online(source.path)
+    if is_away:
+        write_mark(path, Moved(source=moved.source))
+        return
+    directory = RealDirectory(path, make=False)
+    directory.remove(MARK)
+    directory.remove(PROGRESS)
+    directory.sync()
+
+
+def _sync_names(path: str) -> None:
+    RealDirectory(path, make=False).sync()
+
+
+# How far a copy is, for DescribeLogDirs.
+
+
+class Progress:
+    """Written by who copies; nothing has to last."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(
+            f"{path}/{PROGRESS}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
+
+    def write(self, size: int, end_offset: int) -> None:
+        """Bytes of the copy, and where it ends."""
+        os.pwrite(self._descriptor, _PROGRESS.pack(size, end_offset), 0)
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        os.close(self._descriptor)
+
+
+def read_progress(path: str) -> tuple[int, int] | None:
+    """Bytes, and where it ends; None: nobody has begun to copy."""
+    try:
+        with open(f"{path}/{PROGRESS}", "rb") as file:
+            data = file.read(_PROGRESS.size)
+    except OSError:
+        return None
+    return _PROGRESS.unpack(data) if len(data) == _PROGRESS.size else None
