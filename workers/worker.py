@@ -67,14 +67,14 @@ class Worker:
             self._commit.turn()
         for coordinator in list(replicas.coordinators.values()):
             coordinator.turn()
+        if replicas.futures.is_active:
+            replicas.futures.turn()
         if replicas.touched or (replication.is_connected and replication.has_followed):
             self.publish()
         replication.ring()
         context.outbox.flush()
         if self.completions.is_waiting:
             self.completions.send_waiting()
-        if replicas.futures.is_active:
-            replicas.futures.turn()
         now_ms = time.monotonic_ns() // 1_000_000
         if now_ms - self._last_tick_ms >= TICK_S * 1000:
             self._last_tick_ms = now_ms
