@@ -7,6 +7,7 @@ must not take the place of acknowledged records on a disk that is not there toda
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from tailrace.workers.process import Refusal
 
 PARTITION_METADATA = "partition.metadata"
 STRAY_SUFFIX = "-stray"
+Key = tuple[bytes, int]
+"""Topic id and partition."""
 
 
 class Place(NamedTuple):
@@ -28,15 +31,25 @@ class Place(NamedTuple):
 
 
 class Survey:
-    """What the directories that serve hold, read once; what belongs to no topic is set aside."""
+    """What a broker's directories that serve hold, read once; what is none of its replicas is set aside."""
 
     def __init__(
-        self, log_dirs: LogDirs, image: MetadataImage, held_topics: set[bytes], *, first_of_run: bool
+        self,
+        log_dirs: LogDirs,
+        image: MetadataImage,
+        broker_id: int,
+        held: Iterable[Key],
+        *,
+        first_of_run: bool,
     ) -> None:
+        """`held`: what workers of this broker have; it may be gone from the image."""
         self._log_dirs = log_dirs
+        self._broker_id = broker_id
         self._first_of_run = first_of_run
-        self._known = {uuid_text(topic_id) for topic_id in held_topics}
-        self._known.update(uuid_text(topic_id) for topic_id in image.topics_by_id)
+        own = [
+            (topic.topic_id, state.partition) for topic, state in image.walk() if broker_id in state.replicas
+        ]
+        self._known = {(uuid_text(topic_id), partition) for topic_id, partition in (*own, *held)}
         self._topics = image.topics_by_name.keys()
         self._found: dict[str, list[tuple[LogDir, str | None]]] = {}
         self.strays: list[str] = []
@@ -47,9 +60,9 @@ class Survey:
                 if not log_dirs.blame(log_dir.path, error):
                     raise
 
-    def place(self, topic: TopicImage, partition: PartitionImage, broker_id: int) -> Place:
-        """Where this broker serves its replica. Refusal if it lies in two directories."""
-        directory = partition.directory_of(broker_id)
+    def place(self, topic: TopicImage, partition: PartitionImage) -> Place:
+        """Where the broker serves its replica. Refusal if it lies in two directories."""
+        directory = partition.directory_of(self._broker_id)
         recorded = self._log_dirs.by_id(directory)
         if self._first_of_run:
             name = f"{topic.name}-{partition.partition}"
@@ -90,20 +103,22 @@ class Survey:
         with os.scandir(log_dir.path) as entries:
             names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name in names:
-            if name == METADATA_LOG or not name.rpartition("-")[2].isdecimal():
+            topic, _, index = name.rpartition("-")
+            if name == METADATA_LOG or not index.isdecimal():
                 continue
             topic_id = _topic_id_in(os.path.join(log_dir.path, name))
-            if topic_id is None and name.rpartition("-")[0] not in self._topics and self._first_of_run:
+            if topic_id is None and topic not in self._topics and self._first_of_run:
                 with suppress(OSError):  # it is not empty
                     os.rmdir(os.path.join(log_dir.path, name))  # who deleted it died before that
                     continue
-            if topic_id is None or topic_id in self._known:
+            if topic_id is None or (topic_id, int(index)) in self._known:
                 self._found.setdefault(name, []).append((log_dir, topic_id))
             else:
                 self._set_aside(log_dir.path, name)
 
     def _set_aside(self, path: str, name: str) -> None:
-        """Rename the directory of a partition whose topic is gone, as Kafka does.
+        """Rename the directory of a partition whose topic is gone, or that has moved to other brokers, as
+        Kafka does. (R) Or it is in the way of a topic that is made under that name.
 
         A crash between the commit of a removal and the worker's deletion leaves such a directory, and so does
         a removal while its log directory is out of service. Its files are not deleted: were the metadata log
