@@ -1,14 +1,14 @@
 """Where the log of each partition lies: what the log directories hold, beside what the metadata say.
 
 As Kafka does it: at the start of a run the disk is believed, because whoever moved a partition's directory
-while the broker was stopped meant it; one that lies in two places is refused. A partition that is not found
-is made anew only in the directory that is known to be its own, and only if that serves (R): an empty log
-must not take the place of acknowledged records on a disk that is not there today.
+while the broker was stopped meant it; one that lies in two places is where the metadata say, or is refused. A
+partition that is not found is made anew only in the directory that is known to be its own, and only if that
+serves (R): an empty log must not take the place of acknowledged records on a disk that is not there today.
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from tailrace.core.ids import uuid_text
@@ -54,11 +54,17 @@ class Survey:
         self._found: dict[str, list[tuple[LogDir, str | None]]] = {}
         self.strays: list[str] = []
         for log_dir in log_dirs.online():
-            try:
+            with self._blaming(log_dir):
                 self._look_into(log_dir)
-            except OSError as error:
-                if not log_dirs.blame(log_dir.path, error):
-                    raise
+
+    @contextmanager
+    def _blaming(self, log_dir: LogDir) -> Generator[None]:
+        """An error of a disk takes its directory out of service."""
+        try:
+            yield
+        except OSError as error:
+            if not self._log_dirs.blame(log_dir.path, error):
+                raise
 
     def place(self, topic: TopicImage, partition: PartitionImage) -> Place:
         """Where the broker serves its replica. Refusal if it lies in two directories."""
@@ -68,9 +74,7 @@ class Survey:
             name = f"{topic.name}-{partition.partition}"
             found = self._matches(name, topic.topic_id, directory)
             if len(found) > 1:
-                raise Refusal(
-                    f"{name} lies in {found[0].path} and in {found[1].path}: move one of them out of log.dirs"
-                )
+                found = [self._choose(name, found, directory)]
             if found:
                 return Place(found[0].path, found[0].directory_id)
             if not directory and self._all_serve():  # a topic made before directories had ids
@@ -79,6 +83,21 @@ class Survey:
         if recorded is not None and self._log_dirs.is_online(recorded.path):
             return Place(recorded.path, recorded.directory_id)
         return Place("", directory)
+
+    def _choose(self, name: str, found: list[LogDir], recorded: str) -> LogDir:
+        """The one that the metadata name. A replica that left a directory which did not serve, and came back
+        to another, lies in both once the first is mended: (R) what it left lacks all that was written since.
+        """
+        own = next((log_dir for log_dir in found if log_dir.directory_id == recorded), None)
+        if own is None:
+            raise Refusal(
+                f"{name} lies in {found[0].path} and in {found[1].path}: move one of them out of log.dirs"
+            )
+        for log_dir in found:
+            if log_dir is not own:
+                with self._blaming(log_dir):
+                    self._set_aside(log_dir.path, name)
+        return own
 
     def _all_serve(self) -> bool:
         return all(

@@ -86,8 +86,19 @@ def test_one_that_does_not_say_whose_it_is_counts_where_it_is_recorded(world: Wo
 def test_one_in_two_places_is_refused(world: World) -> None:
     world.put("a")
     world.put("b")
-    with pytest.raises(Refusal, match=r"t-0 lies in .*a and in .*b"):
-        world.place("id-a")
+    for recorded in ("", "id-unknown"):
+        with pytest.raises(Refusal, match=r"t-0 lies in .*a and in .*b"):
+            world.place(recorded)
+
+
+def test_of_two_places_the_recorded_one_counts(world: World) -> None:
+    """(R) Its directory failed, it was moved away and back to another; the first is mended, and old."""
+    world.put("a")
+    world.put("b")
+    assert world.place("id-b") == world.where("b")
+    (stray,) = world.survey.strays
+    assert (world.path / "a" / stray / "partition.metadata").exists()
+    assert world.place("id-b") == world.where("b")
 
 
 def test_a_namesake_of_another_topic_is_set_aside(world: World) -> None:
