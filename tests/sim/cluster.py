@@ -246,18 +246,27 @@ class Cluster:
             return None
         return self.host.quorum.controller(found.node_id - FIRST_ID), found.node
 
+    def _can_be_without(self, member: Controller) -> bool:
+        """Whether the quorum can do without its disk: no log has a change of voters that is under way."""
+        assert self.host.quorum is not None
+        end = self.host.quorum.oracle.committed_end
+        voters = [one.node.voters if one.node else None for one in self.host.quorum.members.values()]
+        return not self.lost and all(
+            known is not None
+            and known.latest_offset < end
+            and len(known.latest) == BROKERS
+            and member.key in known.latest
+            for known in voters
+        )
+
     def _lose_disk(self) -> None:
         """As many metadata disks as the quorum can do without."""
-        found, host = self._leader(), self.host
-        assert host.quorum is not None
-        if found is None or self.lost:
-            return
-        node, member = found[1], host.quorum.controller(self._broker())
-        settled, voters = node.voters.latest_offset < node.high_watermark, node.voters.latest
-        if settled and len(voters) == BROKERS and member.key in voters and member.node:
+        assert self.host.quorum is not None
+        member = self.host.quorum.controller(self._broker())
+        if self._can_be_without(member):
             self.lost.add(member.node_id)
             self.world.tell("{} loses its disk", member.name)
-            host.kill(member.slot)
+            self.host.kill(member.slot)
             member.new_disk()
 
     def _lose_dirs(self) -> None:
@@ -267,15 +276,11 @@ class Cluster:
         random, host, broker = self.world.random, self.host, self._broker()
         if host.disks.lost:
             return
-        found, indexes = self._leader(), [1]
         assert host.quorum is not None
-        member = host.quorum.controller(broker)
-        if found is not None and not self.lost and random.random() < 0.6:
-            voters = found[1].voters
-            settled = voters.latest_offset < found[1].high_watermark
-            if settled and len(voters.latest) == BROKERS and member.key in voters.latest:
-                indexes = [0, 1]
-                self.lost.add(member.node_id)
+        member, indexes = host.quorum.controller(broker), [1]
+        if random.random() < 0.6 and self._can_be_without(member):
+            indexes = [0, 1]
+            self.lost.add(member.node_id)
         host.lose_log_dirs(broker, indexes)
         host.in_this_run(random.randint(1, 4 * host.restart_ms), lambda: host.start_broker(broker))
         host.in_this_run(random.randint(50, 700), lambda: host.stop_all(power=False))
@@ -309,7 +314,9 @@ class Cluster:
         elif not self.lost and not self.is_calm:
             leader.do(partial(_remove, key=self.world.random.choice(present)))
         for key in present:
-            if key in voters and node.voters.latest_offset < node.high_watermark:
+            metadata_dir = self.host.brokers[key.node_id - FIRST_ID].log_dirs.metadata_dir
+            is_settled = node.voters.latest_offset < node.high_watermark
+            if key in voters and is_settled and metadata_dir not in self.host.disks.lost:
                 self.lost.discard(key.node_id)
 
     # A run.

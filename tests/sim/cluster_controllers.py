@@ -236,6 +236,8 @@ class Quorum(raft_cluster.Cluster):
             return
         image, log = member.member.log.image, member.log
         end = image.metadata_offset
+        if end != member.node.high_watermark:  # it has led, and has staged what is not committed
+            return
         if member.node.installing is not None or log.stored_at(end) is None or end > log.synced:
             return
         voters = member.node.voters.at(end)
