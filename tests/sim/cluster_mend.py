@@ -1,15 +1,15 @@
 """What an administrator of a simulated cluster does once the trouble is over.
 
 Replicas whose log directories are lost are moved away, and others elected where nothing is left of who was in
-sync.
+sync; a topic of which some partition has lost all is given up.
 """
 
 from collections.abc import Callable
 
 from tailrace.core.metadata.elections import ELECT_UNCLEAN
 from tailrace.core.metadata.image import MetadataImage, PartitionImage, TopicImage
-from tailrace.core.metadata.requests import Reassignment
-from tailrace.workers.control import ElectLeaders, Message, Reassign
+from tailrace.core.metadata.requests import Reassignment, TopicToDelete
+from tailrace.workers.control import DeleteTopics, ElectLeaders, Message, Reassign
 from tests.sim.cluster_host import Host
 
 
@@ -32,6 +32,11 @@ class Administrator:
         without: list[tuple[str, int]] = []
         for topic, state in self._image.walk():
             lost = self._lost(state)
+            if len(lost) == len(self._host.brokers):  # one after the other, and nobody has looked
+                self._ask(
+                    DeleteTopics(request_id=7, topics=[TopicToDelete(name=topic.name)], timeout_ms=1000)
+                )
+                return
             if lost:
                 moves.append(self._move(topic, state, lost))
             if state.leader < 0 and (set(state.isr) <= lost or (after_power and self._host.readers.losses)):
