@@ -89,7 +89,8 @@ def named(connection: wire.Connection) -> int:
 
 
 def _behind_string(view: memoryview, at: int) -> int:
-    return at + 2 + max(0, struct.unpack_from(">h", view, at)[0])
+    length: int = struct.unpack_from(">h", view, at)[0]
+    return at + 2 + max(0, length)
 
 
 def load(cluster: TailraceCluster, partitions: int) -> Figures:

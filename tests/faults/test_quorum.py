@@ -201,7 +201,7 @@ def test_a_broker_that_comes_with_a_new_disk_has_all_of_it_and_votes_again(tmp_p
 
 
 def test_a_broker_that_is_started_where_its_disk_was_lost_ends_and_votes_for_nobody(tmp_path: Path) -> None:
-    """(R) An empty log under the name of the lost one would vote. All are started together again: it is new."""
+    """(R) An empty log under the name of the lost one would vote. Once all are started together it is new."""
     host = Host(tmp_path)
     host.start()
     try:
