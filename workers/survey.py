@@ -16,6 +16,7 @@ from tailrace.core.metadata.image import MetadataImage, PartitionImage, TopicIma
 from tailrace.workers.data_dir import METADATA_LOG
 from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.process import Refusal
+from tailrace.workers.say import say
 
 PARTITION_METADATA = "partition.metadata"
 STRAY_SUFFIX = "-stray"
@@ -95,6 +96,7 @@ class Survey:
             )
         for log_dir in found:
             if log_dir is not own:
+                say(f"tailrace: {name} lies in {own.path}; what lies in {log_dir.path} is set aside\n")
                 with self._blaming(log_dir):
                     self._set_aside(log_dir.path, name)
         return own

@@ -283,6 +283,7 @@ def patched(host: "Host") -> Generator[None]:
         (gateway_requests, "os", chance),
         (failed_dirs, "say", _nothing),
         (survey, "os", surveyed),
+        (survey, "say", _nothing),
         (survey, "_topic_id_in", disks.topic_id_in),
         (leader_files, "os", disks.as_os()),
         (quorum_member, "open_metadata_log", metadata_log),
