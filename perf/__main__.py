@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import durable, groups, lifecycle, processes, replicated, scale
+from perf import durable, groups, images, lifecycle, processes, replicated, scale
 from perf.batches import ONE_RECORD
 from perf.peers import jars
 from perf.peers.kafka import Kafka
@@ -128,6 +128,8 @@ def run(chosen: argparse.Namespace, folder: Path) -> Report:
         durable.rounds(makers, names, folder, ONE_RECORD, chosen.rounds, report)
     if chosen.only.startswith(replicated.NAME):
         replicated.rounds(names, folder, chosen.only, chosen.rounds, chosen.warm_up, chosen.kills, report)
+    if chosen.only.startswith(images.NAME):
+        images.rounds(folder, chosen.rounds, report)
     if workloads:
         run_load(chosen, names, workloads, folder, report)
     return report

@@ -149,6 +149,7 @@ TARGETS = [
     ),
     Target(COMMIT.name, "tcp", None, 1.0),
     Target(LOADED, "tcp", None, 1.0, "s"),
+    Target("image: start with 10,000 partitions", "tcp", None, 2.0, "s"),
     *(Target(row.name, "tcp", None, 2.0, "x") for row in BESIDE),
     *(
         Target(f"scale: {name}", "tcp", at_least, at_most, unit)

@@ -72,12 +72,16 @@ class Beginning:
         image = self._log.image
         surveys = {
             broker.node_id: Survey(
-                broker.log_dirs, image, found.held_topics(), first_of_run=found.first_of_run
+                broker.log_dirs,
+                image,
+                broker.node_id,
+                [key[:2] for key in held if key[2] == broker.node_id],
+                first_of_run=found.first_of_run,
             )
             for broker in self._context.brokers
         }
         places = {
-            (topic.topic_id, state.partition, broker): surveys[broker].place(topic, state, broker)
+            (topic.topic_id, state.partition, broker): surveys[broker].place(topic, state)
             for topic, state in image.walk()
             for broker in state.replicas
             if broker in surveys and (topic.topic_id, state.partition, broker) not in held

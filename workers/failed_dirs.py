@@ -68,6 +68,17 @@ class FailedDirs:
 _MEND = "mend that and start the broker again"
 
 
+def probe_own(context: ProcessContext) -> None:
+    """(R) Before the metadata log is opened: DiskLost if its directory is away, or another lies in its place.
+    An empty log there, under the name of the lost one, would vote and know nothing of what that has promised.
+    """
+    log_dirs = context.log_dirs
+    number = log_dirs.probe(log_dirs.metadata_dir)
+    if number:
+        log_dirs.fail(log_dirs.metadata_dir, number)
+    check_own(context)
+
+
 def check_own(context: ProcessContext) -> None:
     """DiskLost if this process's broker has lost what it cannot do without."""
     log_dirs = context.log_dirs

@@ -17,7 +17,7 @@ from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
 from tailrace.workers.control import Message, Raft
 from tailrace.workers.controller import Controller
-from tailrace.workers.failed_dirs import check_own
+from tailrace.workers.failed_dirs import check_own, probe_own
 from tailrace.workers.log_dirs import is_broken
 from tailrace.workers.metadata_follower import metadata_row
 from tailrace.workers.metadata_log import open_metadata_log
@@ -35,6 +35,7 @@ class Member:
     def __init__(self, context: ProcessContext) -> None:
         self._context = context
         self._is_first = is_first_of_run(context)
+        probe_own(context)
         context.slots.set_long_operation(context.slot, 1)  # a log of any size is read
         self.log = open_metadata_log(context)
         context.slots.set_long_operation(context.slot, 0)

@@ -280,6 +280,8 @@ class Replication:
         dues: list[int] = []
         self._copy_due_ms = 0
         for partition, _ in self._followers.copying():
+            if partition not in self._files:
+                continue  # (R) it went together with one before it, as their log directory did
             limit = self._limits.get(partition)
             budget = left if limit is None else min(left, limit.allowance(now_ms))
             if limit is not None and budget <= 0:

@@ -68,10 +68,6 @@ class TakeOver:
             if slot not in self._answers
         )
 
-    def held_topics(self) -> set[bytes]:
-        """The topics of which some worker holds a replica."""
-        return {held.topic_id for replicas in self._answers.values() for held in replicas}
-
     def held(self) -> dict[Key, tuple[int, HeldReplica]]:
         """What is held, by which worker slot. A second holder cannot be, and must not serve."""
         found: dict[Key, tuple[int, HeldReplica]] = {}

@@ -29,14 +29,13 @@ def starting_high_watermark(
     unclean election, -1 if there was none. own_high_watermark: of its log as it was opened; after a full stop
     that is the checkpoint, and there is nothing else.
     """
-    rows = list(rows)
-    own = min(own_high_watermark, log_end_offset)
+    own, rows = min(own_high_watermark, log_end_offset), list(rows)
     if lineage == leader_epoch:  # what it has not is lost, and that was the choice
         return min(max((mark for _, mark in rows), default=own), log_end_offset)
-    if lineage >= 0 and all(epoch < lineage for epoch, _ in rows):
-        before = max((mark for epoch, mark in rows if epoch >= 0), default=0)
-        return max(min(before, log_end_offset), own)
-    known = max((mark for epoch, mark in rows if epoch >= max(lineage, 0)), default=0)
+    shown = [(epoch, mark) for epoch, mark in rows if epoch >= 0]
+    if shown and max(shown)[0] < lineage:  # (R) who was elected then died before it began: this is the first
+        return max(own, min(max(mark for _, mark in shown), log_end_offset))
+    known = max((mark for epoch, mark in shown if epoch >= lineage), default=0)
     if known > log_end_offset:  # (R) an in-sync replica has it all: rather no leader than one that lost it
         raise KafkaError(
             KAFKA_STORAGE_ERROR, f"committed up to {known}, but the log ends at {log_end_offset}"

@@ -31,6 +31,11 @@ class TailraceCluster:
         self._host = Tailrace(directory, together, self._port, sync_delay_ms)
         self._killed: set[int] = set()
 
+    @property
+    def data(self) -> Path:
+        """Where the directories of all brokers are."""
+        return self._host.data
+
     def start(self) -> None:
         """Start the supervisor, which starts the rest."""
         self._host.start()

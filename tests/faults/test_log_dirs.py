@@ -253,7 +253,7 @@ def test_a_topic_deleted_while_its_directory_was_away_is_set_aside_when_it_is_ba
     assert [path.name.partition(".")[0] for path in lost.glob("*-stray")] == [f"{sick}-0"]
 
 
-def test_a_partition_moved_while_the_broker_was_stopped_is_found_and_a_copy_is_refused(make: Make) -> None:
+def test_a_partition_moved_while_the_broker_was_stopped_is_found_and_a_copy_set_aside(make: Make) -> None:
     broker = make("a", "b")
     broker.start()
     broker.create(*TOPICS)
@@ -271,9 +271,11 @@ def test_a_partition_moved_while_the_broker_was_stopped_is_found_and_a_copy_is_r
     broker.stop()
     shutil.copytree(target, source)
     broker.start()
-    assert broker.wait() == 1
-    line = broker.said().splitlines()[-1]
-    assert line.startswith(f"tailrace: {moved}-0 lies in {broker.dirs[0]} and in {broker.dirs[1]}")
+    assert broker.end_of(moved) == writer.end
+    assert broker.dir_of(moved) == broker.dirs[0]
+    line = f"{moved}-0 lies in {broker.dirs[0]}; what lies in {broker.dirs[1]} is set aside"
+    assert line in broker.said()
+    assert not source.exists()
 
 
 def test_clients_of_healthy_directories_notice_nothing(make: Make) -> None:

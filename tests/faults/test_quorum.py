@@ -187,3 +187,23 @@ def test_a_broker_that_comes_with_a_new_disk_has_all_of_it_and_votes_again(tmp_p
         assert all(topics(host, broker, topic) == 3 for broker in IDS for topic in made)
         assert not (host.data / "broker-1" / f"{METADATA}-0" / file_name(0, LOG_SUFFIX)).exists()
         wait_until(lambda: images_agree(host), "all three to say the same")
+
+
+def test_a_broker_that_is_started_where_its_disk_was_lost_ends_and_votes_for_nobody(tmp_path: Path) -> None:
+    """(R) An empty log under the name of the lost one would vote. Once all are started together it is new."""
+    with running(tmp_path) as host:
+        made = decide(host)
+        old = voters(host)
+        host.broker("kill", "1")
+        (host.data / "broker-1").rename(tmp_path / "lost")
+        (host.data / "broker-1").mkdir()
+        refused = host.command("broker", "start", "1")
+        assert refused.returncode
+        assert "stopped meanwhile" in refused.stderr
+        assert "where the metadata log lies, has failed" in host.log_file.read_text()
+        assert not list((host.data / "broker-1").iterdir())
+        host.create("meanwhile", 3)
+        assert voters(host) == old
+    with running(tmp_path) as host:
+        wait_until(lambda: voters(host).get(1, old[1]) != old[1], "it to vote")
+        assert all(topics(host, broker, made) == 3 for broker in IDS)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from perf import lifecycle, many, wire
+from perf import images, lifecycle, many, wire
 from perf.batches import ONE_RECORD
 from perf.peers.tailrace import Tailrace
+from perf.peers.tailrace_cluster import TailraceCluster
 from perf.scale import made
 
 PARTITIONS = 300
@@ -41,3 +42,19 @@ def test_partitions_beyond_the_workers_are_all_served_and_there_again_after_a_ki
             assert (fetched.error_code, fetched.high_watermark) == (0, 5), index
     # producers were not looked at until now: a new one finds them, and an old sequence is out of order
     many.Filler(broker.endpoints()["tcp"], "large", PARTITIONS, ONE_RECORD).fill(1)
+
+
+def test_brokers_that_start_over_metadata_of_10_000_partitions_tell_of_them_all(tmp_path: Path) -> None:
+    cluster = TailraceCluster(tmp_path / "cluster")
+    cluster.start()
+    cluster.wait_until_ready()
+    cluster.stop()
+    images.prepare(cluster.data, cluster.brokers(), images.PARTITIONS)
+    cluster.start()
+    try:
+        cluster.wait_until_ready()
+        for endpoint in cluster.brokers().values():
+            with wire.Connection(endpoint) as connection:
+                assert images.named(connection) == images.PARTITIONS
+    finally:
+        cluster.stop()

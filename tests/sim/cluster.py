@@ -8,18 +8,20 @@ then      links hold, everybody comes back: all replicas are in sync and hold th
 from collections.abc import Callable
 from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from tailrace.core.metadata.elections import ELECT_PREFERRED, ELECT_UNCLEAN
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.requests import NewTopic, Reassignment
+from tailrace.core.metadata.requests import NewTopic, Reassignment, TopicToDelete
 from tailrace.core.raft.node import RaftNode
 from tailrace.core.raft.voters import ReplicaKey, Voter
-from tailrace.workers.control import CreateTopics, ElectLeaders, Message, Reassign
+from tailrace.workers.control import CreateTopics, DeleteTopics, ElectLeaders, Message, Reassign
 from tests.sim.cluster_context import FIRST_ID, patched
 from tests.sim.cluster_controllers import Controller
 from tests.sim.cluster_gateway import TopicPartition
 from tests.sim.cluster_host import Host
+from tests.sim.cluster_mend import Administrator
+from tests.sim.cluster_plan import PLANS, Plan
 from tests.sim.raft_cluster import Pace
 from tests.sim.raft_story import brief
 from tests.sim.replication_log import new_batch
@@ -28,40 +30,6 @@ from tests.sim.world import Weather, World
 BROKERS = 3
 CALM_MS = 30_000  # that a cluster has to recover in
 TOPIC = "t"
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """What befalls a cluster, and how often: weights, of one thing each `every_ms`."""
-
-    bad_ms: int = 900
-    every_ms: tuple[int, int] = (5, 110)
-    kill_worker: float = 4
-    kill_in_turn: float = 3
-    kill_gateway: float = 0.5
-    kill_controller: float = 2
-    kill_broker: float = 1.5
-    kill_all: float = 0.4
-    power: float = 0.4
-    pause: float = 3
-    resign: float = 1.5
-    part: float = 1.5
-    move: float = 3
-    elect: float = 2
-    shut_down: float = 1
-    lose_disk: float = 0.4
-    fail_dir: float = 0.5
-    snapshot: float = 1
-    change_voters: float = 0.7
-
-
-PLAN = Plan()
-MOVING = Plan(move=10, elect=5, kill_all=0.2, power=0.2, pause=2)
-CONTROLLERS = Plan(
-    kill_controller=6, resign=6, part=4, pause=8, elect=5, move=4, kill_all=0, power=0, change_voters=2
-)
-DEATHS = Plan(every_ms=(5, 40), kill_worker=12, kill_in_turn=12, kill_broker=3, move=1)
-STOPS = Plan(kill_all=4, power=4)
-PLANS = (PLAN, PLAN, MOVING, CONTROLLERS, DEATHS, STOPS)
 
 
 class Cluster:
@@ -83,7 +51,6 @@ class Cluster:
             "min_insync_replicas": random.choice(("1", "2")),
             "leader_imbalance_check_interval_seconds": random.choice(("1", "300")),
         }
-        self.partitions = random.choice((1, 1, 2, 3))
         sync = random.choice((0, 2, 8))
         self.host = Host(
             self.world, BROKERS, workers_each=random.choice((1, 1, 2)),
@@ -91,6 +58,7 @@ class Cluster:
             restart_ms=random.choice((5, 30, 200)), settings=settings,
             pace=Pace(sync_ms=(0, sync), slow_sync=random.choice((0, 0.05))),
         )  # fmt: skip
+        self.administrator = Administrator(self.host, self._ask)
         self.is_calm = False
         self.numbers = 0
         self.lost: set[int] = set()  # node ids whose metadata disk was lost, until they vote again
@@ -116,25 +84,30 @@ class Cluster:
         return [(topic.topic_id, state.partition) for topic, state in self.image.walk()]
 
     def create(self) -> None:
-        """The topics, asked for until they are there."""
-        random = self.world.random
-        if TOPIC in self.image.topics_by_name:
-            return
-        gateway = self.host.gateways.get(random.randrange(BROKERS))
-        ready = sum(not broker.fenced for broker in self.image.brokers.values()) == BROKERS
-        if gateway is not None and self.active() is not None and ready:
-            sizes = [random.choice((3, 3, 3, 2, 1)) for _ in range(self.partitions)]
-            ids = range(FIRST_ID, FIRST_ID + BROKERS)
-            replicas = [random.sample(ids, size) for size in sizes]
-            unclean = "true" if random.random() < 0.3 else "false"
-            new = NewTopic(name=TOPIC, assignments=list(enumerate(replicas)),
-                           configs=[("unclean.leader.election.enable", unclean)])  # fmt: skip
-            gateway.ask(CreateTopics(request_id=1, topics=[new], validate_only=False, timeout_ms=1000))
+        """The topic, asked for whenever it is not there."""
+        if TOPIC not in self.image.topics_by_name and self.active() is not None:
+            self._create()
         self.world.at(self.world.now_ms + 40, self.create)
+
+    def _create(self) -> None:
+        random = self.world.random
+        ids = [broker.broker_id for broker in self.image.brokers.values() if not broker.fenced]
+        gateway = self.host.gateways.get(random.randrange(BROKERS))
+        if gateway is None or len(ids) < (2 if self.numbers else BROKERS):
+            return
+        count = random.choice((1, 1, 2, 3))
+        sizes = [random.choice((3, 3, 3, 2, 1)) for _ in range(count)]
+        replicas = [random.sample(ids, min(size, len(ids))) for size in sizes]
+        unclean = "true" if random.random() < 0.3 else "false"
+        new = NewTopic(name=TOPIC, assignments=list(enumerate(replicas)),
+                       configs=[("unclean.leader.election.enable", unclean)])  # fmt: skip
+        gateway.ask(CreateTopics(request_id=1, topics=[new], validate_only=False, timeout_ms=1000))
 
     def produce(self) -> None:
         """A client sends to whoever leads, as its gateway knows."""
-        random, keys = self.world.random, self.keys()
+        random = self.world.random
+        known = {key: None for gateway in self.host.gateways.values() for key in gateway.leaders}
+        keys = list(dict.fromkeys(self.keys()) | known)  # gateways may not know yet that a topic is gone
         if not keys:
             return
         key = random.choice(keys)
@@ -167,7 +140,9 @@ class Cluster:
             "elect": self._elect,
             "shut_down": lambda: self.host.shut_down(self._broker()),
             "lose_disk": self._lose_disk,
-            "fail_dir": lambda: self.host.fail_log_dir(self._broker()),
+            "lose_dirs": self._lose_dirs,
+            "break_dir": self._break_dir,
+            "delete": self._delete,
             "snapshot": self._snapshot,
             "change_voters": self._change_voters,
         }
@@ -271,19 +246,58 @@ class Cluster:
             return None
         return self.host.quorum.controller(found.node_id - FIRST_ID), found.node
 
+    def _can_be_without(self, member: Controller) -> bool:
+        """Whether the quorum can do without its disk: no log has a change of voters that is under way."""
+        assert self.host.quorum is not None
+        end = self.host.quorum.oracle.committed_end
+        voters = [one.node.voters if one.node else None for one in self.host.quorum.members.values()]
+        return not self.lost and all(
+            known is not None
+            and known.latest_offset < end
+            and len(known.latest) == BROKERS
+            and member.key in known.latest
+            for known in voters
+        )
+
     def _lose_disk(self) -> None:
         """As many metadata disks as the quorum can do without."""
-        found, host = self._leader(), self.host
-        assert host.quorum is not None
-        if found is None or self.lost:
-            return
-        node, member = found[1], host.quorum.controller(self._broker())
-        settled, voters = node.voters.latest_offset < node.high_watermark, node.voters.latest
-        if settled and len(voters) == BROKERS and member.key in voters and member.node:
+        assert self.host.quorum is not None
+        member = self.host.quorum.controller(self._broker())
+        if self._can_be_without(member):
             self.lost.add(member.node_id)
             self.world.tell("{} loses its disk", member.name)
-            host.kill(member.slot)
+            self.host.kill(member.slot)
             member.new_disk()
+
+    def _lose_dirs(self) -> None:
+        """Log directories of one broker, which cannot be had back before all is started again. All of them if
+        the quorum can do without its copy of the metadata.
+        """
+        random, host, broker = self.world.random, self.host, self._broker()
+        if host.disks.lost:
+            return
+        assert host.quorum is not None
+        member, indexes = host.quorum.controller(broker), [1]
+        if random.random() < 0.6 and self._can_be_without(member):
+            indexes = [0, 1]
+            self.lost.add(member.node_id)
+        host.lose_log_dirs(broker, indexes)
+        host.in_this_run(random.randint(1, 4 * host.restart_ms), lambda: host.start_broker(broker))
+        host.in_this_run(random.randint(50, 700), lambda: host.stop_all(power=False))
+
+    def _break_dir(self) -> None:
+        """That with the metadata ends its broker, until all is started again."""
+        random, host = self.world.random, self.host
+        index = int(random.random() < 0.75)
+        if not index and len(host.running) < BROKERS:
+            return
+        host.break_log_dir(self._broker(), index)
+        if not index or random.random() < 0.3:
+            host.in_this_run(random.randint(50, 700), lambda: host.stop_all(power=False))
+
+    def _delete(self) -> None:
+        """The topic goes, and is made anew as soon as somebody finds it gone."""
+        self._ask(DeleteTopics(request_id=5, topics=[TopicToDelete(name=TOPIC)], timeout_ms=1000))
 
     def _change_voters(self) -> None:
         """Those who lost their disks are seen to by the leader itself; one leaves, and later comes back."""
@@ -300,7 +314,9 @@ class Cluster:
         elif not self.lost and not self.is_calm:
             leader.do(partial(_remove, key=self.world.random.choice(present)))
         for key in present:
-            if key in voters and node.voters.latest_offset < node.high_watermark:
+            metadata_dir = self.host.brokers[key.node_id - FIRST_ID].log_dirs.metadata_dir
+            is_settled = node.voters.latest_offset < node.high_watermark
+            if key in voters and is_settled and metadata_dir not in self.host.disks.lost:
                 self.lost.discard(key.node_id)
 
     # A run.
@@ -346,7 +362,7 @@ class Cluster:
             world.resume(name)
         for process in host.processes.values():
             process.steps_left = -1
-        if host.disks.broken:  # only a new run takes a log directory in again
+        if host.disks.broken or host.disks.lost:  # only a new run takes a log directory in again
             host.stop_all(power=False)
         for broker in range(BROKERS):
             self.host.in_this_run(200, partial(host.start_broker, broker))
@@ -355,13 +371,12 @@ class Cluster:
             self.host.in_this_run(wait_ms, self.produce)
 
     def _mend(self) -> None:
-        """What an administrator does: voters that are missing come back."""
+        """What an administrator does, again and again: voters that are missing come back, and so do replicas
+        whose log directories were lost.
+        """
         self._change_voters()
+        self.administrator.look(after_power=self.world.now_ms > self.plan.bad_ms + 8000)
         self.world.at(self.world.now_ms + 60, self._mend)
-        leaderless = any(state.leader < 0 for _, state in self.image.walk())
-        if leaderless and self.host.readers.losses and self.world.now_ms > self.plan.bad_ms + 8000:
-            # the page cache was all that the last one in sync had: somebody decides to go on without
-            self._ask(ElectLeaders(request_id=4, election_type=ELECT_UNCLEAN, partitions=None))
 
     def is_whole(self) -> bool:
         """Everybody serves, all are in sync, nothing is under way."""

@@ -4,6 +4,7 @@ Real are: Controller with all it has, Member, Worker with all it has, their Outb
 shared memory, link slots. Simulated are rings, disks, threads for syncs, clocks, Raft's log and vote file.
 """
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -29,19 +30,20 @@ from tailrace.workers import (
     failed_dirs,
     flusher,
     gateway_requests,
+    leader_files,
     losses,
     orders,
     quorum_member,
     replica,
     replicas,
     replication,
+    survey,
     worker,
 )
 from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.outbox import Inbox, Outbox
 from tailrace.workers.process import ProcessContext
-from tailrace.workers.survey import Place
-from tests.sim.cluster_disk import LeaderFile, StartingPoints
+from tests.sim.cluster_disk import Disks, StartingPoints
 from tests.sim.cluster_memory import AckWords, Links, region
 from tests.sim.cluster_memory import Bells as SimulatedBells
 
@@ -69,15 +71,25 @@ def configs(brokers: int, **settings: str) -> tuple[BrokerConfig, ...]:
 class SimulatedDirs(LogDirs):
     """Two a broker, of which the first holds the metadata as well."""
 
-    def __init__(self, broker: int) -> None:
+    def __init__(self, broker: int, disks: Disks, known: LogDirs | None = None) -> None:
+        """known: the directories of the run before, of which those that were lost are others now."""
         names = [f"/broker{broker}/{name}" for name in "ab"]
-        dirs = [LogDir(path, f"dir-{broker}-{path[-1]}-".ljust(22, "A")) for path in names]
+        self._disks = disks
+        dirs: list[LogDir] = []
+        for index, path in enumerate(names):
+            last = (
+                f"dir-{broker}-{path[-1]}-".ljust(22, "A")
+                if known is None
+                else known.dirs[index].directory_id
+            )
+            if path in disks.lost:
+                last = f"{last[:8]}{int(last[8:].strip('A') or 0) + 1}".ljust(22, "A")
+            dirs.append(LogDir(path, last))
         super().__init__(dirs, names[0], LogDirTable(region(8 + 8 * 2, 2)))
 
     def probe(self, path: str) -> int:
         """See LogDirs."""
-        del path
-        return 0
+        return self._disks.probe(path)
 
 
 class SimulatedDoorbell:
@@ -166,8 +178,12 @@ class Background:
     def _run(self) -> None:
         if self._jobs:
             token, job = self._jobs.pop(0)
-            job()
-            self._done.append((token, None))
+            error: OSError | None = None
+            try:
+                job()
+            except OSError as failure:
+                error = failure
+            self._done.append((token, error))
             if self._ring is not None:
                 self._ring()
 
@@ -191,25 +207,6 @@ class ArenaView:
 
     def close(self) -> None:
         """See Arena."""
-
-
-class SimulatedSurvey:
-    """See workers.survey: everything lies where it was put."""
-
-    def __init__(self, log_dirs: LogDirs, *_: object, **__: object) -> None:
-        self._log_dirs = log_dirs
-
-    def place(self, _topic: object, partition: Any, broker_id: int) -> Place:
-        """See Survey."""
-        directory: str = partition.directory_of(broker_id)
-        log_dir = self._log_dirs.by_id(directory)
-        if log_dir is None or not self._log_dirs.is_online(log_dir.path):
-            return Place("", directory)
-        return Place(log_dir.path, directory)
-
-    def moving_to(self, _name: str, _topic_id: bytes) -> str:
-        """See Survey."""
-        return ""
 
 
 class NothingMoves:
@@ -273,6 +270,9 @@ def patched(host: "Host") -> Generator[None]:
     """The real modules have this host's clock, disks and memory meanwhile."""
     disks = host.disks
     chance = SimpleNamespace(urandom=host.world.random.randbytes)
+    surveyed = SimpleNamespace(
+        path=os.path, scandir=disks.scandir, rename=disks.rename, urandom=chance.urandom
+    )
     clock = _clock(host)
 
     def ack_words(_run_dir: str, slot: int, incarnation: int) -> AckWords:
@@ -290,9 +290,6 @@ def patched(host: "Host") -> Generator[None]:
     def starting_points(log_dir: str) -> StartingPoints:
         return StartingPoints(disks, log_dir)
 
-    def leader_file(directory: str) -> LeaderFile:
-        return LeaderFile(disks, directory)
-
     def arena(path: str) -> ArenaView:
         return ArenaView(host.arenas[path])
 
@@ -300,7 +297,10 @@ def patched(host: "Host") -> Generator[None]:
         *((module, "time", clock) for module in TIMED),
         (gateway_requests, "os", chance),
         (failed_dirs, "say", _nothing),
-        (beginning, "Survey", SimulatedSurvey),
+        (survey, "os", surveyed),
+        (survey, "say", _nothing),
+        (survey, "_topic_id_in", disks.topic_id_in),
+        (leader_files, "os", disks.as_os()),
         (quorum_member, "open_metadata_log", metadata_log),
         (replica, "RealDirectory", disks.directory),
         (replica, "future_files", NothingMoves),
@@ -310,7 +310,6 @@ def patched(host: "Host") -> Generator[None]:
         (replicas, "StartingPoints", starting_points),
         (replication, "LinkSlots", SimpleNamespace(create=make_words)),
         (replication, "AckWords", ack_words),
-        (replication, "LeaderFile", leader_file),
         (appends, "Arena", SimpleNamespace(attach=arena)),
         (commit, "Background", Background),
         (flusher, "Background", Background),

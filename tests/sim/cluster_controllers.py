@@ -118,10 +118,14 @@ class Controller(raft_cluster.Member):
 
     def _start(self) -> None:
         self.leads_in, self.member = 0, None
-        super()._start()
         context = self.host.begin(self.slot, CONTROLLER, self.turn)
+        try:
+            self.member = QuorumMember(context)
+        except DiskLost:
+            self.host.world.crash(self.name)
+            self._lose_broker()
+            return
         self.host.memory.slots.set_state(self.slot, READY)
-        self.member = QuorumMember(context)
         self.host.wake(self.slot)
 
     def committed_before(self) -> int:
@@ -130,7 +134,8 @@ class Controller(raft_cluster.Member):
         return mark if mark <= self.log.log_end_offset else 0
 
     def metadata(self) -> MetadataLog:
-        """What stands for workers.metadata_log.open_metadata_log."""
+        """What stands for workers.metadata_log.open_metadata_log: it begins to take part in the quorum."""
+        super()._start()
         return cast("MetadataLog", Metadata(self))
 
     def on_effect(self, effect: Effect) -> None:
@@ -161,14 +166,17 @@ class Controller(raft_cluster.Member):
         try:
             goes_on = self.member.turn()
         except DiskLost:
-            self.host.world.tell("{} has lost its disk", self.name)
-            self.host.kill_broker(self.node_id - 1)
+            self._lose_broker()
             return
         if not goes_on:
             self.host.memory.slots.set_active_epoch(self.slot, 0)
             self.host.kill(self.slot)
             return
         self.host.later(self.slot, 40)
+
+    def _lose_broker(self) -> None:
+        self.host.world.tell("{} has lost its disk", self.name)
+        self.host.kill_broker(self.node_id - 1)
 
 
 class ClusterOracle(Oracle):
@@ -228,6 +236,8 @@ class Quorum(raft_cluster.Cluster):
             return
         image, log = member.member.log.image, member.log
         end = image.metadata_offset
+        if end != member.node.high_watermark:  # it has led, and has staged what is not committed
+            return
         if member.node.installing is not None or log.stored_at(end) is None or end > log.synced:
             return
         voters = member.node.voters.at(end)

@@ -1,17 +1,25 @@
 """The disks of a simulated host: logs, what their sync has reached, and checkpoints.
 
 A killed process leaves its logs as they are, in the page cache; a loss of power what was synced, and any part
-of the rest.
+of the rest. A log directory breaks: everything in it is EIO until it is mended; or is lost, with all in it.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from errno import EIO, ENOENT
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import Struct
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
+from tailrace.core.ids import uuid_text
+from tailrace.core.log.directory import storage_error
+from tailrace.core.log.flush import SyncFailedError
 from tailrace.core.log.log import Appended
+from tailrace.core.records.batch import Buffer
 from tailrace.shm.state_table import (
     HIGH_WATERMARK,
     LOG_START_OFFSET,
@@ -36,6 +44,10 @@ class Flush(Struct):
 
     def run(self) -> None:
         """It is on the disk."""
+        try:
+            self.log.touch()
+        except OSError as error:
+            raise SyncFailedError(EIO, str(error)) from error
         if self.cuts == self.log.truncations:
             self.log.durable = max(self.log.durable, self.end_offset)
 
@@ -48,15 +60,38 @@ class DiskLog(MemoryLog):
     on_start_moved: Callable[[int], object] | None = None
     on_prefault: Callable[[str, int, int], object] | None = None
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, disks: "Disks", path: str, topic_id: bytes) -> None:
         super().__init__()
-        self.path, self.durable = path, 0
+        self.disks, self.path, self.topic_id, self.durable = disks, path, topic_id, 0
         self.config: object = None
         self.is_deleted = False
+
+    def touch(self) -> None:
+        """OSError: its disk does not take anything any more."""
+        if os.path.dirname(self.path) in self.disks.broken:
+            raise OSError(EIO, os.strerror(EIO))
+
+    @contextmanager
+    def _changed(self) -> Generator[None]:
+        """KafkaError as of a Log whose disk refuses."""
+        try:
+            self.touch()
+        except OSError as error:
+            raise storage_error(error, f"cannot write to {self.path}") from error
+        yield
+
+    def append_as_follower(self, source: Buffer, now_ms: int, *, allow_gap: bool = False) -> None:
+        """See Log."""
+        with self._changed():
+            super().append_as_follower(source, now_ms, allow_gap=allow_gap)
 
     def append_as_leader(self, batch: memoryview, leader_epoch: int, now_ms: int) -> Appended:
         """See Log."""
         del now_ms
+        with self._changed():
+            return self._append(batch, leader_epoch)
+
+    def _append(self, batch: memoryview, leader_epoch: int) -> Appended:
         base = self.log_end_offset
         end = self.produce(bytes(batch), leader_epoch)
         return Appended(
@@ -66,14 +101,16 @@ class DiskLog(MemoryLog):
     def truncate_to(self, offset: int, now_ms: int) -> None:
         """See Log."""
         before = self.recovery_point
-        super().truncate_to(offset, now_ms)
+        with self._changed():
+            super().truncate_to(offset, now_ms)
         self.durable = min(self.durable, self.log_end_offset)
         if self.recovery_point < before and self.on_lowered is not None:
             self.on_lowered(self.recovery_point)
 
     def truncate_fully_and_start_at(self, offset: int, now_ms: int) -> None:
         """See Log."""
-        super().truncate_fully_and_start_at(offset, now_ms)
+        with self._changed():
+            super().truncate_fully_and_start_at(offset, now_ms)
         self.durable = offset
         if self.on_lowered is not None:
             self.on_lowered(offset)
@@ -98,7 +135,10 @@ class DiskLog(MemoryLog):
     def flush(self, _up_to: int | None = None) -> None:
         """See Log."""
         flush = self.begin_flush()
-        flush.run()
+        try:
+            flush.run()
+        except OSError as error:
+            raise storage_error(error, f"cannot sync {self.path}") from error
         self.flushed(flush)
 
     def tick(self, _now_ms: int) -> None:
@@ -111,8 +151,9 @@ class DiskLog(MemoryLog):
             self.flush()
 
     def delete(self) -> None:
-        """See Log."""
-        self.is_deleted = True
+        """See Log: whatever lies in its directory goes."""
+        self.close(clean=False)
+        self.disks.directory(self.path).destroy()
 
     def distrust_page_cache(self) -> None:
         """See Log."""
@@ -131,6 +172,8 @@ class Directory:
 
     def destroy(self) -> None:
         """See RealDirectory."""
+        if os.path.dirname(self.path) in self._disks.broken:
+            raise OSError(EIO, os.strerror(EIO))
         self._disks.delete(self.path)
 
 
@@ -141,19 +184,38 @@ class Disks:
         self.logs: dict[str, DiskLog] = {}
         self.checkpoints: dict[str, tuple[int, int, int]] = {}
         self.broken: set[str] = set()  # log directories
+        self.lost: set[str] = set()  # log directories, in whose place there may be an empty one
+        self._files: dict[int, tuple[DiskLog, int]] = {}  # by descriptor: a log, and which segment of it
+        self._opened = 0
+
+    def probe(self, log_dir: str) -> int:
+        """See LogDirs."""
+        return EIO if log_dir in self.broken else ENOENT if log_dir in self.lost else 0
+
+    def lose(self, log_dir: str) -> None:
+        """All of it."""
+        self.lost.add(log_dir)
+        for path in [path for path in self.logs if os.path.dirname(path) == log_dir]:
+            self.delete(path)
+        for path in [path for path in self.checkpoints if os.path.dirname(path) == log_dir]:
+            del self.checkpoints[path]
 
     def directory(self, path: str, **_: object) -> Directory:
         """See RealDirectory."""
         return Directory(self, path)
 
-    def open(self, directory: Directory, _name: str, config: object, **known: Any) -> DiskLog:
+    def open(
+        self, directory: Directory, _name: str, config: object, *, topic_id: bytes, **known: Any
+    ) -> DiskLog:
         """See Log.open: what is there, or a new one."""
         path = directory.path
-        if path.rpartition("/")[0] in self.broken:
-            raise KafkaError(KAFKA_STORAGE_ERROR, f"{path}: the disk is broken")
+        if os.path.dirname(path) in self.broken:
+            error = OSError(EIO, os.strerror(EIO))
+            raise storage_error(error, f"cannot open {path}") from error
         log = self.logs.get(path)
-        if log is None or log.is_deleted:
-            log = self.logs[path] = DiskLog(path)
+        if log is None or log.topic_id != topic_id:
+            assert log is None or not log.batches, "see StartingPoints.find"
+            log = self.logs[path] = DiskLog(self, path, topic_id)
         log.config = config
         log.truncations += 1  # whoever looked at it looks anew
         log.recovery_point = min(known["recovery_point"], log.log_end_offset)
@@ -167,10 +229,47 @@ class Disks:
         if log is not None:
             log.is_deleted = True
 
-    def read(self, path: str, segment: int, position: int, length: int) -> bytes:
-        """Bytes of a file, none if it is gone."""
-        log = self.logs.get(path)
-        return b"" if log is None or log.is_deleted else log.read(segment, position, length)
+    # What a survey asks of the operating system.
+
+    @contextmanager
+    def scandir(self, log_dir: str) -> Generator[list[SimpleNamespace]]:
+        """See os.scandir."""
+        names = [os.path.basename(path) for path in self.logs if os.path.dirname(path) == log_dir]
+        yield [SimpleNamespace(name=name, is_dir=_always) for name in names]
+
+    def topic_id_in(self, path: str) -> str | None:
+        """What partition.metadata says."""
+        return uuid_text(self.logs[path].topic_id)
+
+    def rename(self, path: str, new_path: str) -> None:
+        """See os.rename."""
+        log = self.logs[new_path] = self.logs.pop(path)
+        log.path = new_path
+
+    # What followers ask of it, who copy from a leader's file.
+
+    def as_os(self) -> SimpleNamespace:
+        """See os: files are opened to be read, and stay what they are also when they are deleted."""
+        return SimpleNamespace(
+            path=os.path, O_RDONLY=0, O_CLOEXEC=0, open=self._open_file, pread=self._pread, close=self._close
+        )
+
+    def _open_file(self, path: str, _flags: int) -> int:
+        log, segment = self.logs.get(os.path.dirname(path)), int(os.path.basename(path)[:20])
+        if log is None or segment not in {each.base_offset for each in log.segments}:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT))
+        log.touch()
+        self._opened += 1
+        self._files[self._opened] = (log, segment)
+        return self._opened
+
+    def _pread(self, descriptor: int, length: int, position: int) -> bytes:
+        log, segment = self._files[descriptor]
+        log.touch()
+        return log.read(segment, position, length)
+
+    def _close(self, descriptor: int) -> None:
+        del self._files[descriptor]
 
     def checkpoint(self, path: str, row: Sequence[int]) -> None:
         """What a row says of it is written down."""
@@ -179,10 +278,9 @@ class Disks:
             self.checkpoints[path] = (row[RECOVERY_POINT], row[HIGH_WATERMARK], row[LOG_START_OFFSET])
 
     def power_fails(self, random: Random) -> None:
-        """Of what was not synced anything may be gone."""
+        """Of what was not synced anything may be gone. What is broken is mended before all starts again."""
+        self.broken.clear()
         for path, log in self.logs.items():
-            if log.is_deleted:
-                continue
             log.on_lowered = None
             log.recovery_point = log.durable
             end = log.log_end_offset
@@ -192,6 +290,10 @@ class Disks:
             log.durable = log.log_end_offset  # what is left has been read from the disk
 
 
+def _always(*, follow_symlinks: bool) -> bool:
+    return not follow_symlinks
+
+
 class StartingPoints:
     """See workers.starting_points."""
 
@@ -199,13 +301,16 @@ class StartingPoints:
         self._disks, self._log_dir = disks, log_dir
 
     def find(
-        self, directory: Directory, _topic: str, _partition: int, _topic_id: bytes, row: Sequence[int] | None
+        self, directory: Directory, _topic: str, _partition: int, topic_id: bytes, row: Sequence[int] | None
     ) -> StartingPoint:
         """See StartingPoints.find."""
         if row is not None and row[RECOVERY_POINT] == SYNC_FAILED:
             raise KafkaError(KAFKA_STORAGE_ERROR, f"{directory.path}: a sync failed")
         log = self._disks.logs.get(directory.path)
-        if log is None or log.is_deleted:
+        is_foreign = log is not None and log.topic_id != topic_id
+        if log is not None and is_foreign and log.batches:
+            raise KafkaError(KAFKA_STORAGE_ERROR, f"{directory.path} holds records of a deleted topic")
+        if log is None or is_foreign:
             self._disks.checkpoints.pop(directory.path, None)
             return StartingPoint()
         point, mark, start = self._disks.checkpoints.get(directory.path, (0, 0, 0))
@@ -229,17 +334,3 @@ class StartingPoints:
         """See StartingPoints.write_log_start."""
         del topic, partition, offset
         publish()
-
-
-class LeaderFile:
-    """See workers.leader_files."""
-
-    def __init__(self, disks: Disks, directory: str) -> None:
-        self._disks, self.directory = disks, directory
-
-    def read(self, segment: int, position: int, length: int) -> bytes:
-        """See LeaderFile."""
-        return self._disks.read(self.directory, segment, position, length)
-
-    def close(self) -> None:
-        """See LeaderFile."""

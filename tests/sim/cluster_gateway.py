@@ -46,8 +46,11 @@ class Gateway:
         ] = {}
 
     def turn(self) -> None:
-        """Hear, then ask."""
-        context = self.context
+        """Hear, then ask; or be busy with others for a while."""
+        context, random = self.context, self.host.world.random
+        if random.random() < 0.03:
+            self.host.later(context.slot, random.randint(0, 100))
+            return
         for slot, incarnation, ring in context.links.poll():
             if isinstance(ring, DescriptorConsumer):
                 for entry in ring.pop_all():
@@ -115,6 +118,7 @@ class Gateway:
             if not ring.try_push(entry):
                 return
             self.batches[self._token] = batch
+            self.host.readers.send(key, batch)
             self.sent[self._token] = (key, number, count, acks_all, peer)
 
     def _complete(self, token: int, error: int, base_offset: int, epoch: int) -> None:

@@ -3,7 +3,7 @@
 The supervisor is a model: it starts who is wanted, tells of deaths in the real one's order, and restarts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tailrace.shm import state_table as rows
@@ -42,8 +42,10 @@ class Host:
         self.layout = Layout(brokers, workers_each)
         self._ring_bytes = ring_bytes
         found = configs(brokers, **settings)
-        self.brokers = [Broker(config, SimulatedDirs(index)) for index, config in enumerate(found)]
         self.disks = Disks()
+        self.brokers = [
+            Broker(config, SimulatedDirs(index, self.disks)) for index, config in enumerate(found)
+        ]
         self.arenas: dict[str, dict[int, bytes]] = {}
         self.memory = self._new_memory()
         self.processes: dict[int, Process] = {}
@@ -145,12 +147,17 @@ class Host:
     # Life.
 
     def start(self) -> None:
-        """All of it, with the disks as they are, but for what was broken: that is mended."""
+        """All of it, with the disks as they are, but for what was broken: that is mended, and for what was
+        lost an empty one is there.
+        """
         self.run += 1
+        for index, one in enumerate(self.brokers):
+            dirs = SimulatedDirs(index, self.disks, one.log_dirs)
+            self.brokers[index] = Broker(one.config, dirs)
+            if dirs.metadata_dir in self.disks.lost and self.quorum is not None:
+                self.quorum.controller(index).new_disk()
         self.disks.broken.clear()
-        for one in self.brokers:
-            words = one.log_dirs.table.words
-            words[8:] = memoryview(bytes(8 * (len(words) - 8))).cast("q")
+        self.disks.lost.clear()
         self.wanted.clear()
         self.leaving.clear()
         self.arenas.clear()
@@ -176,6 +183,7 @@ class Host:
             return
         self.world.tell("broker {} starts", FIRST_ID + broker)
         self.running.add(broker)
+        self._probe_later(broker)
         for slot in own:
             self._start_again(slot)
 
@@ -272,14 +280,34 @@ class Host:
             self.leaving[broker] = (0, 0)
             self.wake(SUPERVISOR_SLOT)
 
-    def fail_log_dir(self, broker: int) -> None:
-        """That without the metadata."""
-        log_dirs = self.brokers[broker].log_dirs
-        path = log_dirs.dirs[1].path
-        self.world.tell("{} fails", path)
+    def break_log_dir(self, broker: int, index: int) -> None:
+        """Its disk takes and gives nothing any more. Whoever meets that says so; at last the housekeeper."""
+        path = self.brokers[broker].log_dirs.dirs[index].path
+        self.world.tell("{} breaks", path)
         self.disks.broken.add(path)
-        log_dirs.fail(path, 5)
-        self.processes[SUPERVISOR_SLOT].context.bells.ring_many(self.layout.controllers())
+        self._probe_later(broker)
+
+    def lose_log_dirs(self, broker: int, indexes: Sequence[int]) -> None:
+        """They are empty from now on, and others: their broker is killed before, if it runs."""
+        self.kill_broker(broker)
+        for index in indexes:
+            log_dir = self.brokers[broker].log_dirs.dirs[index]
+            self.world.tell("{} is lost, with all in it", log_dir.path)
+            self.disks.lose(log_dir.path)
+            if log_dir.path == self.brokers[broker].log_dirs.metadata_dir:
+                assert self.quorum is not None
+                self.quorum.controller(broker).empty_disk()
+
+    def _probe_later(self, broker: int) -> None:
+        """As its housekeeper does, each second."""
+        self.in_this_run(self.world.random.randint(0, 1000), partial(self._probe, broker))
+
+    def _probe(self, broker: int) -> None:
+        log_dirs = self.brokers[broker].log_dirs
+        for log_dir in log_dirs.dirs:
+            if broker in self.running and log_dirs.probe(log_dir.path):
+                log_dirs.fail(log_dir.path, log_dirs.probe(log_dir.path))
+                self.processes[SUPERVISOR_SLOT].context.bells.ring_many(self.layout.controllers())
 
     def stop_all(self, *, power: bool) -> None:
         """Everybody is dead at once, and what is shared is gone; with power off so is what was not synced.

@@ -6,9 +6,10 @@ append; orders rest on what is committed, none is obeyed after a newer one, and 
 know.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tailrace.core.metadata.image import PartitionImage
+from tailrace.core.records.batch import ATTRIBUTES_AT
 from tailrace.shm import state_table as rows
 from tailrace.workers.control import Assigned, ServeReplica
 from tests.sim.cluster_disk import DiskLog
@@ -40,6 +41,7 @@ class Readers:
         self._shown: dict[tuple[TopicPartition, int], tuple[DiskLog, int, int]] = {}  # epoch, mark by broker
         self._leaders: dict[tuple[TopicPartition, int], tuple[int, int]] = {}  # by epoch: slot, incarnation
         self._lineages: dict[TopicPartition, int] = {}  # that a line began with
+        self.sent: dict[bytes, TopicPartition] = {}  # where batches were written to, by what no leader stamps
         self.acks = self.unclean = self.elections = self.full_stops = self.losses = 0
 
     def line(self, key: TopicPartition) -> Line:
@@ -59,7 +61,8 @@ class Readers:
             return None
         name = host.quorum.oracle.image.topics_by_id[key[0]].name
         log_dir = host.brokers[broker - 1].log_dirs.by_id(state.directory_of(broker))
-        return None if log_dir is None else host.disks.logs.get(f"{log_dir.path}/{name}-{key[1]}")
+        log = None if log_dir is None else host.disks.logs.get(f"{log_dir.path}/{name}-{key[1]}")
+        return None if log is None or log.topic_id != key[0] else log
 
     # What is shown.
 
@@ -70,6 +73,7 @@ class Readers:
         world = self._host.world
         world.tell("row {} of {} at broker {}: role {}, epoch {}, {} of {}", row, key[1], broker, role, epoch,
                    mark, values[rows.LOG_END_OFFSET])  # fmt: skip
+        self._check_served(key, row, role)
         if state is None or log is None or role not in (rows.ROLE_LEADER, rows.ROLE_FOLLOWER):
             return
         log.is_plausible()
@@ -95,6 +99,14 @@ class Readers:
             world.fail(f"partition {key[1]}, broker {broker}: {before[1:]} and then {(epoch, mark)}")
         self._check_content(key, broker, mark, log)
 
+    def _check_served(self, key: TopicPartition, row: int, role: int) -> None:
+        """What a worker serves is still there."""
+        process = self._host.workers.get(self._host.current)
+        served = None if process is None else process.worker.replicas.by_row.get(row)
+        is_served = role in (rows.ROLE_LEADER, rows.ROLE_FOLLOWER)
+        if served is not None and is_served and cast("DiskLog", served.log).is_deleted:
+            self._host.world.fail(f"partition {key[1]}: row {row} shows a log that is deleted")
+
     def _check_content(self, key: TopicPartition, broker: int, mark: int, log: DiskLog) -> None:
         """All below the high watermark is what others have shown there, or is the first to be shown."""
         line, world = self.line(key), self._host.world
@@ -108,7 +120,10 @@ class Readers:
         if found[: len(known)] != known[: len(found)] or len(found) < len(known):
             world.fail(f"partition {key[1]}: broker {broker} differs below {mark}")
         if mark > line.mark:
-            line.seen += found[len(known) :]
+            new = found[len(known) :]
+            if any(self.sent[data[ATTRIBUTES_AT:]] != key for _, _, data in new):
+                world.fail(f"partition {key[1]}: broker {broker} shows what was written to another topic")
+            line.seen += new
             line.mark = mark
         # where a batch ends: a high watermark of a checkpoint may be inside of another batch than it was
         line.checked[broker] = (log, log.truncations, found[-1][1] if found else start)
@@ -154,12 +169,16 @@ class Readers:
     def acknowledge(self, key: TopicPartition, end: int, number: int, epoch: int) -> None:
         """A client hears of it; epoch: of the leader that says so."""
         line = self.line(key)
-        if epoch < self._lineages.get(key, -1):
-            return  # of a past that an unclean election has ended since: it counts no more
+        if epoch < self._lineages.get(key, -1) or self.committed(key) is None:
+            return  # of what is deleted, or was ended by an unclean election since: it counts no more
         self.acks += 1
         if end > line.mark:
             self._host.world.fail(f"partition {key[1]}: {end} is acknowledged, {line.mark} was seen")
         line.acked[end] = number
+
+    def send(self, key: TopicPartition, batch: bytes) -> None:
+        """A client writes it to this partition."""
+        self.sent[batch[ATTRIBUTES_AT:]] = key
 
     # What is said.
 
@@ -185,6 +204,7 @@ class Readers:
 
     def check_leaders(self) -> None:
         """No two can append: whoever was replaced had resigned, or was dead."""
+        self.check_log_dirs()
         host = self._host
         leading: dict[TopicPartition, tuple[int, str]] = {}
         for slot, process in host.workers.items():
@@ -206,6 +226,13 @@ class Readers:
                     host.world.fail(
                         f"partition {key[1]}: {state.leader} is elected while {host.name_of(slot)} leads on"
                     )
+
+    def check_log_dirs(self) -> None:
+        """None is out of service whose disk is well."""
+        for broker in self._host.brokers:
+            for index, log_dir in enumerate(broker.log_dirs.dirs):
+                if broker.log_dirs.table.failure(index) and not self._host.disks.probe(log_dir.path):
+                    self._host.world.fail(f"{log_dir.path} is well and out of service")
 
     def _may_have_lost(self) -> bool:
         """The power has failed, and records that no disk had are lost: that was the choice. Those in sync may

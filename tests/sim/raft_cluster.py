@@ -64,8 +64,13 @@ class Member:
         """An empty one: somebody else, by its directory id."""
         self.disk_count += 1
         self.key = ReplicaKey(self.node_id, bytes((self.node_id, self.disk_count)) * 8)
+        self.empty_disk()
+        self.logs[self.key] = self.log
+
+    def empty_disk(self) -> None:
+        """All that was on it is lost, and nobody has seen that yet: `logs` has what it had."""
         self.vote = QuorumState()
-        self.log = self.logs[self.key] = MemoryLog(self.cluster.oracle.on_append)
+        self.log = MemoryLog(self.cluster.oracle.on_append)
 
     def _start(self) -> None:
         cluster, world = self.cluster, self.cluster.world

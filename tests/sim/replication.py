@@ -20,7 +20,7 @@ from tests.sim.world import Weather, World
 
 BROKERS: tuple[int, ...] = (0, 1, 2, 3)
 RUN_MS = 3000
-CALM_MS = 2400
+CALM_MS = 4800  # twice that a proposal waits for its answer, before it is made again
 Identity = tuple[int, int, bytes]
 
 
@@ -379,7 +379,7 @@ class Cluster:
         self.is_calm = True
         for broker in BROKERS:
             world.resume(f"broker {broker}")
-        world.run(RUN_MS + CALM_MS // 2)
+        world.run(RUN_MS + CALM_MS // 4)
         self.produce = lambda: None  # type: ignore[method-assign]
         world.run(RUN_MS + CALM_MS)
         self.check_end()

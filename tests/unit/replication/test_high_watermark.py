@@ -48,6 +48,13 @@ def test_after_an_unclean_election_it_is_at_most_the_own_end() -> None:
     assert start([(8, 50)], lineage=9) == 50
 
 
+def test_who_is_first_to_begin_after_an_unclean_election_counts_as_the_one_elected() -> None:
+    """(R) That one died before it began. Readers have seen what the others show, and the own log has it."""
+    assert start([(3, 50), (2, 40)], lineage=7, own=38) == 50
+    assert start([(3, 150), (-1, 40)], lineage=7, own=38) == 100
+    assert start([(-1, 50)], lineage=7, own=38) == 38
+
+
 def test_after_a_full_stop_it_is_the_checkpoint() -> None:
     assert start([], own=30) == 30
     assert start([], own=300) == 100

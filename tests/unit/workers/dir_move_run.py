@@ -211,9 +211,9 @@ class Run:
             partition_epoch=0, directories=(self.id_of(self.committed),),
         )  # fmt: skip
         image.replay([TopicRecord(name=TOPIC, topic_id=TOPIC_ID), partition], 2)
-        survey = Survey(self.shared.brokers[0].log_dirs, image, set(), first_of_run=True)
+        survey = Survey(self.shared.brokers[0].log_dirs, image, 0, (), first_of_run=True)
         topic = image.topics_by_name[TOPIC]
-        place = survey.place(topic, topic.partitions[0], 0)
+        place = survey.place(topic, topic.partitions[0])
         return place.path, survey.moving_to("t-0", TOPIC_ID)
 
     def next_run(self) -> "Run":

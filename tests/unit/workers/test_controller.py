@@ -368,7 +368,7 @@ def test_directories_of_topics_that_are_gone_are_set_aside_and_kept(run: Run) ->
         (data / name / "00000000000000000000.log").touch()
     (data / "gone-0" / "partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
     follower = MetadataFollower(log_dirs.metadata_dir, METADATA_ROW, run.shared.state_table)
-    (moved,) = Survey(log_dirs, follower.image, set(), first_of_run=True).strays
+    (moved,) = Survey(log_dirs, follower.image, 0, (), first_of_run=True).strays
     assert moved.startswith("gone-0.")
     assert moved.endswith("-stray")
     assert (data / moved / "partition.metadata").exists()

@@ -10,6 +10,7 @@ from tailrace.core.metadata.records import NO_LEADER
 from tailrace.shm.slots import CONTROLLER, GATEWAY, STOPPING, SUPERVISOR_SLOT
 from tailrace.workers.control import Assigned, BrokerMayStop, ServeReplica, ShutDownBroker, Unassigned
 from tailrace.workers.metadata_follower import MetadataFollower
+from tailrace.workers.process import DiskLost
 from tailrace.workers.quorum_member import Member
 from tests.unit.workers.cluster_run import Cluster
 from tests.unit.workers.controller_run import heard
@@ -183,6 +184,19 @@ def test_a_broker_is_told_nothing_in_a_life_that_it_is_not_registered_in(cluster
     assert not presence.is_there(gone)
     cluster.settle()
     assert cluster.image.brokers[gone].fenced
+
+
+def test_a_controller_makes_no_metadata_log_where_its_own_was_lost(cluster: Cluster) -> None:
+    """(R) It would vote under the name of the lost one, which has promised what the new one does not know."""
+    gone = lives(cluster)
+    for slot in everything_of(cluster, gone):
+        cluster.kill(slot)
+    directory = Path(cluster.shared.brokers[gone].log_dirs.metadata_dir)
+    directory.rename(directory.with_name("lost"))
+    directory.mkdir()
+    with pytest.raises(DiskLost, match="where the metadata log lies"):
+        Member(cluster.begin(cluster.layout.controller(gone), CONTROLLER))
+    assert not list(directory.iterdir())
 
 
 @pytest.fixture

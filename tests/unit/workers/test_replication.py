@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
 
 import pytest
 from msgspec import structs
 
-from tailrace.core.errors import INELIGIBLE_REPLICA, NOT_ENOUGH_REPLICAS, KafkaError
+from tailrace.core.errors import INELIGIBLE_REPLICA, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS, KafkaError
 from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
 from tailrace.workers import control
+from tailrace.workers.leader_files import LeaderFile
 from tailrace.workers.replication import MARKS_MS
 from tests.support.waiting import wait_until
 from tests.unit.workers.replicated_run import BROKERS, ROWS, ReplicatedRun, replicated_run
@@ -278,3 +281,40 @@ def test_who_is_throttled_copies_as_fast_as_it_may(tmp_path: Path) -> None:
         run.tell(1, run.order(1))
         run.settle()
         assert stored(run, 1) == stored(run, 0)
+
+
+def test_a_copy_that_takes_its_directory_out_of_service_ends_the_others_there(tmp_path: Path) -> None:
+    """(R) The worker lives, and so do its replicas elsewhere."""
+    with replicated_run(tmp_path) as run:
+        worker = run.workers[1]
+        assert worker is not None
+        replication = worker.replicas.replication
+        failed: list[int] = []
+
+        class Broken:
+            """Two that are copied, from a disk to one that takes nothing."""
+
+            topic_partition = (b"", 0)
+            files: ClassVar[dict["Broken", LeaderFile]] = {}
+
+            def copying(self) -> list[tuple["Broken", tuple[int, int]]]:
+                return [(each, (0, 0)) for each in both]
+
+            def copy(self, *_: object) -> int:
+                raise KafkaError(KAFKA_STORAGE_ERROR, "")
+
+            def fail(self, _replica: object, _error: Exception) -> None:
+                failed.append(len(self.files))
+                self.files.clear()  # of both
+
+        both = [Broken(), Broken()]
+        Broken.files.update({each: LeaderFile("") for each in both})
+        replaced: dict[str, Any] = {
+            "_followers": both[0],
+            "_files": Broken.files,
+            "_failed": both[0].fail,
+            "_replicas": {(b"", 0): None},
+        }
+        with mock.patch.multiple(replication, **replaced):
+            replication._copy()  # pyright: ignore[reportPrivateUsage]
+        assert failed == [2]

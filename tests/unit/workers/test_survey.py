@@ -27,7 +27,8 @@ class World:
             (path / name).mkdir()
             lock_fd = os.open(path / name / LOCK, os.O_RDWR | os.O_CREAT)
             made.append(LogDir(str(path / name), f"id-{name}", lock_fd))
-        self.path = path
+        self.path, self.broker = path, 0
+        self.held: list[tuple[bytes, int]] = []
         self.dirs = LogDirs(made, made[0].path, LogDirTable.create(str(path / "table"), 2))
 
     def put(self, name: str, topic_id: bytes | None = TOPIC_ID) -> None:
@@ -42,8 +43,8 @@ class World:
         image = MetadataImage()
         image.replay([TopicRecord(name="t", topic_id=TOPIC_ID), partition(recorded)], 2)
         topic: TopicImage = image.topics_by_name["t"]
-        self.survey = Survey(self.dirs, image, set(), first_of_run=first_of_run)
-        return self.survey.place(topic, topic.partitions[0], 0)
+        self.survey = Survey(self.dirs, image, self.broker, self.held, first_of_run=first_of_run)
+        return self.survey.place(topic, topic.partitions[0])
 
     def where(self, name: str) -> Place:
         """That directory."""
@@ -85,14 +86,40 @@ def test_one_that_does_not_say_whose_it_is_counts_where_it_is_recorded(world: Wo
 def test_one_in_two_places_is_refused(world: World) -> None:
     world.put("a")
     world.put("b")
-    with pytest.raises(Refusal, match=r"t-0 lies in .*a and in .*b"):
-        world.place("id-a")
+    for recorded in ("", "id-unknown"):
+        with pytest.raises(Refusal, match=r"t-0 lies in .*a and in .*b"):
+            world.place(recorded)
+
+
+def test_of_two_places_the_recorded_one_counts(world: World) -> None:
+    """(R) Its directory failed, it was moved away and back to another; the first is mended, and old."""
+    world.put("a")
+    world.put("b")
+    assert world.place("id-b") == world.where("b")
+    (stray,) = world.survey.strays
+    assert (world.path / "a" / stray / "partition.metadata").exists()
+    assert world.place("id-b") == world.where("b")
 
 
 def test_a_namesake_of_another_topic_is_set_aside(world: World) -> None:
     world.put("a", OTHER_ID)
     world.put("b")
     assert world.place("id-a") == world.where("b")
+    (stray,) = world.survey.strays
+    assert (world.path / "a" / stray / "partition.metadata").exists()
+
+
+@pytest.mark.parametrize("first_of_run", [True, False])
+def test_one_that_has_moved_to_other_brokers_is_set_aside(world: World, *, first_of_run: bool) -> None:
+    """(R) Who was told to delete it died before that, and so did who knew: a topic made under that name later
+    would find records of another.
+    """
+    world.put("a")
+    world.broker, world.held = 1, [(TOPIC_ID, 0)]
+    world.place("id-a", first_of_run=first_of_run)
+    assert not world.survey.strays  # its worker lives, and is told to delete it
+    world.held = []
+    world.place("id-a", first_of_run=first_of_run)
     (stray,) = world.survey.strays
     assert (world.path / "a" / stray / "partition.metadata").exists()
 
