@@ -13,6 +13,7 @@ from perf.peers.peer import Endpoint
 from perf.peers.tailrace import Tailrace
 from perf.processes import tree
 from perf.workloads import SIXTEEN_KIB
+from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
 from tests.compat.clients.confluent import Confluent
 from tests.compat.clients.java import QUIET
 from tests.compat.corpus import PARTITIONS, records
@@ -71,10 +72,17 @@ def write_small_batches(endpoint: Endpoint) -> int:
 
 
 def write_one(endpoint: Endpoint, next_offset: int) -> None:
-    """One record to partition 0, which must get the offset given."""
+    """One record to partition 0, as soon as that is led; it must get the offset given."""
+    fields, found = wire.ProduceResponse.of(TOPIC).fields, list[tuple[int, int]]()
     with wire.Connection(endpoint) as connection:
-        answer = connection.ask(wire.produce_frame(TOPIC, ONE_RECORD.data, -1, 0))
-    assert wire.ProduceResponse.of(TOPIC).fields.unpack(bytes(4) + answer)[2:] == (0, next_offset)
+
+        def is_led() -> bool:
+            answer = connection.ask(wire.produce_frame(TOPIC, ONE_RECORD.data, -1, 0))
+            found.append(fields.unpack(bytes(4) + answer)[2:])
+            return found[-1][0] != NOT_LEADER_OR_FOLLOWER
+
+        wait_until(is_led, "a leader of the partition")
+    assert found[-1] == (0, next_offset)
 
 
 def kill_everything(broker: Tailrace) -> None:
