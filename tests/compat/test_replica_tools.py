@@ -332,19 +332,24 @@ def test_log_directories_of_all_brokers_are_measured(host: Host) -> None:
     host.make((one, three))
     host.fill()
     brokers = ",".join(map(str, host.ids))
-    said = host.says(
-        f"{TOOLS}.LogDirsCommand", "--describe", "--broker-list", brokers, "--topic-list", host.topic
-    )
-    found = {
-        (broker["broker"], each["partition"]): each
-        for broker in json.loads(said.splitlines()[-1])["brokers"]
-        for directory in broker["logDirs"]
-        for each in directory["partitions"]
-    }
-    assert found.keys() == {(one, f"{host.topic}-0"), (three, f"{host.topic}-0")}
-    assert all(each["size"] > 0 and each["offsetLag"] == 0 for each in found.values())
-    assert not any(each["isFuture"] for each in found.values())
-    assert two not in {broker for broker, _ in found}
+
+    def is_measured() -> bool:
+        """A follower counts what it knows to be committed, which it hears a little later."""
+        said = host.says(
+            f"{TOOLS}.LogDirsCommand", "--describe", "--broker-list", brokers, "--topic-list", host.topic
+        )
+        found = {
+            (broker["broker"], each["partition"]): each
+            for broker in json.loads(said.splitlines()[-1])["brokers"]
+            for directory in broker["logDirs"]
+            for each in directory["partitions"]
+        }
+        assert found.keys() == {(one, f"{host.topic}-0"), (three, f"{host.topic}-0")}
+        assert two not in {broker for broker, _ in found}
+        assert not any(each["isFuture"] or each["offsetLag"] for each in found.values())
+        return all(each["size"] > 0 for each in found.values())
+
+    wait_until(is_measured, "sizes of both")
 
 
 def test_a_broker_is_given_up_and_comes_back(host: Host) -> None:

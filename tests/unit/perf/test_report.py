@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from perf import replicated, scale
+from perf import images, replicated, scale
 from perf.batches import batch_of_size
 from perf.report import Report
 from perf.workloads import IDLE, LOADED, MEMORY, REQUESTS, START_UP, TARGETS, WORKLOADS
@@ -13,7 +13,7 @@ from tailrace.core.records.batch import check_stored, parse_header
 
 def test_every_target_names_a_workload_that_exists() -> None:
     names = {workload.name for workload in WORKLOADS} | {START_UP, REQUESTS, MEMORY, IDLE, LOADED}
-    assert {target.workload for target in TARGETS} <= names | scale.NAMES | replicated.NAMES
+    assert {target.workload for target in TARGETS} <= names | scale.NAMES | replicated.NAMES | {images.ROW}
 
 
 def test_ratios_are_ours_over_kafka_with_the_verdict_of_the_target() -> None:
