@@ -84,6 +84,10 @@ class Host(Tools):
         shown = self.described("--topic", self.topic)
         return [(each["leader"], each["replicas"], each["isr"]) for each in shown]
 
+    def becomes(self, state: list[tuple[str, list[int], list[int]]]) -> None:
+        """Whichever broker is asked: their images follow what is committed, a moment after the answer."""
+        wait_until(lambda: self.state() == state, f"{self.topic} to be {state}", PATIENCE_S)
+
     def shown(self, flag: str) -> set[str]:
         """The partitions that kafka-topics --describe lists with a flag."""
         return {f"{each['topic']}-{each['partition']}" for each in self.described(flag)}
@@ -256,7 +260,7 @@ def test_a_throttled_move_ends_and_the_throttles_go_with_it(host: Host) -> None:
     assert "The inter-broker throttle limit was set to 50000000 B/s" in said
     shown = host.says("kafka.admin.ConfigCommand", *about)
     assert "throttled" not in shown
-    assert host.state() == [(str(one), [one, three], sorted([one, three]))]
+    host.becomes([(str(one), [one, three], sorted([one, three]))])
     assert host.read() == RECORDS
 
 
@@ -275,7 +279,7 @@ def test_a_move_that_waits_for_the_dead_is_listed_and_cancelled(host: Host) -> N
         cancelled = host.reassign("--cancel", *which)
         assert f"Successfully cancelled partition reassignment for: {name}" in cancelled
         assert host.reassign("--list").strip() == "No partition reassignments found."
-        assert host.state() == [(str(one), [one, two], [one, two])]
+        host.becomes([(str(one), [one, two], [one, two])])
     finally:
         host.revive(three)
 
@@ -286,16 +290,16 @@ def test_leaders_are_elected(host: Host) -> None:
     host.fill()
     host.kill(three)
     try:
-        assert host.state() == [(str(one), [three, one], [one])]
+        host.becomes([(str(one), [three, one], [one])])
         ran = host.run(ELECTION, "--election-type", "preferred", "--topic", host.topic, "--partition", "0")
         assert ran.code == 1
         assert "PreferredLeaderNotAvailableException" in ran.out + ran.err
     finally:
         host.revive(three)
     host.in_sync(three, one)
-    assert host.state() == [(str(one), [three, one], sorted([one, three]))]
+    host.becomes([(str(one), [three, one], sorted([one, three]))])
     assert "Successfully completed leader election (PREFERRED)" in host.elect("preferred")
-    assert host.state() == [(str(three), [three, one], sorted([one, three]))]
+    host.becomes([(str(three), [three, one], sorted([one, three]))])
     assert "Valid replica already elected for partitions" in host.elect("preferred")
     assert host.read() == RECORDS
 
@@ -364,7 +368,7 @@ def test_a_broker_is_given_up_and_comes_back(host: Host) -> None:
         said = host.jvm.tool(tool, "unregister", "--bootstrap-server", host.bootstrap, "--id", str(three))
         assert said.code == 1
         assert f"Broker ID {three} is not currently registered" in said.out + said.err
-        assert host.state() == [(str(one), [one, three], [one])]
+        host.becomes([(str(one), [one, three], [one])])
     finally:
         host.revive(three)
     host.in_sync(one, three)
@@ -384,7 +388,7 @@ def test_an_unclean_election_takes_who_lives(host: Host) -> None:
         wait_until(lambda: one not in host.alive(), "the fence around the leader", PATIENCE_S)
         wait_until(lambda: host.state()[0][0] == "none", "a partition without leader", PATIENCE_S)
         assert "Successfully completed leader election (UNCLEAN)" in host.elect("unclean")
-        assert host.state() == [(str(two), [one, two], [two])]
+        host.becomes([(str(two), [one, two], [two])])
         assert host.read() == RECORDS
     finally:
         host.revive(one)
