@@ -84,7 +84,8 @@ class Changes:
         if not records:
             return
         image = self.image
-        records = fill_directories(image, records, self.wished_dirs)
+        failed = {directory for broker in self._context.brokers for directory in broker.log_dirs.failed_ids()}
+        records = fill_directories(image, records, self.wished_dirs, failed)
         assert not self._alive(leaders_replaced(image, records)), "a leader that lives resigns first (R)"
         delta = MetadataDelta()
         delta.note(image, records)

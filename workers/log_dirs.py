@@ -49,6 +49,10 @@ class LogDirs:
             if log_dir.holds_partitions and not self.table.failure(index)
         ]
 
+    def failed_ids(self) -> list[str]:
+        """The ids of those that are out of service."""
+        return [log_dir.directory_id for index, log_dir in enumerate(self.dirs) if self.table.failure(index)]
+
     def by_id(self, directory_id: str) -> LogDir | None:
         """The directory of this id, None if this run has none."""
         return self._by_id.get(directory_id)

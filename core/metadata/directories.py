@@ -2,7 +2,7 @@
 elsewhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -121,50 +121,59 @@ def replica_moved(
 
 
 def fill_directories(
-    image: MetadataImage, records: Sequence[Record], wished: Mapping[ReplicaKey, str] = MappingProxyType({})
+    image: MetadataImage,
+    records: Sequence[Record],
+    wished: Mapping[ReplicaKey, str] = MappingProxyType({}),
+    failed: Collection[str] = (),
 ) -> list[Record]:
     """The records with a log directory for each new replica: the one that is wished, or of those that its
     broker serves from the one with the fewest logs, as in Kafka. Without any that is left for the broker to
     say.
+
+    `failed`: directories that are out of service, though the image does not know it yet.
     """
-    logs = dict(image.logs_by_directory)
+    choice = _Choice(image, wished, failed)
     chosen: list[Record] = []
     for record in records:
-        if isinstance(record, PartitionRecord):
-            known = _wished(image, record, record.replicas, record.directories, wished)
-            record = msgspec.structs.replace(record, directories=_filled(image, record.replicas, known, logs))
-        elif isinstance(record, PartitionChange) and record.replicas and record.directories:
-            known = _wished(image, record, record.replicas, record.directories, wished)
-            directories = _filled(image, record.replicas, known, logs)
-            record = msgspec.structs.replace(record, directories=directories)
+        if isinstance(record, PartitionRecord | PartitionChange):
+            replicas, known = record.replicas, record.directories
+            if replicas and (known or isinstance(record, PartitionRecord)):
+                record = msgspec.structs.replace(
+                    record, directories=choice.fill(record, replicas, known or ())
+                )
         chosen.append(record)
     return chosen
 
 
-def _wished(
-    image: MetadataImage,
-    record: PartitionRecord | PartitionChange,
-    replicas: Sequence[int],
-    known: Sequence[str],
-    wished: Mapping[ReplicaKey, str],
-) -> Sequence[str]:
-    """The directories, with those that are wished and serve where there was none."""
-    found: list[str] = []
-    for broker_id, directory in zip(replicas, known or ("",) * len(replicas), strict=True):
-        wish = wished.get((record.topic_id, record.partition, broker_id), "")
-        serves = wish and image.serves_from(broker_id, wish)
-        found.append(wish if serves and not directory else directory)
-    return found
+class _Choice:
+    """How many logs each directory has, with those that were chosen."""
 
+    def __init__(
+        self, image: MetadataImage, wished: Mapping[ReplicaKey, str], failed: Collection[str]
+    ) -> None:
+        self._image = image
+        self._wished = wished
+        self._failed = failed
+        self._logs = dict(image.logs_by_directory)
 
-def _filled(
-    image: MetadataImage, replicas: Sequence[int], known: Sequence[str], logs: dict[str, int]
-) -> tuple[str, ...]:
-    filled: list[str] = []
-    for broker_id, directory in zip(replicas, known, strict=True):
-        broker = image.brokers.get(broker_id)
-        if not directory and broker is not None and broker.log_dirs:
-            directory = min(broker.log_dirs, key=lambda log_dir: logs.get(log_dir, 0))
-            logs[directory] = logs.get(directory, 0) + 1
-        filled.append(directory)
-    return tuple(filled)
+    def fill(
+        self, record: PartitionRecord | PartitionChange, replicas: Sequence[int], known: Sequence[str]
+    ) -> tuple[str, ...]:
+        """A directory for each replica that has none."""
+        return tuple(
+            directory or self._pick((record.topic_id, record.partition, broker_id))
+            for broker_id, directory in zip(replicas, known or ("",) * len(replicas), strict=True)
+        )
+
+    def _pick(self, replica: ReplicaKey) -> str:
+        broker = self._image.brokers.get(replica[2])
+        serving = broker.log_dirs if broker is not None else ()
+        wish = self._wished.get(replica, "")
+        if wish and wish not in self._failed and self._image.serves_from(replica[2], wish):
+            return wish
+        offered = [log_dir for log_dir in serving if log_dir not in self._failed] or serving
+        if not offered:
+            return ""
+        found = min(offered, key=lambda log_dir: self._logs.get(log_dir, 0))
+        self._logs[found] = self._logs.get(found, 0) + 1
+        return found

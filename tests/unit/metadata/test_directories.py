@@ -4,7 +4,8 @@ from tailrace.core import errors
 from tailrace.core.metadata.brokers import start_all
 from tailrace.core.metadata.directories import assign_directories, fill_directories
 from tailrace.core.metadata.image import MetadataImage
-from tailrace.core.metadata.records import NO_LEADER
+from tailrace.core.metadata.leadership import ReplicaKey
+from tailrace.core.metadata.records import NO_LEADER, PartitionRecord
 from tests.unit.metadata.cluster import RULES, TOPIC_ID, cluster, part, registration, replay, seen, topic
 
 
@@ -20,6 +21,22 @@ def test_new_replicas_go_where_the_fewest_logs_of_their_broker_are() -> None:
     image = two_disks([0, 1], [1, 0], [0])
     assert [part(image, index).directories for index in range(3)] == [("a", "dir-1"), ("dir-1", "b"), ("a",)]
     assert image.logs_by_directory == {"a": 2, "b": 1, "dir-1": 2}
+
+
+def test_none_goes_where_the_disk_failed_a_moment_ago() -> None:
+    image = two_disks([0])
+    record = PartitionRecord(
+        topic_id=b"u" * 16, partition=0, replicas=(0,), isr=(0,), leader=0, leader_epoch=0, partition_epoch=0
+    )
+
+    def chosen(wished: dict[ReplicaKey, str], *failed: str) -> tuple[str, ...]:
+        (filled,) = fill_directories(image, [record], wished, failed)
+        assert isinstance(filled, PartitionRecord)
+        return filled.directories
+
+    wish = {(b"u" * 16, 0, 0): "a"}
+    assert [chosen({}), chosen({}, "b"), chosen({}, "a", "b")] == [("b",), ("a",), ("b",)]
+    assert [chosen(wish), chosen(wish, "a"), chosen(wish, "b")] == [("a",), ("b",), ("a",)]
 
 
 def test_what_is_known_is_not_chosen_again() -> None:
