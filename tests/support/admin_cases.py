@@ -283,10 +283,12 @@ def answers(address: str) -> dict[str, Any]:
             found[name] = asker.ask(case)
 
     ask(creations())
+    settle(asker.ask, len(found))
     ask(metadata(asker.id_of))
     ask(others())
     ask(described())
     ask(growing())
+    settle(asker.ask, len(found))
     ask(replicas())
     for cases in (alterations(), broker_alterations(), replacements(), group_alterations()):
         ask(cases)
