@@ -132,11 +132,17 @@ class LinkSlots:
         return found
 
     def _compare(self, chunk: bytes, first: int, found: list[tuple[int, int]]) -> None:
-        seen = self._seen_words
-        for number, word in enumerate(memoryview(chunk).cast("q").tolist(), first):
-            if word != seen[number]:
-                seen[number] = word
-                found.append((number, word))
+        seen, words, at = self._seen_words, memoryview(chunk).cast("q"), 8 * first
+        before = self._seen[at : at + len(chunk)]
+        difference = int.from_bytes(chunk, "little") ^ int.from_bytes(before, "little")
+        place = 0
+        while difference:
+            skip = (difference & -difference).bit_length() - 1 >> 6
+            place += skip
+            seen[first + place] = words[place]
+            found.append((first + place, words[place]))
+            place += 1
+            difference >>= 64 * (skip + 1)
 
     def close(self) -> None:
         """Unmaps and unlinks the file."""

@@ -106,7 +106,8 @@ class Appends:
         """Publish what was appended, then tell the gateway so (R): whoever hears of an append can read it."""
         if self._touched:
             self._publish()
-        self._completions.send(slot, back, answers)
+        if answers or self._completions.is_waiting:
+            self._completions.send(slot, back, answers)
 
     def _on_entry(self, entry: Entry, arena: Arena, slot: int, incarnation: int, now_ms: int) -> bytes | None:
         kind, token, row, generation, source, position, length, extra = entry

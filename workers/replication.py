@@ -63,6 +63,7 @@ class Replication:
         self._to_ring: set[int] = set()
         self._unconnected: set[Replica] = set()  # there was no room for a ring to their leader
         self._incomplete: set[Replica] = set()  # led here, and not all of their replicas are in sync
+        self._is_due = False  # something follows from what followers have acknowledged
         self._proposed_to = 0  # the newest controller, by its epoch, that heard a proposal
         self._tick_ms = max(1, context.config.replica_lag_time_max_ms // 2)
         self._tick_due_ms = self._turned_ms = 0
@@ -80,11 +81,15 @@ class Replication:
         return self._followers.is_touched
 
     def has_work(self) -> bool:
-        """Whether a follower has acknowledged something, or there is something to be copied or shown."""
+        """Takes what followers have acknowledged. Whether something follows from it (of most acknowledgements
+        nothing does, as others are missing still), or something is to be copied or shown.
+        """
         slots, followers = self._slots, self._followers
         if slots is None:
             return False
-        return slots.has_moved() or followers.is_touched or (followers.is_copying and not self._copy_due_ms)
+        if slots.has_moved():
+            self._take_acks(slots, _now_ms())
+        return self._is_due or followers.is_touched or (followers.is_copying and not self._copy_due_ms)
 
     # -- roles
 
@@ -256,9 +261,11 @@ class Replication:
         if slots is None or leaders is None:
             return
         now_ms = _now_ms()
-        moved = slots.moved()
-        if moved:
-            self._on_acks(leaders, moved, now_ms)
+        self._take_acks(slots, now_ms)
+        if self._is_due:
+            self._is_due = False
+            for replica in self._incomplete:  # perhaps a follower has caught up just now
+                self._propose(replica, now_ms)
         if self._followers.is_copying and self._copy_due_ms <= now_ms:
             self._copy()
         for downstream in leaders.downstreams.values():
@@ -268,12 +275,14 @@ class Replication:
             self._turned_ms = now_ms
             self._tick(now_ms)
 
-    def _on_acks(self, leaders: Leaders, moved: list[tuple[int, int]], now_ms: int) -> None:
-        for partition in leaders.on_acks(moved, now_ms):
-            replica = self._replicas[partition.topic_partition]
-            self._changed(replica)
-        for replica in self._incomplete:  # perhaps a follower has caught up just now
-            self._propose(replica, now_ms)
+    def _take_acks(self, slots: LinkSlots, now_ms: int) -> None:
+        assert self._leaders is not None, "made with the slots"
+        moved = slots.moved()
+        if moved:
+            advanced = self._leaders.on_acks(moved, now_ms)
+            for partition in advanced:
+                self._changed(self._replicas[partition.topic_partition])
+            self._is_due |= bool(advanced or self._incomplete)
 
     def _copy(self) -> None:
         now_ms, left = _now_ms(), COPY_BYTES

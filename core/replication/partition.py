@@ -40,6 +40,7 @@ class LeaderPartition:
         self.places = Places(log)
         self._counts_synced, self._has_gaps = counts_synced, has_gaps
         self._links: dict[int, Link] = {}  # by replica
+        self._sent_to = -1  # the end of the log as `replicate` met it
         log.high_watermark = in_sync.high_watermark
         self.append_local()
 
@@ -52,6 +53,9 @@ class LeaderPartition:
 
     def replicate(self) -> bool:
         """After a run of appends: sends them to all followers. Returns whether the high watermark moved."""
+        if self.log.log_end_offset == self._sent_to:
+            return False
+        self._sent_to = self.log.log_end_offset
         self.places.note()
         moved = self.append_local()
         for link in self._links.values():

@@ -61,6 +61,28 @@ def test_nothing_is_committed_that_a_member_in_sync_has_not(run: ReplicatedRun) 
     run.settle()
 
 
+def test_of_two_acknowledgements_the_last_one_is_work_for_the_leader(tmp_path: Path) -> None:
+    with replicated_run(tmp_path) as run:
+        run.elect(0)
+        run.settle()
+        leader, one, two = run.workers
+        assert leader is not None
+        assert one is not None
+        assert two is not None
+        has_work = leader._replication.has_work  # pyright: ignore[reportPrivateUsage]
+        run.append("a")
+        one.turn()
+        assert not has_work()
+        led = run.replica(0).leading
+        assert led is not None
+        assert [led.in_sync.followers[broker].acked for broker in (1, 2)] == [1, 0]
+        two.turn()
+        assert (has_work(), has_work()) == (True, True)
+        assert run.shown(0) == (1, 0)
+        leader.turn()
+        assert (run.shown(0), has_work()) == ((1, 1), False)
+
+
 def test_followers_hear_what_is_committed_at_once_where_a_reader_waits_and_else_a_little_later(
     run: ReplicatedRun,
 ) -> None:
