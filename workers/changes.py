@@ -164,9 +164,13 @@ class Changes:
         except KafkaError as refused:
             replacement.done(None, refused)
             return
-        alive = self._alive(leaders_replaced(self.image, records))
+        replaced = leaders_replaced(self.image, records)
+        alive = self._alive(replaced)
         if alive:
-            replacement.asked = {replica.key: replica.leader_epoch for replica in alive}
+            # (R) also those that have resigned by now: they would lead on, be asked anew, and all the others
+            # would lead on meanwhile, without end
+            known = self._assignments.by_key
+            replacement.asked = {key: known[key].leader_epoch for key in replaced if key in known}
             self._waiting.append(replacement)
             self._ask(alive)
             return

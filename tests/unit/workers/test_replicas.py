@@ -11,7 +11,7 @@ from tailrace.core.errors import KafkaError
 from tailrace.core.metadata.elections import ELECT_PREFERRED, elect_leaders
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.reassignments import reassign
-from tailrace.core.metadata.records import NO_LEADER, Record
+from tailrace.core.metadata.records import NO_LEADER, PartitionChange, Record
 from tailrace.core.metadata.requests import PartitionResult, Reassignment, TopicToDelete
 from tailrace.workers.control import (
     AlterPartition,
@@ -274,6 +274,45 @@ def test_who_resigned_in_vain_leads_on_in_an_epoch_of_its_own(cluster: Cluster) 
     ]
     assert (cluster.partition().leader, cluster.partition().leader_epoch) == (1, 2)
     assert cluster.workers[1].last.leader_epoch == 2
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Cluster]:
+    """Three brokers of one worker each."""
+    made = Cluster(tmp_path, workers_max="1")
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def test_leaders_that_resigned_wait_for_others_that_are_asked_later(crowded: Cluster) -> None:
+    """(R) Else each would lead on while the other resigns, without end."""
+    cluster = crowded
+    cluster.create((0, 1, 2), (0, 1, 2))
+    changes, decided = cluster.controller.changes, list[int]()
+
+    def decide(image: MetadataImage) -> tuple[list[Record], None]:
+        decided.append(len(decided))
+        topic = image.topics_by_name["t"]
+        led = topic.partitions[: 1 if len(decided) == 1 else 2]  # the second is led from now on
+        return [
+            PartitionChange(
+                topic_id=topic.topic_id,
+                partition=each.partition,
+                leader=1,
+                leader_epoch=each.leader_epoch + 1,
+            )
+            for each in led
+        ], None
+
+    changes.replace(decide, lambda _result, _error: None)
+    cluster.settle()
+    assert [(cluster.partition(index).leader, cluster.partition(index).leader_epoch) for index in (0, 1)] == [
+        (1, 1),
+        (1, 1),
+    ]
+    assert len(decided) == 3
 
 
 def test_to_stage_over_a_living_leader_is_an_error_of_ours(cluster: Cluster) -> None:
