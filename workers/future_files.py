@@ -94,6 +94,19 @@ def remove(path: str) -> None:
         directory.destroy()
 
 
+def take_name(path: str) -> str:
+    """Of a copy that nobody needs: from here on it is none, though its files are there still. Returns where
+    they are; after a loss of power it may be a copy again, which is removed or begun anew.
+    """
+    log_dir, _, name = path.rpartition("/")
+    log_name, _ = parse_name(name) or (name, "")
+    aside = f"{log_dir}/{_deleted_name(log_name)}"
+    with suppress(OSError):  # at the next start
+        os.rename(path, aside)
+        return aside
+    return path
+
+
 # The mark.
 
 

@@ -131,7 +131,9 @@ def test_producers_whose_batches_are_deleted_are_known(tmp_path: Path) -> None:
     assert set(found.producers.producers) == {7}
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_in_the_middle_of_a_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """(R) What was taken of the piece is not read again."""
     move = Move(tmp_path)
     move.append(100)
