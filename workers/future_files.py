@@ -133,10 +133,14 @@ def read_mark(path: str) -> Moved | None:
 def complete_future(log_dir: str, log_name: str, topic_id: bytes) -> str | None:
     """The path of a copy there that has all of this topic's log."""
     for path in futures_of(log_dir, log_name):
-        directory = RealDirectory(path, make=False)
-        if read_mark(path) is not None and checkpoints.read_partition_metadata(directory) == topic_id:
+        if read_mark(path) is not None and is_log_of(path, topic_id):
             return path
     return None
+
+
+def is_log_of(path: str, topic_id: bytes) -> bool:
+    """Whether there is a directory there that says so."""
+    return checkpoints.read_partition_metadata(RealDirectory(path, make=False)) == topic_id
 
 
 # The end of a move.

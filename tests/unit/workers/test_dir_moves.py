@@ -14,7 +14,7 @@ from tailrace.core.log.checkpoints import LOG_STARTS, read_offsets
 from tailrace.core.log.directory import DiskFullError, RealDirectory
 from tailrace.core.log.log import Log
 from tailrace.shm.state_table import ROLE, ROLE_NONE
-from tailrace.workers import future_files, future_replicas
+from tailrace.workers import control, future_files, future_replicas
 from tailrace.workers.control_moves import CompleteMove, MoveEnded
 from tailrace.workers.future_files import read_mark
 from tests.unit.log.logs import NOW
@@ -294,3 +294,25 @@ def test_a_move_that_fails_is_given_up_in_words(
     (ended,) = run.take(MoveEnded)
     assert (ended.is_complete, ended.log_dir) == (False, run.dirs["b"])
     assert f"t-0 does not move to {run.dirs['b']}: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["copying", "complete", "committed"])
+@pytest.mark.parametrize("who", ["worker", "successor"])
+def test_one_that_is_deleted_while_it_moves_leaves_nothing(runs: list[Run], when: str, who: str) -> None:
+    """(R) Also when nobody has obeyed the order that names the other directory."""
+    run = runs[0]
+    run.copy("b")
+    if when != "copying":
+        assert run.complete()
+    if when == "committed":
+        run.commit()
+    if who == "successor":
+        run.begin_worker()
+    if who == "successor" or when == "committed":
+        run.generation += 1
+    run.delete()
+    assert not run.worker.replicas.by_row
+    (stopped,) = run.take(control.ReplicaStopped)
+    assert stopped.row_generation == run.generation
+    run.worker.replicas.futures.close()
+    assert run.names() == []
