@@ -18,6 +18,7 @@ checkpoints of the old directory say of it. Rules (R), each with a test:
 import os
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 
 from msgspec import Struct
@@ -64,6 +65,16 @@ def parse_name(name: str) -> tuple[str, str] | None:
 def futures_of(log_dir: str, log_name: str) -> list[str]:
     """The paths of all copies of this log that lie there."""
     return [f"{log_dir}/{name}" for name in os.listdir(log_dir) if parse_name(name) == (log_name, FUTURE)]
+
+
+def copies_in(log_dirs: LogDirs) -> Iterator[tuple[str, str]]:
+    """Of each copy in a directory that serves: which log it is of, and its path."""
+    for log_dir in log_dirs.online():
+        with suppress(OSError):
+            for name in sorted(os.listdir(log_dir.path)):
+                found = parse_name(name) if name.endswith(FUTURE) else None
+                if found is not None:
+                    yield found[0], f"{log_dir.path}/{name}"
 
 
 def leftovers(log_dirs: LogDirs, log_name: str) -> list[str]:

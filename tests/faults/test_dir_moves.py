@@ -110,6 +110,22 @@ def test_a_move_back_to_where_it_is_ends_it(make: Make) -> None:
     assert broker.end_of("t") == end
 
 
+def test_what_is_answered_is_shown(make: Make) -> None:
+    """As in Kafka: who looks right after the answer (`--verify`, which takes the throttle away) takes a move
+    that is not shown for one that was called off.
+    """
+    broker = filled(make)
+    broker.throttle(1)
+    source, target = broker.dir_of("t"), broker.other_dir("t")
+    for _ in range(10):
+        assert broker.move("t", target) == NONE
+        places = broker.places("t")
+        assert {path: places[path].is_future_key for path in places} == {source: False, target: True}
+        assert places[target].offset_lag > 0
+        assert broker.move("t", source) == NONE
+        assert list(broker.places("t")) == [source]
+
+
 def test_a_topic_that_is_deleted_meanwhile_leaves_nothing(make: Make) -> None:
     broker = filled(make)
     broker.begin_move("t", SLOW)
