@@ -18,6 +18,7 @@ checkpoints of the old directory say of it. Rules (R), each with a test:
 import os
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 
 from msgspec import Struct
@@ -66,6 +67,16 @@ def futures_of(log_dir: str, log_name: str) -> list[str]:
     return [f"{log_dir}/{name}" for name in os.listdir(log_dir) if parse_name(name) == (log_name, FUTURE)]
 
 
+def copies_in(log_dirs: LogDirs) -> Iterator[tuple[str, str]]:
+    """Of each copy in a directory that serves: which log it is of, and its path."""
+    for log_dir in log_dirs.online():
+        with suppress(OSError):
+            for name in sorted(os.listdir(log_dir.path)):
+                found = parse_name(name) if name.endswith(FUTURE) else None
+                if found is not None:
+                    yield found[0], f"{log_dir.path}/{name}"
+
+
 def leftovers(log_dirs: LogDirs, log_name: str) -> list[str]:
     """The paths of all copies of this log, and of what copies have taken the place of."""
     found: list[str] = []
@@ -94,6 +105,19 @@ def remove(path: str) -> None:
         directory.destroy()
 
 
+def take_name(path: str) -> str:
+    """Of a copy that nobody needs: from here on it is none, though its files are there still. Returns where
+    they are; after a loss of power it may be a copy again, which is removed or begun anew.
+    """
+    log_dir, _, name = path.rpartition("/")
+    log_name, _ = parse_name(name) or (name, "")
+    aside = f"{log_dir}/{_deleted_name(log_name)}"
+    with suppress(OSError):  # at the next start
+        os.rename(path, aside)
+        return aside
+    return path
+
+
 # The mark.
 
 
@@ -120,10 +144,14 @@ def read_mark(path: str) -> Moved | None:
 def complete_future(log_dir: str, log_name: str, topic_id: bytes) -> str | None:
     """The path of a copy there that has all of this topic's log."""
     for path in futures_of(log_dir, log_name):
-        directory = RealDirectory(path, make=False)
-        if read_mark(path) is not None and checkpoints.read_partition_metadata(directory) == topic_id:
+        if read_mark(path) is not None and is_log_of(path, topic_id):
             return path
     return None
+
+
+def is_log_of(path: str, topic_id: bytes) -> bool:
+    """Whether there is a directory there that says so."""
+    return checkpoints.read_partition_metadata(RealDirectory(path, make=False)) == topic_id
 
 
 # The end of a move.

@@ -25,6 +25,7 @@ from tailrace.workers.future_files import Moved, Progress
 from tailrace.workers.leader_files import LeaderFile
 from tailrace.workers.process import ProcessContext
 from tailrace.workers.replica import Replica
+from tailrace.workers.say import say
 
 COPY_BYTES = 256 * 1024  # in a turn, then what is served has its own
 COPY_BYTES_MAX = 8 * 1024 * 1024  # where more is appended than that
@@ -37,28 +38,57 @@ IDLE_MS = 3_600_000
 
 
 class _Move:
-    """One replica and its copy."""
+    """One replica and its copy, which there is once there is room for it."""
 
-    def __init__(self, replica: Replica, log_dir: str, future: FutureReplica, path: str) -> None:
+    def __init__(self, replica: Replica, log_dir: str) -> None:
         self.replica = replica
         self.log_dir = log_dir
-        self.future = future
-        self.path = path
+        self.path = ""
+        self.future: FutureReplica | None = None
         self.source = LeaderFile(replica.path)
-        self.progress = Progress(path)
+        self.progress: Progress | None = None
         self.limit: CopyLimit | None = None
         self.due_ms = 0  # not before that
         self.said_ms = -SAY_AGAIN_MS
         self.unsynced = 0  # bytes
-        self.budget, self.lag = COPY_BYTES, future.lag
+        self.budget, self.lag = COPY_BYTES, 0
         self.is_syncing = False
         self.is_complete = False  # its log is closed
+
+    def open(self, context: ProcessContext) -> None:
+        """Make the copy, empty, in the place of what is left of others. OSError, KafkaError: it cannot be."""
+        order, log = self.replica.order, self.replica.log
+        name, first = f"{order.topic}-{order.partition}", log.segments[0].base_offset
+        future_files.remove_futures(self.log_dir, name)
+        self.path = f"{self.log_dir}/{future_files.future_name(name)}"
+        directory = RealDirectory(self.path, kept_free=context.config.disk_reserve_bytes)
+        self.progress = Progress(self.path)
+        self.progress.write(0, first)  # also while there is no room: what waits is shown
+        copy = Log.open(
+            directory,
+            name,
+            log_config(order.configs, context.config),
+            now_ms=time.time_ns() // 1_000_000,
+            log_start_offset=first,
+            topic_id=order.topic_id,
+        )
+        self.future = FutureReplica(log, copy)
+        self.lag = self.future.lag
 
     def close(self) -> None:
         """Its descriptors."""
         self.source.close()
-        self.progress.close()
-        self.future.log.close(clean=False)
+        if self.progress is not None:
+            self.progress.close()
+        if self.future is not None:
+            self.future.log.close(clean=False)
+        self.progress = self.future = None
+
+    def wait_for_room(self, now_ms: int) -> None:
+        """The disk is full. What is copied stays, if it can be gone on with."""
+        self.due_ms = now_ms + FULL_PAUSE_MS
+        if self.future is not None and self.future.log.is_closed:
+            self.close()
 
 
 class FutureReplicas:
@@ -99,37 +129,29 @@ class FutureReplicas:
             self.drop(row)
             move = None
         if move is None and order.future_log_dir not in ("", order.log_dir):
-            move = self._begin(replica, order.future_log_dir)
+            move = self._moves[row] = _Move(replica, order.future_log_dir)
+            self._try(move, lambda: move.open(self._context))
         if move is not None and (move.limit.rate if move.limit else 0) != order.future_rate:
             move.limit = CopyLimit(order.future_rate, _now_ms()) if order.future_rate else None
             move.due_ms = 0
 
-    def _begin(self, replica: Replica, log_dir: str) -> _Move | None:
-        order, context = replica.order, self._context
-        name = f"{order.topic}-{order.partition}"
-        path = f"{log_dir}/{future_files.future_name(name)}"
+    def _try(self, move: _Move, act: Callable[[], object]) -> None:
         try:
-            future_files.remove_futures(log_dir, name)
-            log = Log.open(
-                RealDirectory(path, kept_free=context.config.disk_reserve_bytes),
-                name,
-                log_config(order.configs, context.config),
-                now_ms=time.time_ns() // 1_000_000,
-                log_start_offset=replica.log.segments[0].base_offset,
-                topic_id=order.topic_id,
-            )
-            move = _Move(replica, log_dir, FutureReplica(replica.log, log), path)
+            act()
         except (OSError, KafkaError) as error:
-            self._failed(replica, log_dir, error)
-            return None
-        self._moves[order.row] = move
-        return move
+            self._failed(move, error)
 
-    def _failed(self, replica: Replica, log_dir: str, error: Exception) -> None:
+    def _failed(self, move: _Move, error: Exception) -> None:
+        """A full disk is waited for; anything else is the end of the move."""
         error.__traceback__ = None  # its frames hold views of the mapping
-        self.drop(replica.order.row)
-        if not is_full(error):
-            self._blame(log_dir, error)
+        if is_full(error):
+            move.wait_for_room(_now_ms())
+            return
+        replica, log_dir = move.replica, move.log_dir
+        order = replica.order
+        say(f"tailrace: {order.topic}-{order.partition} does not move to {log_dir}: {error}\n")
+        self.drop(order.row)
+        self._blame(log_dir, error)
         self._say_ended(replica, log_dir, is_complete=False)
 
     # -- a turn
@@ -141,16 +163,16 @@ class FutureReplicas:
         for move in list(self._moves.values()):
             if move.is_complete or now_ms < move.due_ms:
                 continue
-            try:
-                self._copy(move, now_ms)
-            except (OSError, KafkaError) as error:
-                if is_full(error):
-                    move.due_ms = now_ms + FULL_PAUSE_MS
-                else:
-                    self._failed(move.replica, move.log_dir, error)
+            self._try(move, lambda move=move: self._go_on(move, now_ms))  # type: ignore[misc]
 
-    def _copy(self, move: _Move, now_ms: int) -> None:
-        limit, future = move.limit, move.future
+    def _go_on(self, move: _Move, now_ms: int) -> None:
+        if move.future is None:
+            move.open(self._context)
+        else:
+            self._copy(move, move.future, now_ms)
+
+    def _copy(self, move: _Move, future: FutureReplica, now_ms: int) -> None:
+        limit = move.limit
         move.budget = min(2 * move.budget, COPY_BYTES_MAX) if future.lag > move.lag else COPY_BYTES
         budget = move.budget if limit is None else min(move.budget, limit.allowance(now_ms))
         if budget <= 0 and limit is not None:
@@ -160,7 +182,8 @@ class FutureReplicas:
         if limit is not None:
             limit.spend(copied)
         move.unsynced, move.lag = move.unsynced + copied, future.lag
-        move.progress.write(future.copied_bytes, future.log.log_end_offset)
+        if move.progress is not None:
+            move.progress.write(future.copied_bytes, future.log.log_end_offset)
         move.due_ms = now_ms if move.lag and copied else now_ms + POLL_MS
         if move.is_syncing:
             return
@@ -177,12 +200,15 @@ class FutureReplicas:
     def _take_synced(self, *, wait: bool = False) -> None:
         for (move, flush), error in self._syncs.take_done(wait=wait):
             move.is_syncing = False
-            if self._moves.get(move.replica.order.row) is not move:
+            order, future = move.replica.order, move.future
+            if self._moves.get(order.row) is not move or future is None:
                 continue
+            if future.log.directory is not flush.directory:
+                continue  # the copy was begun anew meanwhile
             if error is None:
-                move.future.log.flushed(flush)
+                future.log.flushed(flush)
             else:
-                self._failed(move.replica, move.log_dir, error)
+                self._failed(move, error)
 
     # -- the end
 
@@ -191,7 +217,7 @@ class FutureReplicas:
         row = replica.order.row
         self._take_synced(wait=True)  # (R) an error that a sync has reported is not reported again
         move = self._moves.get(row)
-        if move is None or move.replica is not replica or move.is_complete:
+        if move is None or move.future is None or move.replica is not replica or move.is_complete:
             self._say_ended(replica, "", is_complete=False)
             return
         log_dir = move.log_dir
@@ -201,7 +227,9 @@ class FutureReplicas:
                 future_files.write_mark(move.path, self._mark_of(replica))
                 move.is_complete, move.due_ms = True, _now_ms() + IDLE_MS
         except (OSError, KafkaError) as error:
-            self._failed(replica, log_dir, error)
+            self._failed(move, error)
+            if is_full(error):
+                self._say_ended(replica, "", is_complete=False)  # the old log is served, the move stays
             return
         if not is_same:
             self.drop(row)
@@ -239,8 +267,8 @@ class FutureReplicas:
         """It does not move, and the copy goes."""
         move = self._moves.get(row)
         self.keep(row)
-        if move is not None and self._context.log_dirs.is_online(move.log_dir):
-            self.remove(move.path)
+        if move is not None and move.path and self._context.log_dirs.is_online(move.log_dir):
+            self.remove(future_files.take_name(move.path))
 
     def drop_in(self, log_dir: str) -> None:
         """This directory is out of service: nothing moves there."""

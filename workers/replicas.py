@@ -41,7 +41,7 @@ from tailrace.shm.state_table import (
     TOPIC_ID_LO,
     topic_id_words,
 )
-from tailrace.workers import control
+from tailrace.workers import control, future_files
 from tailrace.workers.commit import Commit
 from tailrace.workers.control_moves import CompleteMove
 from tailrace.workers.future_replicas import FutureReplicas
@@ -336,13 +336,32 @@ class Replicas:
                 with suppress(OSError):
                     replica.log.close(clean=False)
                 self._blame(order.log_dir, error)
-        elif order.delete and self._context.log_dirs.is_online(order.log_dir):
-            try:
-                self._forget_offsets(order.log_dir, order.topic, order.partition)
-                RealDirectory(f"{order.log_dir}/{order.topic}-{order.partition}").destroy()
-            except OSError as error:
-                self._blame(order.log_dir, error)
+        elif order.delete:
+            self._delete_wherever(order, replica)
         self._say(control.ReplicaStopped(row=order.row, row_generation=order.row_generation))
+
+    def _delete_wherever(self, order: control.StopReplica, held: Replica | None) -> None:
+        """It is not served as the order says, and may lie elsewhere: it was moving when its worker died, or
+        was to be opened anew in another directory and is served from the one before. (R) All goes, or a topic
+        that is made anew under that name meets what is left.
+        """
+        key = (order.topic_id, order.partition)
+        if held is not None and (held.order.topic_id, held.order.partition) == key:
+            self._close(held)
+            held.publish_role(ROLE_NONE)
+        log_dirs, name = self._context.log_dirs, f"{order.topic}-{order.partition}"
+        for log_dir in (each.path for each in log_dirs.online()):
+            path = f"{log_dir}/{name}"
+            if log_dir != order.log_dir and not future_files.is_log_of(path, order.topic_id):
+                continue
+            try:
+                self._forget_offsets(log_dir, order.topic, order.partition)
+                RealDirectory(path).destroy()
+            except OSError as error:
+                self._blame(log_dir, error)
+        with suppress(OSError):  # at the next start
+            for leftover in future_files.leftovers(log_dirs, name):
+                self.futures.remove(leftover)
 
     def _forget(self, replica: Replica, error_code: int) -> None:
         """This process has it no more; whoever waits for it hears this error."""

@@ -156,6 +156,8 @@ class Survey:
         if kind == DELETED or (not is_known and read_mark(path) is None):
             with suppress(OSError):  # at the next start
                 remove(path)
+        elif not is_known:  # it is complete, and may be the only log of a topic that is gone
+            self._set_aside(log_dir.path, name)
         else:
             self._futures.setdefault(log_name, []).append((log_dir.path, topic_id))
 

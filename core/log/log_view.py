@@ -133,6 +133,11 @@ class LogView:
         self._producers = other.producers
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be appended any more, also because its files are not what it thinks."""
+        return self._closed
+
+    @property
     def cut_count(self) -> int:
         """How often something was taken back since it was opened."""
         return self._cut_count

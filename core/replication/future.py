@@ -19,7 +19,9 @@ Read = Callable[[int, int, int], bytes]
 
 
 class FutureReplica:
-    """See the module. KafkaError from any method: the copy's disk refuses, or what is read is unsound."""
+    """See the module. KafkaError from any method: the copy's disk refuses, or what is read is unsound. If it
+    only has no room (DiskFullError), the same may be tried again, unless the log is closed then.
+    """
 
     def __init__(self, source: Log, log: Log) -> None:
         """`log`: new and empty, it starts with the first segment of the source."""
@@ -47,10 +49,8 @@ class FutureReplica:
                 size = INT32.unpack_from(data, 8)[0] + LENGTH_PREFIX
                 done = self._append(memoryview(read(self._segment, self._position, size)), now_ms)
             if not done:
-                return copied
+                break
             copied += done
-            self._position += done
-        self.copied_bytes += copied
         return copied
 
     def _find(self, now_ms: int) -> bool:
@@ -67,8 +67,8 @@ class FutureReplica:
 
     def _begin_again(self, offset: int, now_ms: int) -> None:
         """The source was cut, or its oldest segments were deleted before they were copied."""
-        self._cuts = self.source.cut_count
         self.log.truncate_fully_and_start_at(offset, now_ms)
+        self._cuts, self.copied_bytes = self.source.cut_count, 0
         self._segment, self._position = offset, 0
 
     def _append(self, data: memoryview, now_ms: int) -> int:
@@ -79,6 +79,8 @@ class FutureReplica:
             if not at + HEADER_SIZE <= after <= size:
                 break
             self.log.append_as_follower(data[at:after], now_ms, allow_gap=True)
+            self._position += after - at  # (R) with each: the next one may be refused, and is tried again
+            self.copied_bytes += after - at
             at = after
         return at
 

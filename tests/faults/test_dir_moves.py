@@ -110,6 +110,22 @@ def test_a_move_back_to_where_it_is_ends_it(make: Make) -> None:
     assert broker.end_of("t") == end
 
 
+def test_what_is_answered_is_shown(make: Make) -> None:
+    """As in Kafka: who looks right after the answer (`--verify`, which takes the throttle away) takes a move
+    that is not shown for one that was called off.
+    """
+    broker = filled(make)
+    broker.throttle(1)
+    source, target = broker.dir_of("t"), broker.other_dir("t")
+    for _ in range(10):
+        assert broker.move("t", target) == NONE
+        places = broker.places("t")
+        assert {path: places[path].is_future_key for path in places} == {source: False, target: True}
+        assert places[target].offset_lag > 0
+        assert broker.move("t", source) == NONE
+        assert list(broker.places("t")) == [source]
+
+
 def test_a_topic_that_is_deleted_meanwhile_leaves_nothing(make: Make) -> None:
     broker = filled(make)
     broker.begin_move("t", SLOW)
@@ -186,3 +202,73 @@ def test_leaders_and_followers_move_while_they_replicate(make: Make) -> None:
     wait_until(lambda: len(broker.partition("t").isr_nodes) == 3, "all in sync")
     assert writer.errors <= {NOT_LEADER_OR_FOLLOWER}
     assert sum((path / "t-0").exists() for path in roots) == 3
+
+
+def kept(broker: Mover) -> list[str]:
+    """What there is of t; what a worker was removing when it died is removed at the next start."""
+    return [name for name in broker.names("t") if not name.endswith("-delete")]
+
+
+def test_a_topic_that_is_made_anew_while_its_log_moves(make: Make) -> None:
+    """What is left of the old one is nobody's, also when workers die meanwhile."""
+    broker = filled(make)
+    broker.throttle(SLOW)
+    for number in range(4):
+        assert broker.move("t", broker.other_dir("t")) == NONE
+        with wire.Connection(wire.address(broker.bootstrap)) as connection:
+            wire.delete_topic(connection, "t")
+        if number % 2:
+            for pid in broker.pids("worker"):
+                os.kill(pid, signal.SIGKILL)
+        broker.create("t")
+        with load(broker, "t") as (writer,):
+            wait_until(lambda writer=writer: writer.end, "records")  # type: ignore[misc]
+        wait_until(lambda: len(kept(broker)) == 1, "nothing else to be there")
+        assert list(broker.places("t")) == [broker.dir_of("t")]
+        assert broker.end_of("t") == writer.end
+
+
+def test_the_directory_it_comes_from_fails_meanwhile(make: Make) -> None:
+    """It is out of service, as without a move; mended it is served again, and moves on."""
+    broker = make("a", "b", "c")
+    broker.start()
+    broker.create("t", "u", "v")
+    sick = next(topic for topic in ("t", "u", "v") if broker.dir_of(topic) != broker.dirs[0])
+    source = broker.dir_of(sick)
+    with load(broker, sick) as (writer,):
+        wait_until(lambda: writer.count > 500, "some records")
+        target = broker.begin_move(sick, SLOW)
+        Renamed().strike(broker, sick, source)
+        wait_until(lambda: KAFKA_STORAGE_ERROR in writer.errors, "its end")
+    wait_until(lambda: broker.move(sick, target) == KAFKA_STORAGE_ERROR, "the refusal")
+    broker.stop()
+    Renamed().mend(source)
+    broker.start()
+    assert broker.end_of(sick) == writer.end
+    broker.throttle(FAST)
+    broker.wait_moved(sick, target)
+    assert broker.end_of(sick) == writer.end
+
+
+def test_the_broker_is_killed_while_logs_move_to_and_fro(make: Make) -> None:
+    """(R) Whenever that is: nothing that was acknowledged is lost, and nothing is left over."""
+    broker = filled(make)
+    end = broker.end_of("t")
+    for number in range(6):
+        target = broker.other_dir("t")
+        with load(broker, "t") as (writer,):
+            wait_until(lambda writer=writer: writer.end, "a record")  # type: ignore[misc]
+            assert broker.move("t", target) == NONE
+            count = writer.count
+            wait_until(
+                lambda count=count, number=number, writer=writer: writer.count > count + 8 * number,  # type: ignore[misc]
+                "some",
+            )
+            writer.stop()
+            broker.kill()
+        broker.stop()
+        broker.start()
+        assert broker.end_of("t") >= writer.end >= end
+        end = broker.end_of("t")
+        wait_until(lambda: len(broker.names("t")) == 1, "one log")
+        broker.wait_moved("t", broker.dir_of("t"))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tailrace.core.errors import KAFKA_STORAGE_ERROR
+from tailrace.core.log.directory import DiskFullError
 from tailrace.core.log.log import Log
 from tailrace.core.log.segment import file_name
 from tailrace.core.replication.future import FutureReplica
@@ -127,3 +129,40 @@ def test_producers_whose_batches_are_deleted_are_known(tmp_path: Path) -> None:
     move.begin()
     found = move.complete()
     assert set(found.producers.producers) == {7}
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(R) What was taken of the piece is not read again."""
+    move = Move(tmp_path)
+    move.append(100)
+    future = move.begin()
+    room, append = [7], future.log.append_as_follower
+
+    def short_of_room(source: memoryview, now_ms: int, *, allow_gap: bool) -> None:
+        if not room[0]:
+            raise DiskFullError(KAFKA_STORAGE_ERROR, "full")
+        room[0] -= 1
+        append(source, now_ms, allow_gap=allow_gap)
+
+    monkeypatch.setattr(future.log, "append_as_follower", short_of_room)
+    for number in range(1, 4):
+        with pytest.raises(DiskFullError):
+            future.copy(move.read, 1 << 20, NOW)
+        assert future.log.log_end_offset == 7 * number
+        room[0] = 7
+    room[0] = 100
+    future.copy(move.read, 1 << 20, NOW)
+    move.complete()
+    assert future.copied_bytes == sum(segment.size for segment in move.source.segments)
+
+
+def test_what_begins_anew_counts_anew(tmp_path: Path) -> None:
+    move = Move(tmp_path)
+    move.append(100)
+    future = move.begin()
+    assert future.copy(move.read, 1 << 20, NOW)
+    move.source.truncate_to(10, NOW)
+    assert future.copy(move.read, 1 << 20, NOW)
+    assert future.copied_bytes == sum(segment.size for segment in move.source.segments)

@@ -146,6 +146,15 @@ class Run:
         """The new directory."""
         self.committed, self.future = self.future, ""
 
+    def delete(self) -> None:
+        """Its topic is gone."""
+        self.tell(
+            control.StopReplica(
+                topic=TOPIC, topic_id=TOPIC_ID, partition=0, row=ROW, row_generation=self.generation,
+                log_dir=self.dirs[self.committed], delete=True,
+            )
+        )  # fmt: skip
+
     def move(self, target: str) -> None:
         """All of it."""
         self.copy(target)
@@ -196,12 +205,16 @@ class Run:
 
     def next_worker(self) -> None:
         """It is killed, and its successor is told."""
+        self.begin_worker()
+        self.serve()
+
+    def begin_worker(self) -> None:
+        """It is killed, and its successor is told nothing yet."""
         for replica in self.worker.replicas.by_row.values():
             replica.log.close(clean=False)
         context = self.worker._context  # pyright: ignore[reportPrivateUsage]
         self.slots.mark_dead(context.slot, context.incarnation)
         self.worker = Worker(self.begin(WORKER_SLOT, WORKER))
-        self.serve()
 
     def place(self) -> tuple[str, str]:
         """Where a controller that begins finds it, and where to it moves."""

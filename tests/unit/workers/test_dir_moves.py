@@ -3,18 +3,22 @@ acknowledged, and the move goes on or is forgotten.
 """
 
 from collections.abc import Iterator
-from errno import EIO
+from errno import EIO, ENOSPC
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.checkpoints import LOG_STARTS, read_offsets
-from tailrace.core.log.directory import RealDirectory
+from tailrace.core.log.directory import DiskFullError, RealDirectory
+from tailrace.core.log.log import Log
 from tailrace.shm.state_table import ROLE, ROLE_NONE
-from tailrace.workers import future_files
+from tailrace.workers import control, future_files, future_replicas
+from tailrace.workers.control_moves import CompleteMove, MoveEnded
 from tailrace.workers.future_files import read_mark
 from tests.unit.log.logs import NOW
-from tests.unit.workers.dir_move_run import TOPIC_ID, Crash, CrashError, Run
+from tests.unit.workers.dir_move_run import ROW, TOPIC_ID, Crash, CrashError, Run
 
 CALLS_MAX = 400
 
@@ -215,3 +219,100 @@ def check_after(run: Run, how: str, before: tuple[int, int, bytes]) -> None:
     run.worker.replicas.futures.close()
     assert run.names() == [f"{target}/t-0"]
     run.end()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is tried again at once."""
+    for name in ("FULL_PAUSE_MS", "SAY_AGAIN_MS"):
+        monkeypatch.setattr(future_replicas, name, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", ["open", "append_as_follower"])
+def test_a_full_disk_is_waited_for(runs: list[Run], monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    run = runs[0]
+    before, attempts = run.shown(), [0]
+    real = getattr(Log, call)
+
+    def full(*arguments: Any, **options: Any) -> Any:
+        attempts[0] += 1
+        if attempts[0] % 5:
+            raise DiskFullError(KAFKA_STORAGE_ERROR, "full")
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, call, full)
+        run.copy("b")
+    assert attempts[0] >= 5
+    assert not run.take(MoveEnded)
+    assert run.complete()
+    run.commit()
+    run.serve()
+    assert run.shown() == before
+    run.worker.replicas.futures.close()
+    assert run.names() == ["b/t-0"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_disk_that_is_full_in_the_end(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old log is served again, and the move is not forgotten."""
+    run = runs[0]
+    run.copy("b")
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise OSError(ENOSPC, "full")
+
+        patch.setattr(future_files, "write_mark", full)
+        run.tell(CompleteMove(row=ROW, row_generation=run.generation, leader_epoch=run.epoch))
+    (ended,) = run.take(MoveEnded)
+    assert (ended.is_complete, ended.log_dir) == (False, "")
+    run.epoch += 1
+    run.tell(run.order())
+    run.append("meanwhile")
+    before = run.shown()
+    run.move("b")
+    assert run.shown() == before
+    run.worker.replicas.futures.close()
+    assert run.names() == ["b/t-0"]
+
+
+def test_a_move_that_fails_is_given_up_in_words(
+    runs: list[Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = runs[0]
+
+    def refused(*_: object, **__: object) -> None:
+        raise KafkaError(KAFKA_STORAGE_ERROR, "not sound")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "append_as_follower", refused)
+        run.future = "b"
+        run.serve(anew=False)
+        run.worker.turn()
+    (ended,) = run.take(MoveEnded)
+    assert (ended.is_complete, ended.log_dir) == (False, run.dirs["b"])
+    assert f"t-0 does not move to {run.dirs['b']}: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["copying", "complete", "committed"])
+@pytest.mark.parametrize("who", ["worker", "successor"])
+def test_one_that_is_deleted_while_it_moves_leaves_nothing(runs: list[Run], when: str, who: str) -> None:
+    """(R) Also when nobody has obeyed the order that names the other directory."""
+    run = runs[0]
+    run.copy("b")
+    if when != "copying":
+        assert run.complete()
+    if when == "committed":
+        run.commit()
+    if who == "successor":
+        run.begin_worker()
+    if who == "successor" or when == "committed":
+        run.generation += 1
+    run.delete()
+    assert not run.worker.replicas.by_row
+    (stopped,) = run.take(control.ReplicaStopped)
+    assert stopped.row_generation == run.generation
+    run.worker.replicas.futures.close()
+    assert run.names() == []

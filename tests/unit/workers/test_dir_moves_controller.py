@@ -125,6 +125,24 @@ def test_what_cannot_be_completed_is_served_where_it_was(moving: Moving) -> None
     assert (last.log_dir, last.future_log_dir, last.leader_epoch) == (before.log_dir, "", 1)
 
 
+def test_what_has_no_room_to_be_completed_moves_on_later(moving: Moving) -> None:
+    moving.cluster.create((0, 1, 2))
+    before, target = moving.worker(0).last, moving.other(0)
+    moving.move(0, target)
+    moving.copied(0)
+    asked = moving.worker(0).told(CompleteMove)[-1]
+    no_room = MoveEnded(
+        row=asked.row, row_generation=asked.row_generation, leader_epoch=asked.leader_epoch,
+        log_dir="", is_complete=False,
+    )  # fmt: skip
+    moving.cluster.say(moving.worker(0).context, no_room)
+    last = moving.worker(0).last
+    assert (last.log_dir, last.future_log_dir, last.leader_epoch) == (before.log_dir, target, 1)
+    moving.copied(0)
+    moving.ended(0)
+    assert (moving.worker(0).last.log_dir, moving.worker(0).last.leader_epoch) == (target, 2)
+
+
 def test_a_move_that_was_called_off_meanwhile_is_not_committed(moving: Moving) -> None:
     moving.cluster.create((0, 1, 2))
     here, there = moving.worker(0).last.log_dir, moving.other(0)

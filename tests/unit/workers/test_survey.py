@@ -11,6 +11,7 @@ from tailrace.core.metadata.image import MetadataImage, TopicImage
 from tailrace.core.metadata.records import PartitionRecord, TopicRecord
 from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.workers.data_dir import LOCK
+from tailrace.workers.future_files import Moved, write_mark
 from tailrace.workers.log_dirs import LogDir, LogDirs
 from tailrace.workers.process import Refusal
 from tailrace.workers.survey import Place, Survey
@@ -166,3 +167,19 @@ def test_an_empty_directory_of_no_topic_goes_with_a_start(tmp_path: Path) -> Non
     world.place("id-a")
     assert not left.exists()
     assert full.exists()
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_the_copy_of_a_log_whose_topic_is_gone(world: World, *, is_complete: bool) -> None:
+    """Where it has everything it is set aside like a log; else it goes."""
+    path = world.path / "b" / f"t-0.{bytes(16).hex()}-future"
+    path.mkdir()
+    (path / "partition.metadata").write_text(f"version: 0\ntopic_id: {uuid_text(OTHER_ID)}")
+    if is_complete:
+        write_mark(str(path), Moved(source="id-a"))
+    world.put("a")
+    assert world.place("id-a") == world.where("a")
+    assert not path.exists()
+    left = [name for name in os.listdir(world.path / "b") if name.startswith("t-0")]
+    assert left == world.survey.strays
+    assert len(left) == is_complete

@@ -27,7 +27,7 @@ from tailrace.shm.state_table import (
     ROLE_FOLLOWER,
     ROLE_LEADER,
 )
-from tailrace.workers.future_files import FUTURE, parse_name, read_progress
+from tailrace.workers.future_files import copies_in, read_progress
 from tailrace.workers.gateway.partitions import path_of
 from tailrace.workers.log_dirs import LogDirs
 
@@ -106,15 +106,10 @@ def _futures(
     gateway: Gateway, wanted: dict[str, set[int]] | None
 ) -> Iterator[tuple[str, str, DescribeLogDirsResponsePartition]]:
     """Directory, topic and what is told of each copy that is to take the place of a log."""
-    for log_dir in gateway.context.log_dirs.online():
-        with suppress(OSError):
-            for name in sorted(os.listdir(log_dir.path)):
-                log_name, kind = parse_name(name) or ("", "")
-                if kind != FUTURE:
-                    continue
-                told = _future(gateway, wanted, log_name, f"{log_dir.path}/{name}")
-                if told is not None:
-                    yield log_dir.path, log_name.rpartition("-")[0], told
+    for log_name, path in copies_in(gateway.context.log_dirs):
+        told = _future(gateway, wanted, log_name, path)
+        if told is not None:
+            yield os.path.dirname(path), log_name.rpartition("-")[0], told
 
 
 def _future(
