@@ -343,12 +343,14 @@ class Replicas:
     def _delete_wherever(self, order: control.StopReplica, held: Replica | None) -> None:
         """It is not served as the order says, and may lie elsewhere: it was moving when its worker died, or
         was to be opened anew in another directory and is served from the one before. (R) All goes, or a topic
-        that is made anew under that name meets what is left.
+        that is made anew under that name meets what is left; but nothing of one that was ordered since.
         """
         key = (order.topic_id, order.partition)
-        if held is not None and (held.order.topic_id, held.order.partition) == key:
-            self._close(held)
-            held.publish_role(ROLE_NONE)
+        for replica in [each for each in self.by_row.values() if _key(each) == key]:
+            if replica is not held or replica.order.row_generation > order.row_generation:
+                return
+            self._close(replica)
+            replica.publish_role(ROLE_NONE)
         log_dirs, name = self._context.log_dirs, f"{order.topic}-{order.partition}"
         for log_dir in (each.path for each in log_dirs.online()):
             path = f"{log_dir}/{name}"
@@ -480,3 +482,7 @@ def _held(replica: Replica) -> control.HeldReplica:
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+def _key(replica: Replica) -> tuple[bytes, int]:
+    return replica.order.topic_id, replica.order.partition
