@@ -10,6 +10,7 @@ from tailrace.core.metadata.requests import NewTopic
 from tailrace.core.raft.voters import ReplicaKey, Voter
 from tailrace.workers.control import CreateTopics, Message, TopicResults
 from tailrace.workers.control_quorum import AddVoter, RemoveVoter, VotersChanged
+from tailrace.workers.quorum import FETCH_BYTES_MAX, PIECE_BYTES_MAX
 from tailrace.workers.quorum_member import Member
 from tests.unit.workers.cluster_run import Cluster
 from tests.unit.workers.controller_run import heard, say
@@ -75,3 +76,16 @@ def test_an_answer_that_waits_for_no_commit_takes_none_with_it_that_does(cluster
     answers = heard(cluster.gateways[0])
     assert any(isinstance(message, TopicResults) for message in answers)
     assert accepted(3) in answers
+
+
+def test_what_is_fetched_at_a_time_is_bounded_by_the_configuration_and_by_the_ring(tmp_path: Path) -> None:
+    bounds = {"controller_quorum_fetch_max_bytes": "7", "controller_quorum_fetch_snapshot_max_bytes": "9"}
+    for name, given in (("few", bounds), ("many", {})):
+        path = tmp_path / name
+        path.mkdir()
+        cluster = Cluster(path, 3, **given)
+        settings = leader(cluster).log.quorum.node.settings
+        cluster.end()
+        assert (settings.fetch_bytes_max, settings.snapshot_piece_bytes) == (
+            (7, 9) if given else (FETCH_BYTES_MAX, PIECE_BYTES_MAX)
+        )
