@@ -124,6 +124,7 @@ class BrokerConfig:
             "metadata.log.max.record.bytes.between.snapshots"
         )
         self.metadata_log_max_snapshot_interval_ms = self.integer("metadata.log.max.snapshot.interval.ms")
+        self.unclean_leader_election_interval_ms = self.integer("unclean.leader.election.interval.ms")
 
     def _read_addresses(self) -> None:
         protocols = self.text("listener.security.protocol.map")

@@ -77,4 +77,13 @@ QUORUM_KEYS: Final[list[Row]] = [
         "longest time until one is taken if anything is new; 0: no such time",
         (),
     ),
+    (
+        "unclean.leader.election.interval.ms",
+        "LONG",
+        300_000,
+        1,
+        None,
+        "pause between two looks for partitions without a leader that may have one that is not in sync",
+        (),
+    ),
 ]

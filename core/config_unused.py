@@ -104,7 +104,6 @@ remote.log.manager.task.retry.backoff.ms sasl.kerberos.min.time.before.relogin
 sasl.login.retry.backoff.max.ms sasl.login.retry.backoff.ms sasl.oauthbearer.jwks.endpoint.refresh.ms
 sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms sasl.oauthbearer.jwks.endpoint.retry.backoff.ms
 server.max.startup.time.ms socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
-unclean.leader.election.interval.ms
 """
 _DOUBLE = """
 log.cleaner.io.buffer.load.factor log.cleaner.io.max.bytes.per.second
