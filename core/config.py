@@ -114,12 +114,17 @@ class BrokerConfig:
     def _read_quorum(self) -> None:
         self.controller_quorum_auto_join_enable = self.boolean("controller.quorum.auto.join.enable")
         self.controller_quorum_election_timeout_ms = self.integer("controller.quorum.election.timeout.ms")
+        self.controller_quorum_fetch_max_bytes = self.integer("controller.quorum.fetch.max.bytes")
+        self.controller_quorum_fetch_snapshot_max_bytes = self.integer(
+            "controller.quorum.fetch.snapshot.max.bytes"
+        )
         self.controller_quorum_fetch_timeout_ms = self.integer("controller.quorum.fetch.timeout.ms")
         self.controller_quorum_request_timeout_ms = self.integer("controller.quorum.request.timeout.ms")
         self.metadata_log_max_record_bytes_between_snapshots = self.integer(
             "metadata.log.max.record.bytes.between.snapshots"
         )
         self.metadata_log_max_snapshot_interval_ms = self.integer("metadata.log.max.snapshot.interval.ms")
+        self.unclean_leader_election_interval_ms = self.integer("unclean.leader.election.interval.ms")
 
     def _read_addresses(self) -> None:
         protocols = self.text("listener.security.protocol.map")
@@ -235,10 +240,10 @@ def load(
     idle = {name for name in NOT_YET_OBEYED & given.keys() if values[name] != BROKER_KEYS[name].default}
     warnings: list[str] = []
     if others:
-        from tailrace.core.config_unused import OWN_UNUSED_KEYS, check_unused
+        from tailrace.core.config_unused import OWN_UNUSED_KEYS, check_unused, missed
 
         warnings += check_unused(others, strict=strict)
-        idle |= OWN_UNUSED_KEYS & others.keys()
+        idle |= OWN_UNUSED_KEYS & others.keys() | missed(others)
     if idle:
         warnings.append(f"accepted and not obeyed yet: {', '.join(sorted(idle))} (LIMITS.md)")
     _check_relations(values, given)

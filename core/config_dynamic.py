@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from tailrace.core.config_keys import (
     BROKER_KEYS,
     LONG,
+    MIN_INSYNC,
     PRODUCER_EXPIRATION,
     TOPIC_KEYS,
     TOPIC_SYNONYMS,
@@ -49,11 +50,11 @@ transaction.partition.verification.enable
 # The first broker key of each topic key, and the others (a test compares them with Kafka's own).
 KAFKA_DYNAMIC = frozenset((*(synonyms[0][0] for synonyms in TOPIC_SYNONYMS.values()), *_OTHERS.split()))
 
-# What the logs of all topics without a key of their own are told at once.
+# What the replicas of all topics without a key of their own are told at once.
 _TOPIC_KEY_OF = {
     synonyms[0][0]: topic_key
     for topic_key, synonyms in TOPIC_SYNONYMS.items()
-    if topic_key.replace(".", "_") in LogConfig.__struct_fields__
+    if topic_key == MIN_INSYNC or topic_key.replace(".", "_") in LogConfig.__struct_fields__
 }
 
 # Rates that are no static keys, only dynamic ones of a broker: bytes a second.

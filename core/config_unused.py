@@ -18,6 +18,7 @@ from tailrace.core.config_keys import (
     SHORT,
     STRING,
     ConfigError,
+    Value,
     parse_kind,
 )
 from tailrace.core.config_sources import Given
@@ -28,8 +29,6 @@ alter.log.dirs.replication.quota.window.num alter.log.dirs.replication.quota.win
 background.threads broker.heartbeat.interval.ms broker.session.timeout.ms
 connection.failed.authentication.delay.ms controller.quorum.append.linger.ms
 controller.quorum.election.backoff.max.ms
-controller.quorum.fetch.max.bytes controller.quorum.fetch.snapshot.max.bytes
-
 controller.quorum.retry.backoff.ms controller.quota.window.num controller.quota.window.size.seconds
 controller.socket.timeout.ms delete.records.purgatory.purge.interval.requests
 fetch.purgatory.purge.interval.requests group.consumer.assignment.interval.ms
@@ -105,7 +104,6 @@ remote.log.manager.task.retry.backoff.ms sasl.kerberos.min.time.before.relogin
 sasl.login.retry.backoff.max.ms sasl.login.retry.backoff.ms sasl.oauthbearer.jwks.endpoint.refresh.ms
 sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms sasl.oauthbearer.jwks.endpoint.retry.backoff.ms
 server.max.startup.time.ms socket.connection.setup.timeout.max.ms socket.connection.setup.timeout.ms
-unclean.leader.election.interval.ms
 """
 _DOUBLE = """
 log.cleaner.io.buffer.load.factor log.cleaner.io.max.bytes.per.second
@@ -196,8 +194,29 @@ PROTECTING_KEYS = {
     "principal.builder.class": "",
 }
 
+# What an operator sets for its effect, which it has not here, with Kafka's default: any other value is worth
+# a word.
+MISSED_KEYS: dict[str, Value] = {
+    "controller.quorum.append.linger.ms": 25,
+    "controller.quorum.election.backoff.max.ms": 1000,
+    "cordoned.log.dirs": (),
+    "metadata.log.segment.bytes": 1_073_741_824,
+    "metadata.log.segment.ms": 604_800_000,
+    "metadata.max.retention.bytes": 104_857_600,
+    "metadata.max.retention.ms": 604_800_000,
+}
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _ROLES = ("broker", "controller")
+
+
+def missed(given: Mapping[str, Given]) -> set[str]:
+    """Those of these keys, which are sound, that ask for what is not done."""
+    return {
+        name
+        for name, default in MISSED_KEYS.items()
+        if name in given and parse_kind(name, UNUSED_KEYS[name], given[name].text) != default
+    }
 
 
 def check_unused(given: Mapping[str, Given], *, strict: bool) -> list[str]:

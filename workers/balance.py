@@ -10,8 +10,6 @@ from tailrace.core.metadata.records import Record
 from tailrace.workers.changes import Changes
 from tailrace.workers.process import ProcessContext
 
-UNCLEAN_INTERVAL_S = 300.0  # Kafka's unclean.leader.election.interval.ms
-
 
 class Balance:
     """Time comes in as seconds of a clock that never goes back."""
@@ -22,14 +20,15 @@ class Balance:
         self._interval_s: float = config.leader_imbalance_check_interval_seconds
         self._is_on = config.auto_leader_rebalance_enable
         self._rebalance_s = now_s + self._interval_s if self._is_on else float("inf")
-        self._elect_s = now_s + UNCLEAN_INTERVAL_S
+        self._elect_interval_s = config.unclean_leader_election_interval_ms / 1000
+        self._elect_s = now_s + self._elect_interval_s
         self._is_moving = False
 
     def look(self, now_s: float) -> None:
         """What is due now."""
         if self._changes.may_elect or now_s >= self._elect_s:
             self._changes.may_elect = False
-            self._elect_s = now_s + UNCLEAN_INTERVAL_S
+            self._elect_s = now_s + self._elect_interval_s
             self._changes.replace(self._elect, _ignore)
         if now_s >= self._rebalance_s and not self._is_moving:
             self._rebalance_s = now_s + self._interval_s

@@ -13,14 +13,17 @@ class DescribeQuorum(msgspec.Struct, kw_only=True, frozen=True, array_like=True,
 
 
 class AddVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=61):
-    """Let this controller vote. Answered by VotersChanged once that is committed, or refused."""
+    """Let this controller vote. Answered by VotersChanged once that is committed, or in the log of the leader
+    where `ack_when_committed` is false, or refused.
+    """
 
     request_id: int
     voter: Voter
+    ack_when_committed: bool = True
 
 
 class RemoveVoter(msgspec.Struct, kw_only=True, frozen=True, array_like=True, tag=62):
-    """Let this controller vote no more. Answered as AddVoter."""
+    """Let this controller vote no more. Answered by VotersChanged once that is committed, or refused."""
 
     request_id: int
     key: ReplicaKey

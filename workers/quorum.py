@@ -110,8 +110,8 @@ class Quorum:
             fetch_timeout_ms=fetch_ms,
             request_timeout_ms=request_ms,
             fetch_wait_ms=min(FETCH_WAIT_MS, fetch_ms // 3, request_ms // 2),
-            fetch_bytes_max=FETCH_BYTES_MAX,
-            snapshot_piece_bytes=PIECE_BYTES_MAX,
+            fetch_bytes_max=min(config.controller_quorum_fetch_max_bytes, FETCH_BYTES_MAX),
+            snapshot_piece_bytes=min(config.controller_quorum_fetch_snapshot_max_bytes, PIECE_BYTES_MAX),
         )
 
     def _initial_voters(self) -> VoterSet:

@@ -16,6 +16,7 @@ from tailrace.core.raft.messages import NO_LEADER
 from tailrace.shm import state_table as rows
 from tailrace.shm.ring import ByteConsumer
 from tailrace.workers.control import Message, Raft
+from tailrace.workers.control_quorum import AddVoter
 from tailrace.workers.controller import Controller
 from tailrace.workers.failed_dirs import check_own, probe_own
 from tailrace.workers.log_dirs import is_broken
@@ -42,6 +43,7 @@ class Member:
         if self._is_first and self.log.refused is not None:
             raise self.log.refused
         self._heard: deque[Heard] = deque()
+        self._early: deque[tuple[int, int, AddVoter]] = deque()  # answered before they are committed
         self.take_over: TakeOver | None = None
         self.controller: Controller | None = None  # while it decides
         self._leads_in = 0
@@ -63,6 +65,7 @@ class Member:
             if self.log.is_committed:  # the last that it did was to take its own vote away
                 context.outbox.flush()
             return False
+        self._answer_early()
         self._act()
         self.log.turn()
         if self.log.is_committed or not self._leads_in:
@@ -78,12 +81,27 @@ class Member:
             for message in context.inbox.read(slot, incarnation, ring):
                 if isinstance(message, Raft):
                     self.log.step(message)
+                elif isinstance(message, AddVoter) and not message.ack_when_committed:
+                    self._early.append((slot, incarnation, message))
                 elif isinstance(message, QuorumRequest):
                     if self.log.epoch:  # else the next that leads is asked
                         answered = answer(self.log.quorum, message)
                         self._context.outbox.send(slot, answered, only=incarnation)
                 elif self.log.epoch:
                     self._heard.append((slot, incarnation, message))
+
+    def _answer_early(self) -> None:
+        """Adds the voters whose answers wait for no commit. While others do, they leave together: one that
+        is not committed never leaves with it (R).
+        """
+        context, log = self._context, self.log
+        while self._early:
+            slot, incarnation, message = self._early.popleft()
+            if log.epoch:  # else the next that leads is asked
+                may_leave = log.is_committed
+                context.outbox.send(slot, answer(log.quorum, message), only=incarnation)
+                if may_leave:
+                    context.outbox.flush()
 
     def _take_heard(self) -> list[Heard]:
         """What has come in by now."""
@@ -129,6 +147,8 @@ class Member:
 
     def _wait_s(self) -> float:
         wait_s = self.log.quorum.wait_s(3600.0)
+        if self._early:
+            return 0.0
         if self.take_over is not None:
             wait_s = min(wait_s, ROOM_S)
         if self.controller is not None and self.log.is_committed:

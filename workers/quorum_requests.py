@@ -1,7 +1,7 @@
 """What gateways ask about the quorum itself, answered by the controller that leads it.
 
 An answer leaves the controller once what it staged is committed (quorum_member.py), so a changed set of
-voters is told when it counts for good.
+voters is told when it counts for good; but for an AddVoter that does not wait for that.
 """
 
 from tailrace.core.errors import NONE, KafkaError

@@ -21,7 +21,7 @@ from tailrace.core.config_keys import (
     Value,
     parse_value,
 )
-from tailrace.core.config_unused import UNUSED_KEYS
+from tailrace.core.config_unused import MISSED_KEYS, UNUSED_KEYS
 from tests.support.peers import require
 
 # Values that are wrong in some way for each type; Kafka and we must agree on every one.
@@ -165,6 +165,13 @@ def test_every_broker_key_of_kafka_is_known(kafka: dict[tuple[str, str], dict[st
     theirs = {name: entry["kind"] for (table, name), entry in kafka.items() if table == "broker"}
     ours = {**UNUSED_KEYS, **{name: key.kind for name, key in BROKER_KEYS.items()}}
     assert {name: kind for name, kind in theirs.items() if ours.get(name) != kind} == {}
+
+
+def test_a_key_that_is_missed_is_missed_above_kafkas_default(
+    kafka: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    theirs = {name: kafka["broker", name]["default"] for name in MISSED_KEYS}
+    assert {name: as_java_prints(value) for name, value in MISSED_KEYS.items()} == theirs
 
 
 def test_every_topic_key_of_kafka_is_known(kafka: dict[tuple[str, str], dict[str, Any]]) -> None:

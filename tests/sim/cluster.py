@@ -50,6 +50,7 @@ class Cluster:
             "replica_lag_time_max_ms": random.choice(("100", "300", "300")),
             "min_insync_replicas": random.choice(("1", "2")),
             "leader_imbalance_check_interval_seconds": random.choice(("1", "300")),
+            "unclean_leader_election_interval_ms": "2000",
         }
         sync = random.choice((0, 2, 8))
         self.host = Host(

@@ -22,7 +22,6 @@ from tailrace.shm.log_dir_table import LogDirTable
 from tailrace.shm.state_table import RowWriter
 from tailrace.workers import (
     appends,
-    balance,
     beginning,
     changes,
     commit,
@@ -313,7 +312,6 @@ def patched(host: "Host") -> Generator[None]:
         (appends, "Arena", SimpleNamespace(attach=arena)),
         (commit, "Background", Background),
         (flusher, "Background", Background),
-        (balance, "UNCLEAN_INTERVAL_S", 2.0),
         (Background, "host", host),
         # sets of them are walked in the same order in each run of a seed
         (replica.Replica, "__hash__", _row_of),

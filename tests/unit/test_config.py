@@ -21,9 +21,10 @@ from tailrace.core.config_keys import (
     OWN_KEYS,
     RACK_AWARE_SELECTOR,
     TOPIC_KEYS,
+    value_text,
 )
 from tailrace.core.config_sources import COMMAND_LINE, DEFAULT, ENVIRONMENT, FILE
-from tailrace.core.config_unused import UNUSED_KEYS
+from tailrace.core.config_unused import MISSED_KEYS, UNUSED_KEYS
 
 
 def of(**settings: str) -> BrokerConfig:
@@ -177,6 +178,14 @@ def test_a_controller_alone_is_refused() -> None:
 def test_our_own_keys_of_later_parts_are_named_to_whoever_sets_them() -> None:
     _, warnings = load({"http.listeners": "HTTP://:8080"})
     assert warnings == ["accepted and not obeyed yet: http.listeners (LIMITS.md)"]
+
+
+def test_keys_of_kafkas_that_somebody_would_miss_are_named_unless_they_ask_for_nothing_else() -> None:
+    defaults = {name: value_text(value) or "" for name, value in MISSED_KEYS.items()}
+    assert load(defaults)[1] == []
+    for name in MISSED_KEYS:
+        other = "/d" if name == "cordoned.log.dirs" else "77"
+        assert load({name: other})[1] == [f"accepted and not obeyed yet: {name} (LIMITS.md)"]
 
 
 def test_every_key_is_described_once_with_its_source() -> None:

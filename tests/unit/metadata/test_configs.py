@@ -3,9 +3,9 @@
 import pytest
 
 from tailrace.core import errors
-from tailrace.core.config import ACCEPTED_IDLE, OBEYED_TOPIC_KEYS, load, log_config
+from tailrace.core.config import ACCEPTED_IDLE, OBEYED_TOPIC_KEYS, load, log_config, min_insync_replicas
 from tailrace.core.config_dynamic import KAFKA_DYNAMIC, OBEYED_LIVE
-from tailrace.core.config_keys import BROKER_KEYS, NOT_YET_OBEYED, TOPIC_KEYS
+from tailrace.core.config_keys import BROKER_KEYS, MIN_INSYNC, NOT_YET_OBEYED, TOPIC_KEYS
 from tailrace.core.metadata.configs import Alteration, alter_configs, told_configs
 from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.records import ConfigRecord
@@ -89,6 +89,17 @@ def test_a_key_that_nothing_obeys_is_refused_but_for_those_that_clients_set() ->
         assert code(image, of(TOPIC, "t", (name, value, SET))) == errors.NONE
     for name, value in (("unclean.leader.election.enable", "true"), ("file.delete.delay.ms", "60000")):
         assert code(image, of(TOPIC, "t", (name, value, SET))) == errors.NONE, "as it is anyway"
+
+
+def test_how_many_have_to_be_in_sync_may_be_altered_for_all_topics() -> None:
+    image = one_broker("t")
+    assert code(image, of(BROKER, "", (MIN_INSYNC, "0", SET))) == errors.INVALID_REQUEST
+    alter(image, of(BROKER, "", (MIN_INSYNC, "3", SET)))
+    assert min_insync_replicas(told_configs(image, "t", 0), CONFIG) == 3
+    alter(image, of(TOPIC, "t", (MIN_INSYNC, "2", SET)))
+    assert min_insync_replicas(told_configs(image, "t", 0), CONFIG) == 2
+    alter(image, of(TOPIC, "t", (MIN_INSYNC, None, DELETE)), of(BROKER, "", (MIN_INSYNC, None, DELETE)))
+    assert min_insync_replicas(told_configs(image, "t", 0), CONFIG) == 1
 
 
 def test_what_a_topic_was_made_with_stays_allowed() -> None:

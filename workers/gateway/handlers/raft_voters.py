@@ -39,8 +39,11 @@ def handle_add(gateway: Gateway, request: Request) -> None:
         code, message = _outcome(answer)
         request.respond(AddRaftVoterResponse(error_code=code, error_message=message))
 
+    voter, waits = Voter(key, endpoints), asked.ack_when_committed
     gateway.controller.ask(
-        lambda number: AddVoter(request_id=number, voter=Voter(key, endpoints)), on_answer, asked.timeout_ms
+        lambda number: AddVoter(request_id=number, voter=voter, ack_when_committed=waits),
+        on_answer,
+        asked.timeout_ms,
     )
 
 

@@ -121,6 +121,7 @@ def test_a_change_of_voters_is_the_controllers_to_decide() -> None:
     assert gateway.peer.sent[-1] == AddVoter(
         request_id=gateway.peer.sent[-1].request_id,
         voter=Voter(key, (("CONTROLLER", "localhost", 9093),)),
+        ack_when_committed=True,
     )
     answered(gateway, error_code=NONE, error_message=None)
     assert (request.answer.error_code, request.answer.error_message) == (NONE, None)
@@ -128,7 +129,8 @@ def test_a_change_of_voters_is_the_controllers_to_decide() -> None:
     assert gateway.peer.sent[-1] == RemoveVoter(request_id=gateway.peer.sent[-1].request_id, key=key)
     answered(gateway, error_code=VOTER_NOT_FOUND, error_message="why")
     assert (request.answer.error_code, request.answer.error_message) == (VOTER_NOT_FOUND, "why")
-    silent = add(gateway)
+    silent = add(gateway, ack_when_committed=False)
+    assert not gateway.peer.sent[-1].ack_when_committed
     gateway.advance(1000)
     assert silent.answer.error_code == REQUEST_TIMED_OUT
 
