@@ -164,7 +164,7 @@ class Injuries:
             self._never.wait(seconds)
             ended = len(_ended(stopped))
         self.counts["SIGSTOP"] += 1
-        return f" for {seconds:.2f} s" + (f", {ended} of {len(stopped)} killed for it" if ended else "")
+        return f" for {seconds:.2f} s" + (f", {ended} of {len(stopped)} ended meanwhile" if ended else "")
 
     def stall(self, choose: Choose) -> str:
         """Stand still until the supervisor kills it."""
