@@ -67,8 +67,8 @@ def kill(pids: Iterable[int]) -> None:
     dying: list[int] = []
     for pid in pids:
         with suppress(ProcessLookupError):
-            dying.append(os.pidfd_open(pid))
-            os.kill(pid, signal.SIGKILL)
+            dying.append(pidfd := os.pidfd_open(pid))
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     for pidfd in dying:
         ended = select.poll()
         ended.register(pidfd, select.POLLIN)

@@ -159,6 +159,8 @@ class Connection:
         self.socket.settimeout(60)
         try:
             self.socket.connect(address)
+            if self.socket.getsockname() == address:  # nobody listens: TCP may connect a port with itself
+                raise ConnectionRefusedError("connected with itself")
         except OSError:
             self.socket.close()
             raise

@@ -13,7 +13,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 @pytest.mark.full
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("kills", "protocol", "settings"),
+    ("injuries", "protocol", "settings"),
     [
         (200, "classic", {"log_segment_bytes": "1048576"}),
         (150, "classic", {"flush_policy": "group"}),
@@ -21,7 +21,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
     ],
     ids=["page", "group", "kip-848"],
 )
-def test_hundreds_of_injuries(tmp_path: Path, kills: int, protocol: str, settings: dict[str, str]) -> None:
-    outcome = survive(tmp_path, SEED, kills, protocol, **settings)
+def test_hundreds_of_injuries(tmp_path: Path, injuries: int, protocol: str, settings: dict[str, str]) -> None:
+    outcome = survive(tmp_path, SEED, injuries, protocol, **settings)
     assert outcome.summary.sent == outcome.summary.acknowledged == outcome.summary.stored
     print(outcome)

@@ -8,12 +8,13 @@ import pytest
 
 from tests.support.survival import survive
 
-SEED, KILLS = 6, 60
+SEED, INJURIES = 6, 60
 
 
 @pytest.mark.timeout(300)
 def test_sixty_injuries(tmp_path: Path) -> None:
-    outcome = survive(tmp_path, SEED, KILLS)
-    assert outcome.kills >= KILLS
+    outcome = survive(tmp_path, SEED, INJURIES)
+    assert outcome.injuries.total() >= INJURIES
+    assert outcome.injuries.keys() == {"SIGKILL", "SIGSTOP", "stop"}
     assert outcome.summary.sent == outcome.summary.acknowledged == outcome.summary.stored
     assert outcome.topics

@@ -6,11 +6,13 @@ An injury is chosen and done by `Injuries.next`, from a seed; what does not come
 
 import os
 import random
+import select
 import signal
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from perf.peers.tailrace_cluster import TailraceCluster
@@ -22,6 +24,8 @@ from tests.support.waiting import wait_until
 
 SHORT_S = (0.05, 0.6)  # of a pause that is over before anybody takes it for a stall
 STALL_MS = 2_000  # the shortest that the supervisor takes
+LONG_S = (1.5, 3.5)  # of a pause for which some, all or none are killed
+ROLES = ("controller", "gateway", "housekeeper", "worker")
 PATIENCE_S = 60.0
 
 Choose = Callable[[], ProcessStatus]
@@ -34,15 +38,25 @@ class Injuries:
     def __init__(self, cluster: TailraceCluster, guide: Guide, topic: str, chance: random.Random) -> None:
         self._cluster, self._guide, self._topic, self._chance = cluster, guide, topic, chance
         self.data = str(cluster.directory / "data")
-        self._killed: set[int] = set()
+        self._away: set[int] = set()
         self._never = threading.Event()
-        self.kills = 0
+        self.counts = Counter[str]()  # by what was done: SIGKILL, SIGSTOP, stop; a whole broker counts once
 
     # Who is who.
 
     def process(self, broker: int, role: str) -> ProcessStatus:
         """The one of this role."""
-        return self._look(lambda each: each.broker == broker and each.role == role, f"{role} of {broker}")
+        return self._look(lambda each: each.broker == broker and each.role == role, f"{role} of {broker}")[0]
+
+    def all_of(self, broker: int) -> list[ProcessStatus]:
+        """Every process of a broker, of each role at least one. The supervisor, in whose row stands 0, is
+        nobody's.
+        """
+
+        def belongs(each: ProcessStatus) -> bool:
+            return each.broker == broker and each.role in ROLES
+
+        return self._look(belongs, f"all of {broker}", len(ROLES))
 
     def holder(self, broker: int, partition: int) -> ProcessStatus:
         """The worker of a broker that has this partition of the topic."""
@@ -52,18 +66,20 @@ class Injuries:
             held = {(part.topic_id, part.partition) for part in each.partitions}
             return each.broker == broker and each.role == "worker" and (topic_id, partition) in held
 
-        return self._look(holds, f"a worker of {broker} with {partition}")
+        return self._look(holds, f"a worker of {broker} with {partition}")[0]
 
-    def _look(self, is_meant: Callable[[ProcessStatus], bool], what: str) -> ProcessStatus:
+    def _look(
+        self, is_meant: Callable[[ProcessStatus], bool], what: str, roles: int = 1
+    ) -> list[ProcessStatus]:
         found: list[ProcessStatus] = []
 
         def look() -> bool:
             status = read_status(self.data)
             found[:] = [each for each in (status.processes if status else ()) if each.pid and is_meant(each)]
-            return bool(found)
+            return len({each.role for each in found}) >= roles
 
         wait_until(look, what, PATIENCE_S)
-        return found[0]
+        return found
 
     def topic_id(self) -> bytes:
         """Of the topic, as a replica of it says."""
@@ -126,7 +142,7 @@ class Injuries:
         """Kill them at once."""
         chosen = [each() for each in choose]
         kill({each.pid for each in chosen})
-        self.kills += len(chosen)
+        self.counts["SIGKILL"] += len(chosen)
         return "kill " + " and ".join(f"{each.role} of {each.broker}" for each in chosen)
 
     def kill_again(self, choose: Choose) -> str:
@@ -135,39 +151,52 @@ class Injuries:
 
     def pause(self, choose: Choose) -> str:
         """Stand still, but for so short a time that nobody is killed for it."""
-        chosen, seconds = choose(), self._chance.uniform(*SHORT_S)
-        with suppress(ProcessLookupError):
-            os.kill(chosen.pid, signal.SIGSTOP)
+        chosen = choose()
+        return f"pause {chosen.role} of {chosen.broker}{self._pause([chosen], SHORT_S)}"
+
+    def pause_broker(self, broker: int, span: tuple[float, float]) -> str:
+        """All of its processes stand still; those that were not killed for it meanwhile go on together."""
+        return f"pause broker {broker}{self._pause(self.all_of(broker), span)}"
+
+    def _pause(self, chosen: list[ProcessStatus], span: tuple[float, float]) -> str:
+        seconds = self._chance.uniform(*span)
+        with _stopped(each.pid for each in chosen) as stopped:
             self._never.wait(seconds)
-            os.kill(chosen.pid, signal.SIGCONT)
-        self.kills += 1
-        return f"pause {chosen.role} of {chosen.broker} for {seconds:.2f} s"
+            ended = len(_ended(stopped))
+        self.counts["SIGSTOP"] += 1
+        return f" for {seconds:.2f} s" + (f", {ended} of {len(stopped)} ended meanwhile" if ended else "")
 
     def stall(self, choose: Choose) -> str:
         """Stand still until the supervisor kills it."""
         chosen = choose()
-        with suppress(ProcessLookupError):
-            os.kill(chosen.pid, signal.SIGSTOP)
-
-        def is_gone() -> bool:
-            return self.process(chosen.broker, chosen.role).pid != chosen.pid or not _is_alive(chosen.pid)
-
-        wait_until(is_gone, f"the end of {chosen.role} of {chosen.broker}, which stands still", PATIENCE_S)
-        self.kills += 1
+        with _stopped([chosen.pid]) as stopped:
+            wait_until(
+                lambda: len(_ended(stopped)) == len(stopped),
+                f"the end of {chosen.role} of {chosen.broker}, which stands still",
+                PATIENCE_S,
+            )
+        self.counts["SIGSTOP"] += 1
         return f"stall {chosen.role} of {chosen.broker}"
 
+    def kill_processes(self, broker: int) -> str:
+        """All of a broker at once, behind the supervisor's back: it starts them again one by one."""
+        chosen = self.all_of(broker)
+        kill(each.pid for each in chosen)
+        self.counts["SIGKILL"] += 1
+        return f"kill all {len(chosen)} of broker {broker}"
+
     def kill_broker(self, broker: int) -> str:
-        """All of its processes; it is started by `heal`."""
+        """All of its processes, by the supervisor, for good; it is started by `heal`."""
         ask_supervisor(self.data, "kill", broker, PATIENCE_S)
-        self._killed.add(broker)
-        self.kills += 1
+        self._away.add(broker)
+        self.counts["SIGKILL"] += 1
         return f"kill broker {broker}"
 
     def stop_broker(self, broker: int) -> str:
         """In order; it is started by `heal`."""
         ask_supervisor(self.data, "stop", broker, PATIENCE_S)
-        self._killed.add(broker)
-        self.kills += 1
+        self._away.add(broker)
+        self.counts["stop"] += 1
         return f"stop broker {broker}"
 
     def kill_brokers(self, count: int) -> str:
@@ -185,13 +214,13 @@ class Injuries:
 
     def _start_broker(self, broker: int) -> None:
         ask_supervisor(self.data, "start", broker, PATIENCE_S)
-        self._killed.discard(broker)
+        self._away.discard(broker)
 
     def kill_all(self) -> str:
         """The supervisor and all others, and a start as the machine's init would do it."""
         (root,) = self._cluster.roots()
         kill(tree(root))
-        self.kills += 1
+        self.counts["SIGKILL"] += 1
         self._cluster.stop()
         self._cluster.start()
         return "kill all"
@@ -200,18 +229,18 @@ class Injuries:
         """An orderly stop and start."""
         self._cluster.stop()
         self._cluster.start()
-        self.kills += 1
+        self.counts["stop"] += 1
         return "restart all"
 
     def heal(self) -> None:
         """Start the brokers that are not there."""
-        for broker in sorted(self._killed):
+        for broker in sorted(self._away):
             self._start_broker(broker)
 
     @property
     def away(self) -> int:
         """How many brokers wait for `heal`."""
-        return len(self._killed)
+        return len(self._away)
 
     # Which is next.
 
@@ -241,6 +270,11 @@ class Injuries:
             (2, lambda: self.kill_again(self.controller)),
             (6, lambda: self.pause(some())),
             (2, lambda: self.stall(some())),
+            (3, lambda: self.pause_broker(self.leader().broker, SHORT_S)),
+            (1, lambda: self.pause_broker(self.leader().broker, LONG_S)),
+            (2, lambda: self.pause_broker(self.active(), SHORT_S)),
+            (2, lambda: self.kill_processes(self.leader().broker)),
+            (1, lambda: self.kill_processes(self.active())),
             (4, lambda: self.kill_broker(self.leader().broker)),
             (2, lambda: self.kill_broker(self._chance.randrange(3))),
             (2, lambda: self.kill_brokers(2)),
@@ -251,9 +285,26 @@ class Injuries:
         ]
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
+@contextmanager
+def _stopped(pids: Iterable[int]) -> Generator[list[int]]:
+    """SIGSTOP to each that lives, SIGCONT to them in the end; yields their pidfds: who takes the number of
+    one that died meanwhile is not meant.
+    """
+    pidfds: list[int] = []
+    with ExitStack() as stack:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                pidfds.append(pidfd := os.pidfd_open(pid))
+                stack.callback(os.close, pidfd)
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+                stack.callback(_continue, pidfd)
+        yield pidfds
+
+
+def _continue(pidfd: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+
+
+def _ended(pidfds: list[int]) -> list[int]:
+    return select.select(pidfds, [], [], 0)[0]

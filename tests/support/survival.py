@@ -1,6 +1,7 @@
 """A host with three brokers under load, hurt in a loop, and the judgement in the end: see `survive`."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -28,12 +29,12 @@ OFTEN, SELDOM = 0.7, 0.4  # that all replicas are in sync before an injury, that
 class Outcome(NamedTuple):
     """How much there was, so that little cannot pass for a good end."""
 
-    kills: int
+    injuries: Counter[str]  # see Injuries.counts
     summary: Summary
     topics: int
 
 
-def survive(folder: Path, seed: int, kills: int, protocol: str = "classic", **settings: str) -> Outcome:
+def survive(folder: Path, seed: int, injuries: int, protocol: str = "classic", **settings: str) -> Outcome:
     """So many injuries under idempotent producers that wait for all replicas, readers of all replicas, a
     group, and topics that come and go. AssertionError, WireError: something was lost, repeated, turned round,
     differs, stands still or is left.
@@ -45,7 +46,7 @@ def survive(folder: Path, seed: int, kills: int, protocol: str = "classic", **se
         stack.callback(cluster.stop)
         cluster.start()
         cluster.wait_until_ready()
-        return _Trial(cluster, stack, random.Random(seed), protocol).run(kills)
+        return _Trial(cluster, stack, random.Random(seed), protocol).run(injuries)
 
 
 class _Trial:
@@ -71,10 +72,10 @@ class _Trial:
             client.start()
             stack.callback(_end, client)
 
-    def run(self, kills: int) -> Outcome:
+    def run(self, count: int) -> Outcome:
         crew, injuries = self._crew, self._injuries
         crew.goes_on(BETWEEN)
-        while injuries.kills < kills:
+        while injuries.counts.total() < count:
             if self._chance.random() < OFTEN:
                 self._wait_until_whole()
             done = injuries.next()
@@ -83,7 +84,7 @@ class _Trial:
                 done += f", {injuries.kill(injuries.controller)}"
                 crew.goes_on(BETWEEN)
             injuries.heal()
-            print(f"{injuries.kills}: {done}; {crew.history.acknowledged} acknowledged", flush=True)
+            print(f"{injuries.counts.total()}: {done}; {crew.history.acknowledged} acknowledged", flush=True)
         return self._judge()
 
     def _wait_until_whole(self) -> None:
@@ -104,7 +105,7 @@ class _Trial:
         (root,) = self._cluster.roots()
         _until_nothing(lambda: directories_left(data), "directories of deleted topics")
         _until_nothing(lambda: leaks(str(data), root), "what the dead have left")
-        return Outcome(self._injuries.kills, summary, self._churn.made)
+        return Outcome(self._injuries.counts, summary, self._churn.made)
 
     def _check_bytes(self) -> None:
         data, topic_id = self._cluster.directory / "data", self._injuries.topic_id()
