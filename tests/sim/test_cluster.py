@@ -18,7 +18,7 @@ PLACES: dict[str, tuple[int, Plan | None]] = {
     "forgets_rows_of_the_gone": (110, MOVING),
     "opens_the_metadata_log_where_it_was_lost": (120, DISKS),
     "makes_lost_logs_anew": (0, DISKS),
-    "elects_while_a_failed_leader_may_append": (430, BREAKS),
+    "elects_while_a_failed_leader_may_append": (310, BREAKS),
     "keeps_what_has_moved_away": (0, TOPICS),
     "does_not_wait_for_deletions": (100, MOVING),
 }
