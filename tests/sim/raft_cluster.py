@@ -54,6 +54,7 @@ class Member:
         self.incarnation = 0
         self.high_watermark = 0
         self.led_epoch = -1
+        self.voters = VoterSet()  # that counted when the oracle last looked
         self._timer_at = NEVER
         self._storing: QuorumState | None = None
         self.new_disk()

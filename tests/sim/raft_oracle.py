@@ -47,6 +47,7 @@ class Oracle:
             self._on_elected(member)
         if node.high_watermark != member.high_watermark:
             self._on_commit(member)
+        member.voters = node.voters.latest
 
     def _on_elected(self, member: "Member") -> None:
         assert member.node is not None
@@ -100,15 +101,18 @@ class Oracle:
         self._check_durable(member, now)
 
     def _check_durable(self, member: "Member", end_offset: int) -> None:
+        """By the voters of now or of the last look: a leader may commit and change them in one step."""
         assert member.node is not None
-        voters = member.node.voters.latest
-        holders = [
-            voter.key.node_id
+        sets = {member.voters, member.node.voters.latest}
+        keys = {
+            voter.key
+            for voters in sets
             for voter in voters
             if (log := self._members[voter.key.node_id].logs[voter.key]).synced >= end_offset
             and self._has(log, end_offset)
-        ]
-        if len(holders) < voters.majority:
+        }
+        if not any(len(keys & voters.keys) >= voters.majority for voters in sets):
+            holders = sorted(map(str, keys))
             self._world.fail(f"durability: {end_offset} is committed and on the disks of {holders} alone")
 
     def check_end(self) -> None:
