@@ -18,7 +18,7 @@ import os
 from typing import Final
 
 from tailrace.shm.region import Region, ShmError
-from tailrace.shm.words import map_words
+from tailrace.shm.words import differing, map_words
 
 KIND: Final = "links"
 VERSION: Final = 1
@@ -133,16 +133,9 @@ class LinkSlots:
 
     def _compare(self, chunk: bytes, first: int, found: list[tuple[int, int]]) -> None:
         seen, words, at = self._seen_words, memoryview(chunk).cast("q"), 8 * first
-        before = self._seen[at : at + len(chunk)]
-        difference = int.from_bytes(chunk, "little") ^ int.from_bytes(before, "little")
-        place = 0
-        while difference:
-            skip = (difference & -difference).bit_length() - 1 >> 6
-            place += skip
+        for place in differing(chunk, self._seen[at : at + len(chunk)]):
             seen[first + place] = words[place]
             found.append((first + place, words[place]))
-            place += 1
-            difference >>= 64 * (skip + 1)
 
     def close(self) -> None:
         """Unmaps and unlinks the file."""

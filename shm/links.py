@@ -31,7 +31,7 @@ from tailrace.shm.ring import (
     ring_tag,
 )
 from tailrace.shm.slots import DEAD_INCARNATION, DEATH_COUNT, INCARNATION, PROGRESS, SlotTable, row_start
-from tailrace.shm.words import map_words
+from tailrace.shm.words import differing, map_words
 
 KIND: Final = "heads"
 VERSION: Final = 1
@@ -187,20 +187,14 @@ class Links:
 
     def _scan(self, row: bytes) -> list[Incoming]:
         """All columns in which the row differs from what was taken, new rings among them."""
-        difference = int.from_bytes(row, "little") ^ int.from_bytes(self._seen, "little")
         found: list[Incoming] = []
-        column = 0
         heads, first, incoming = self._head_words, self._row, self._incoming
-        while difference:
-            skip = (difference & -difference).bit_length() - 1 >> 6
-            column += skip
+        for column in differing(row, self._seen):
             link = incoming[column]
             if link is None or link[2].tag != heads[first + column] >> 32:
                 link = self._accept(column)
             if link is not None and link[2].unread():
                 found.append(link)
-            column += 1
-            difference >>= 64 * (skip + 1)
         return found
 
     def _accept(self, column: int) -> Incoming | None:

@@ -71,9 +71,8 @@ class DirMoves:
     def _wish(self, asked: Broker, key: tuple[bytes, int, int], log_dir: str) -> None:
         """As Kafka: the replica is made there, should it come."""
         wished = self._changes.wished_dirs
-        ids = {each.path: each.directory_id for each in asked.log_dirs.dirs}
         wished.pop(key, None)
-        wished[key] = ids[log_dir]
+        wished[key] = asked.log_dirs.id_of(log_dir)
         while len(wished) > WISHES_MAX:
             del wished[next(iter(wished))]
 
@@ -140,8 +139,8 @@ class DirMoves:
         log_dirs = self._context.log_dirs_of(replica.broker)
         if not log_dirs.is_online(log_dir):
             return False
-        (directory,) = (each.directory_id for each in log_dirs.dirs if each.path == log_dir)
-        record = replica_moved(self._changes.image, replica.key, directory, self._changes.rules())
+        directory_id = log_dirs.id_of(log_dir)
+        record = replica_moved(self._changes.image, replica.key, directory_id, self._changes.rules())
         if record is None:
             return False
         try:

@@ -28,6 +28,7 @@ from tailrace.core.log.directory import RealDirectory
 from tailrace.workers.log_dirs import LogDirs
 
 FUTURE, DELETED = "future", "delete"
+_KINDS = (f"-{FUTURE}", f"-{DELETED}")
 MARK, PROGRESS = "tailrace.moved", "tailrace.progress"
 NAME_MAX = 255  # of a file
 _NAME = re.compile(rf"(.+-\d+)\.[0-9a-f]{{32}}-({FUTURE}|{DELETED})")
@@ -58,37 +59,44 @@ def _deleted_name(log_name: str) -> str:
 
 def parse_name(name: str) -> tuple[str, str] | None:
     """Log and FUTURE or DELETED, of the name of a directory; None if it is neither."""
-    found = _NAME.fullmatch(name)
+    found = _NAME.fullmatch(name) if name.endswith(_KINDS) else None
     return None if found is None else (found[1], found[2])
 
 
-def futures_of(log_dir: str, log_name: str) -> list[str]:
-    """The paths of all copies of this log that lie there."""
-    return [f"{log_dir}/{name}" for name in os.listdir(log_dir) if parse_name(name) == (log_name, FUTURE)]
+def _found_in(log_dir: str) -> Iterator[tuple[str, str, str]]:
+    """Of each copy there, and of what copies have taken the place of: log, FUTURE or DELETED, path."""
+    for name in sorted(os.listdir(log_dir)):
+        found = parse_name(name)
+        if found is not None:
+            yield *found, f"{log_dir}/{name}"
+
+
+def _futures_of(log_dir: str, log_name: str) -> list[str]:
+    return [path for *found, path in _found_in(log_dir) if found == [log_name, FUTURE]]
 
 
 def copies_in(log_dirs: LogDirs) -> Iterator[tuple[str, str]]:
     """Of each copy in a directory that serves: which log it is of, and its path."""
     for log_dir in log_dirs.online():
         with suppress(OSError):
-            for name in sorted(os.listdir(log_dir.path)):
-                found = parse_name(name) if name.endswith(FUTURE) else None
-                if found is not None:
-                    yield found[0], f"{log_dir.path}/{name}"
+            for log_name, kind, path in _found_in(log_dir.path):
+                if kind == FUTURE:
+                    yield log_name, path
 
 
 def leftovers(log_dirs: LogDirs, log_name: str) -> list[str]:
-    """The paths of all copies of this log, and of what copies have taken the place of."""
-    found: list[str] = []
-    for log_dir in log_dirs.online():
-        names = os.listdir(log_dir.path)
-        found += [f"{log_dir.path}/{name}" for name in names if (parse_name(name) or ("",))[0] == log_name]
-    return found
+    """The paths of all copies of this log, and of what copies have taken the place of; of one directory alone
+    none are looked for: nothing moves there, and the start has removed what was left.
+    """
+    dirs = log_dirs.online() if len(log_dirs.dirs) > 1 else ()
+    return [
+        path for log_dir in dirs for found_name, _, path in _found_in(log_dir.path) if found_name == log_name
+    ]
 
 
 def remove_futures(log_dir: str, log_name: str) -> None:
     """(R) On the disk when it returns: an older copy, though complete, is never taken for the next one."""
-    paths = futures_of(log_dir, log_name)
+    paths = _futures_of(log_dir, log_name)
     for path in paths:
         remove(path)
     if paths:
@@ -143,7 +151,7 @@ def read_mark(path: str) -> Moved | None:
 
 def complete_future(log_dir: str, log_name: str, topic_id: bytes) -> str | None:
     """The path of a copy there that has all of this topic's log."""
-    for path in futures_of(log_dir, log_name):
+    for path in _futures_of(log_dir, log_name):
         if read_mark(path) is not None and is_log_of(path, topic_id):
             return path
     return None

@@ -237,9 +237,8 @@ class FutureReplicas:
 
     def _mark_of(self, replica: Replica) -> Moved:
         log = replica.log
-        dirs = {log_dir.path: log_dir.directory_id for log_dir in self._context.log_dirs.dirs}
         return Moved(
-            source=dirs[replica.order.log_dir],
+            source=self._context.log_dirs.id_of(replica.order.log_dir),
             recovery_point=log.log_end_offset,  # of the copy, which is on the disk
             high_watermark=min(log.high_watermark, log.log_end_offset),
             log_start=log.log_start_offset,

@@ -57,6 +57,10 @@ class LogDirs:
         """The directory of this id, None if this run has none."""
         return self._by_id.get(directory_id)
 
+    def id_of(self, path: str) -> str:
+        """The id of one of the run's directories."""
+        return self.dirs[self._index[path]].directory_id
+
     def is_online(self, path: str) -> bool:
         """Whether the directory is one of the run's and serves."""
         index = self._index.get(path)

@@ -67,6 +67,11 @@ class Replica:
         self._synced: Place | None = None  # of one that leads alone; None: what it has counts at once
 
     @property
+    def key(self) -> tuple[bytes, int]:
+        """Topic id and partition."""
+        return self.order.topic_id, self.order.partition
+
+    @property
     def shown_epoch(self) -> int:
         """The leader epoch in its row; NEVER_SHOWN: see core/replication/high_watermark.py."""
         return self.row.values[LEADER_EPOCH]
@@ -197,7 +202,7 @@ class Opener:
         was_here = (
             topic_id == (values[TOPIC_ID_HI], values[TOPIC_ID_LO]) and values[PARTITION] == order.partition
         )
-        if was_here and len(context.log_dirs.dirs) > 1:  # its predecessor may have died while it moved
+        if was_here:  # its predecessor may have died while it moved
             for leftover in future_files.leftovers(context.log_dirs, f"{order.topic}-{order.partition}"):
                 self._on_replaced(leftover)
         directory = RealDirectory(path, kept_free=context.config.disk_reserve_bytes)

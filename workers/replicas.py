@@ -346,7 +346,7 @@ class Replicas:
         that is made anew under that name meets what is left; but nothing of one that was ordered since.
         """
         key = (order.topic_id, order.partition)
-        for replica in [each for each in self.by_row.values() if _key(each) == key]:
+        for replica in [each for each in self.by_row.values() if each.key == key]:
             if replica is not held or replica.order.row_generation > order.row_generation:
                 return
             self._close(replica)
@@ -482,7 +482,3 @@ def _held(replica: Replica) -> control.HeldReplica:
 
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-def _key(replica: Replica) -> tuple[bytes, int]:
-    return replica.order.topic_id, replica.order.partition

@@ -95,7 +95,7 @@ class Replication:
 
     def may_lead(self, replica: Replica, leader_epoch: int) -> bool:
         """(R) Whether this process has not led in that epoch before, with others."""
-        return self._leaders is None or self._leaders.may_lead(_key(replica), leader_epoch)
+        return self._leaders is None or self._leaders.may_lead(replica.key, leader_epoch)
 
     def lead(self, replica: Replica, partition: LeaderPartition) -> None:
         """In its leader epoch, from now on. ShmError: there is no memory for that now."""
@@ -103,7 +103,7 @@ class Replication:
         self.leave(replica)
         leaders.lead(partition)
         replica.leading = partition
-        self._replicas[_key(replica)] = replica
+        self._replicas[replica.key] = replica
         self._note(replica, partition)
 
     def adopt(self, replica: Replica, state: PartitionState) -> None:
@@ -122,14 +122,14 @@ class Replication:
     def resign(self, replica: Replica) -> None:
         """It leads no more: no acknowledgement of its links counts from now on (R)."""
         if self._leaders is not None:
-            self._leaders.resign(_key(replica))
+            self._leaders.resign(replica.key)
         replica.leading = None
         self._incomplete.discard(replica)
-        self._replicas.pop(_key(replica), None)
+        self._replicas.pop(replica.key, None)
 
     def follow(self, replica: Replica) -> None:
         """The leader that its order names, or nobody until another order names one."""
-        order, key = replica.order, _key(replica)
+        order, key = replica.order, replica.key
         partition = replica.following
         if partition is None:
             partition = replica.following = FollowerPartition(
@@ -168,19 +168,19 @@ class Replication:
     def leave(self, replica: Replica) -> None:
         """It follows nobody: it is to lead, or to go."""
         if replica.following is not None:
-            self._followers.remove(_key(replica))
+            self._followers.remove(replica.key)
             self._forget_file(replica.following)
             self._limits.pop(replica.following, None)
             replica.following = None
             self._unconnected.discard(replica)
-            del self._replicas[_key(replica)]
+            del self._replicas[replica.key]
 
     def forget(self, replica: Replica) -> None:
         """It is gone from this process."""
         self.leave(replica)
         self.resign(replica)
         if self._leaders is not None:
-            self._leaders.forget(_key(replica))
+            self._leaders.forget(replica.key)
 
     def _forget_file(self, partition: FollowerPartition) -> None:
         file = self._files.pop(partition, None)
@@ -469,10 +469,6 @@ class Replication:
             file.close()
         if self._slots is not None:
             self._slots.close()
-
-
-def _key(replica: Replica) -> TopicPartition:
-    return replica.order.topic_id, replica.order.partition
 
 
 def _now_ms() -> int:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from tailrace.core.raft.control_records import voters_of
 from tailrace.core.raft.messages import OffsetAndEpoch
 from tailrace.core.raft.voters import VoterHistory, VoterSet
-from tailrace.core.records.batch import CONTROL, HEADER_SIZE, LENGTH_PREFIX
+from tailrace.core.records.batch import CONTROL, whole_batches
 
 READ_BYTES = 1024 * 1024
 BATCH = Layout(">qiiBIhi")  # base offset, length, leader epoch, magic, CRC, attributes, last offset delta
@@ -91,14 +91,9 @@ class BatchRange(Struct, frozen=True):
 
 def split_batches(data: bytes) -> Iterator[BatchRange]:
     """The whole batches of a range, by their headers alone; ends where one is not whole."""
-    view, position, size = memoryview(data), 0, len(data)
-    while size - position >= HEADER_SIZE:
-        base, length, epoch, _, _, attributes, delta = BATCH.unpack_from(view, position)
-        end = position + LENGTH_PREFIX + length
-        if end > size or length < HEADER_SIZE - LENGTH_PREFIX:
-            return
-        yield BatchRange(base, base + delta + 1, epoch, bool(attributes & CONTROL), view[position:end])
-        position = end
+    for batch in whole_batches(memoryview(data)):
+        base, _, epoch, _, _, attributes, delta = BATCH.unpack_from(batch)
+        yield BatchRange(base, base + delta + 1, epoch, bool(attributes & CONTROL), batch)
 
 
 def read_voters(log: RaftLog, initial: VoterSet) -> VoterHistory:

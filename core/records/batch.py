@@ -20,6 +20,7 @@
 The log never looks below byte 61 unless it must know single records: a batch is the unit of work.
 """
 
+from collections.abc import Iterator
 from struct import Struct
 
 from msgspec import Struct as Record
@@ -115,6 +116,22 @@ def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
         max_timestamp=max_timestamp, producer_id=producer_id, producer_epoch=producer_epoch,
         base_sequence=base_sequence, record_count=record_count,
     )  # fmt: skip
+
+
+def stated_size(data: Buffer, position: int = 0) -> int:
+    """What the batch that begins there says of its size; its first 12 bytes are there."""
+    return int(INT32.unpack_from(data, position + 8)[0]) + LENGTH_PREFIX
+
+
+def whole_batches(data: memoryview) -> Iterator[memoryview]:
+    """Those that lie in it from its beginning on, by their lengths alone; ends where one is not whole."""
+    position, size = 0, len(data)
+    while size - position >= HEADER_SIZE:
+        end = position + stated_size(data, position)
+        if not position + HEADER_SIZE <= end <= size:
+            return
+        yield data[position:end]
+        position = end
 
 
 def check_stored(buffer: memoryview, header: BatchHeader) -> str:

@@ -29,7 +29,7 @@ from tailrace.core.errors import (
     KafkaError,
 )
 from tailrace.core.log.directory import is_full
-from tailrace.core.records.batch import HEADER_SIZE, INT32, LENGTH_PREFIX
+from tailrace.core.records.batch import HEADER_SIZE, stated_size, whole_batches
 from tailrace.core.replication.frames import (
     DATA_BYTES,
     GAPS,
@@ -266,7 +266,7 @@ class FollowerPartition:
             data = read(place.segment, place.position, want)
             done = self._append(memoryview(data), place.has_gaps, now_ms)
             if not done and len(data) >= HEADER_SIZE and not self.fault:
-                size = INT32.unpack_from(data, 8)[0] + LENGTH_PREFIX
+                size = stated_size(data)
                 if want < size <= place.end - place.position:  # larger than what is read at once
                     data = read(place.segment, place.position, size)
                     done = self._append(memoryview(data), place.has_gaps, now_ms)
@@ -287,19 +287,16 @@ class FollowerPartition:
     def _append(self, data: memoryview, has_gaps: bool, now_ms: int) -> int:
         """The whole batches in it; returns how many bytes they are. `fault` says what was refused."""
         self.fault = ""
-        at, size, append = 0, len(data), self.log.append_as_follower
+        done = 0
         try:
-            while size - at >= HEADER_SIZE:
-                after = at + INT32.unpack_from(data, at + 8)[0] + LENGTH_PREFIX
-                if not at + HEADER_SIZE <= after <= size:
-                    break
-                append(data[at:after], now_ms, allow_gap=has_gaps)
-                at = after
+            for batch in whole_batches(data):
+                self.log.append_as_follower(batch, now_ms, allow_gap=has_gaps)
+                done += len(batch)
         except KafkaError as error:
             if error.code not in MISFITS and not is_full(error):  # of a full disk the leader is asked again
                 raise
             self.fault = str(error)
-        return at
+        return done
 
     def _ends_at(self, end_offset: int, has_gaps: bool, now_ms: int) -> bool:
         """(R) Whether the frame ended where it said, but for offsets that compaction took."""

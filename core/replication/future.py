@@ -10,7 +10,7 @@ Of compacted logs offsets are missing: batches are taken with gaps.
 from collections.abc import Callable
 
 from tailrace.core.log.log import Log
-from tailrace.core.records.batch import HEADER_SIZE, INT32, LENGTH_PREFIX
+from tailrace.core.records.batch import HEADER_SIZE, stated_size, whole_batches
 
 READ_BYTES = 256 * 1024  # of the source at once
 
@@ -46,8 +46,8 @@ class FutureReplica:
             data = read(self._segment, self._position, READ_BYTES)
             done = self._append(memoryview(data), now_ms)
             if not done and len(data) >= HEADER_SIZE:  # a batch that is larger than what is read at once
-                size = INT32.unpack_from(data, 8)[0] + LENGTH_PREFIX
-                done = self._append(memoryview(read(self._segment, self._position, size)), now_ms)
+                data = read(self._segment, self._position, stated_size(data))
+                done = self._append(memoryview(data), now_ms)
             if not done:
                 break
             copied += done
@@ -73,16 +73,15 @@ class FutureReplica:
 
     def _append(self, data: memoryview, now_ms: int) -> int:
         """The whole batches in it that lie below the end of the source; returns how many bytes they are."""
-        at, size = 0, len(data)
-        while size - at >= HEADER_SIZE and self.log.log_end_offset < self.source.log_end_offset:
-            after = at + INT32.unpack_from(data, at + 8)[0] + LENGTH_PREFIX
-            if not at + HEADER_SIZE <= after <= size:
+        done = 0
+        for batch in whole_batches(data):
+            if self.log.log_end_offset >= self.source.log_end_offset:
                 break
-            self.log.append_as_follower(data[at:after], now_ms, allow_gap=True)
-            self._position += after - at  # (R) with each: the next one may be refused, and is tried again
-            self.copied_bytes += after - at
-            at = after
-        return at
+            self.log.append_as_follower(batch, now_ms, allow_gap=True)
+            self._position += len(batch)  # (R) with each: the next one may be refused, and is tried again
+            self.copied_bytes += len(batch)
+            done += len(batch)
+        return done
 
     def complete(self, read: Read, now_ms: int) -> bool:
         """The rest, and what is no batch, of a source that changes no more; all is on the disk then, and the

@@ -17,7 +17,7 @@ from tailrace.core.errors import (
     UNKNOWN_TOPIC_OR_PARTITION,
 )
 from tests.support.dir_moves import Mover
-from tests.support.log_dirs import Renamed, load
+from tests.support.log_dirs import Renamed, brokers_of, load
 from tests.support.waiting import wait_until
 
 Make = Callable[..., Mover]
@@ -25,23 +25,32 @@ Make = Callable[..., Mover]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes brokers that are stopped at the end."""
-    made: list[Mover] = []
-
-    def broker(*names: str, **settings: str) -> Mover:
-        given = {name.replace("_", "."): value for name, value in settings.items()}
-        made.append(Mover(tmp_path / "broker", names, {"log.segment.bytes": str(1 << 20)} | given))
-        return made[-1]
-
-    yield broker
-    for started in made:
-        started.stop()
+    """See brokers_of."""
+    with brokers_of(Mover, tmp_path / "broker") as made:
+        yield made
 
 
-def test_a_log_moves_there_and_back_under_load(make: Make) -> None:
+SLOW, FAST = 200_000, 1_000_000_000
+
+
+def started(make: Make) -> Mover:
+    """A broker with a topic."""
     broker = make("a", "b")
     broker.start()
     broker.create("t")
+    return broker
+
+
+def filled(make: Make) -> Mover:
+    """Of some megabytes."""
+    broker = started(make)
+    with load(broker, "t") as (writer,):
+        wait_until(lambda: writer.count > 500, "some records")
+    return broker
+
+
+def test_a_log_moves_there_and_back_under_load(make: Make) -> None:
+    broker = started(make)
     with load(broker, "t") as (writer,):
         wait_until(lambda: writer.count > 100, "some records")
         for _ in range(2):
@@ -54,19 +63,6 @@ def test_a_log_moves_there_and_back_under_load(make: Make) -> None:
     broker.stop()
     broker.start()
     assert broker.end_of("t") == writer.end
-
-
-SLOW, FAST = 200_000, 1_000_000_000
-
-
-def filled(make: Make) -> Mover:
-    """A broker with a topic of some megabytes."""
-    broker = make("a", "b")
-    broker.start()
-    broker.create("t")
-    with load(broker, "t") as (writer,):
-        wait_until(lambda: writer.count > 500, "some records")
-    return broker
 
 
 @pytest.mark.parametrize("role", ["worker", "controller", "gateway"])

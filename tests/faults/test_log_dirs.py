@@ -25,6 +25,7 @@ from tests.support.log_dirs import (
     ReadOnly,
     Renamed,
     Unmounted,
+    brokers_of,
     load,
     unmount_all,
 )
@@ -32,24 +33,15 @@ from tests.support.waiting import wait_until
 
 TOPICS = ("one", "two", "three", "four")
 IN_FLIGHT = 100
-SMALL = {"log.segment.bytes": str(1 << 20)}
 
 Make = Callable[..., Broker]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes brokers that are stopped at the end."""
-    made: list[Broker] = []
-
-    def broker(*names: str, **settings: str) -> Broker:
-        given = {name.replace("_", "."): value for name, value in settings.items()}
-        made.append(Broker(tmp_path / "broker", names, SMALL | given))
-        return made[-1]
-
-    yield broker
-    for started in made:
-        started.stop()
+    """See brokers_of."""
+    with brokers_of(Broker, tmp_path / "broker") as made:
+        yield made
 
 
 def test_partitions_spread_over_the_directories_and_stay_there(make: Make) -> None:

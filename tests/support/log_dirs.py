@@ -5,9 +5,10 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.support.waiting import wait_until
 BATCH = batch_of_size(4096, 1000).data
 RECORDS = struct.unpack_from(">i", BATCH, 57)[0]
 PACE_S = 0.001
+SMALL_SEGMENTS = {"log.segment.bytes": str(1 << 20)}
 
 
 class Broker(Tailrace):
@@ -110,6 +112,28 @@ class Broker(Tailrace):
     def said(self) -> str:
         """All that it wrote to stderr."""
         return self.log_file.read_text()
+
+
+AnyBroker = TypeVar("AnyBroker", bound=Broker)
+
+
+@contextmanager
+def brokers_of(kind: type[AnyBroker], directory: Path) -> Generator[Callable[..., AnyBroker]]:
+    """Makes brokers with small segments, from the names of their directories and settings with _ for dots;
+    they are stopped at the end.
+    """
+    made: list[AnyBroker] = []
+
+    def make(*names: str, **settings: str) -> AnyBroker:
+        given = {name.replace("_", "."): value for name, value in settings.items()}
+        made.append(kind(directory, names, SMALL_SEGMENTS | given))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for broker in made:
+            broker.stop()
 
 
 class Load:

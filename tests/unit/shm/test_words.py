@@ -3,10 +3,14 @@
 import mmap
 import threading
 
-from tailrace.shm.words import fence, map_words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.shm.words import differing, fence, map_words
 from tests.support.forks import fork
 
 READS = 200_000
+_WORD = st.sampled_from((0, 1, -1, 1 << 62, -(1 << 63), 1 << 32))
 
 
 def test_words_are_signed_and_64_bits() -> None:
@@ -14,6 +18,15 @@ def test_words_are_signed_and_64_bits() -> None:
     words = map_words(buffer)
     words[1] = -2
     assert buffer == bytes(8) + (-2).to_bytes(8, "little", signed=True)
+
+
+@given(st.lists(st.tuples(_WORD, _WORD), max_size=40))
+def test_the_words_that_differ(pairs: list[tuple[int, int]]) -> None:
+    now, before = (
+        b"".join(pair[side].to_bytes(8, "little", signed=True) for pair in pairs) for side in (0, 1)
+    )
+    expected = [number for number, (new, old) in enumerate(pairs) if new != old]
+    assert differing(now, before) == differing(now, bytearray(before)) == expected
 
 
 def test_reader_beside_a_writer_sees_only_whole_words() -> None:

@@ -139,15 +139,20 @@ def test_half_a_copy_never_counts(runs: list[Run]) -> None:
     assert run.names() == ["a/t-0", "b/t-0-future"]
 
 
-@pytest.mark.usefixtures("leftovers_stay")
-def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) -> None:
-    """(R) Its worker dies, or the controller changes its mind: the old log is served, and the copy is old."""
-    run = runs[0]
+def with_an_old_copy(run: Run) -> None:
+    """Complete, and not committed; there are records that it lacks."""
     run.copy("b")
     assert run.complete()
     run.future = ""
     run.next_worker()
     run.append("not in the copy")
+
+
+@pytest.mark.usefixtures("leftovers_stay")
+def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) -> None:
+    """(R) Its worker dies, or the controller changes its mind: the old log is served, and the copy is old."""
+    run = runs[0]
+    with_an_old_copy(run)
     before = run.shown()
     assert run.names() == ["a/t-0", "b/t-0-future"]
     for _ in range(2):
@@ -163,11 +168,7 @@ def test_a_complete_copy_that_was_not_committed_does_not_count(runs: list[Run]) 
 def test_an_older_complete_copy_is_not_taken_for_the_next(runs: list[Run]) -> None:
     """(R) It is removed before another is begun."""
     run = runs[0]
-    run.copy("b")
-    assert run.complete()
-    run.future = ""
-    run.next_worker()
-    run.append("not in the copy")
+    with_an_old_copy(run)
     run.copy("b")
     assert run.names() == ["a/t-0", "b/t-0-future"]
     assert run.complete()
