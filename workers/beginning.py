@@ -101,7 +101,9 @@ class Beginning:
             [record for topic, state in image.walk() if (record := _moved(topic.topic_id, state, places))]
         )
         asked = [registration_of(self._context, index) for index in range(len(self._context.brokers))]
-        self._stage(start_all(image, asked, self._rules())[0])
+        # one that has lost all its directories meanwhile is fenced, and about to end; the others start
+        there = [registration for registration in asked if registration.log_dirs] or asked
+        self._stage(start_all(image, there, self._rules())[0])
         self._stage(elect_leaderless(image, self._rules()))
 
     def _go_on(self, held: Held, places: dict[Key, Place]) -> None:

@@ -2,7 +2,8 @@
 speak when told to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from errno import EIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,9 +157,14 @@ class AtOnce(Background[Any]):
 class Cluster:
     """All processes of a host with so many brokers; each has its first worker alone."""
 
+    failed: Collection[int] = ()  # brokers that have lost all log directories, and so do not start
+
     def __init__(self, path: Path, brokers: int = 3, **settings: str) -> None:
         self.run_dir = RunDir.create(str(path))
         self.shared = make_shared(path / "data", self.run_dir, brokers=str(brokers), **settings)
+        for log_dirs in (self.shared.brokers[broker].log_dirs for broker in self.failed):
+            for each in log_dirs.dirs:
+                log_dirs.fail(each.path, EIO)
         self.layout, self.slots = self.shared.layout, self.shared.slots
         self.supervisor = self.begin(SUPERVISOR_SLOT, SUPERVISOR)
         self._now_ms = 1000
@@ -168,11 +174,12 @@ class Cluster:
         self.members: dict[int, Member] = {}
         self.gateways: dict[int, ProcessContext] = {}
         self.workers: dict[int, Worker] = {}
-        for broker in range(brokers):
+        there = [broker for broker in range(brokers) if broker not in self.failed]
+        for broker in there:
             self.members[broker] = Member(self.begin(self.layout.controller(broker), CONTROLLER))
             self.gateways[broker] = self.begin(self.layout.gateway(broker), GATEWAY)
         self.settle()
-        for broker in range(brokers):
+        for broker in there:
             self.begin_worker(broker)
         self.settle()
 

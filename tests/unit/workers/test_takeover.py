@@ -125,3 +125,20 @@ def test_a_controller_that_dies_while_it_waits_for_a_leader_leaves_it_leading(cl
     before = cluster.partition()
     replace_controller(cluster)
     assert cluster.partition() == before
+
+
+class WithoutDirectories(Cluster):
+    """Broker 1 has lost them while the host starts."""
+
+    failed = (1,)
+
+
+def test_a_broker_without_any_directory_does_not_keep_the_others_from_starting(tmp_path: Path) -> None:
+    cluster = WithoutDirectories(tmp_path)
+    try:
+        serving = {broker.broker_id for broker in cluster.image.brokers.values() if not broker.fenced}
+        assert serving == {0, 2}
+        cluster.create((0, 2))
+        assert cluster.partition().leader == 0
+    finally:
+        cluster.end()
