@@ -22,7 +22,7 @@ Identity = tuple[int, int, bytes]
 
 
 class Line:
-    """What was seen of one partition since the last unclean election or loss of power."""
+    """What was seen of one partition since the last unclean election, but for what a loss of power took."""
 
     def __init__(self) -> None:
         self.seen: list[Identity] = []  # all below `mark`
@@ -30,6 +30,13 @@ class Line:
         self.epoch = -1  # of the leader that showed it
         self.acked: dict[int, int] = {}  # end offset -> number
         self.checked: dict[int, tuple[DiskLog, int, int]] = {}  # by broker: below the last it is known
+
+    def cut(self, count: int) -> None:
+        """What was seen after the first batches, so many, may be lost."""
+        del self.seen[count:]
+        self.mark = self.seen[-1][1] if self.seen else 0
+        self.acked = {end: number for end, number in self.acked.items() if end <= self.mark}
+        self.checked.clear()
 
 
 class Readers:
@@ -42,6 +49,7 @@ class Readers:
         self._leaders: dict[tuple[TopicPartition, int], tuple[int, int]] = {}  # by epoch: slot, incarnation
         self._lineages: dict[TopicPartition, int] = {}  # that a line began with
         self.sent: dict[bytes, TopicPartition] = {}  # where batches were written to, by what no leader stamps
+        self._in_doubt: set[bytes] = set()  # of those: what the power may have taken from some disks
         self.acks = self.unclean = self.elections = self.full_stops = self.losses = 0
 
     def line(self, key: TopicPartition) -> Line:
@@ -150,10 +158,8 @@ class Readers:
             fresh.seen = [one for one in log.held() if one[1] <= mark]
             return
         line, held = self.line(key), log.held()
-        if held[: len(line.seen)] != line.seen and self._may_have_lost():
-            self.lines[key] = fresh = Line()
-            fresh.epoch = epoch
-            return
+        if held[: len(line.seen)] != line.seen:
+            line.cut(self._sure(line))
         if held[: len(line.seen)] != line.seen:
             world.fail(f"partition {key[1]}: broker {broker} leads and lacks what was seen")
         there = {one[1] for one in held}
@@ -234,23 +240,28 @@ class Readers:
                 if broker.log_dirs.table.failure(index) and not self._host.disks.probe(log_dir.path):
                     self._host.world.fail(f"{log_dir.path} is well and out of service")
 
-    def _may_have_lost(self) -> bool:
-        """The power has failed, and records that no disk had are lost: that was the choice. Those in sync may
-        lack them, so that one that leads alone, or a stop of all, loses what others of them had.
+    def _sure(self, line: Line) -> int:
+        """How many of the batches that were seen cannot be lost. Those written before a loss of power may be
+        lacking at some that are in sync, and so at the next leader; whoever has one that was written since,
+        has what is below it.
         """
-        return self.losses > 0 and self._host.brokers[0].config.flush_policy == "page"
+        count = len(line.seen)
+        while count and line.seen[count - 1][2][ATTRIBUTES_AT:] in self._in_doubt:
+            count -= 1
+        return count
 
     def on_full_stop(self, *, power: bool) -> None:
-        """High watermarks are those of the checkpoints; under page cache durability power takes records."""
+        """High watermarks are those of the checkpoints. Under page cache durability power takes records, of
+        which in the end nobody may be left who has them: that was the choice.
+        """
         self.full_stops += 1
         self._shown.clear()
         self._leaders.clear()
         self.losses += power
-        for key, line in list(self.lines.items()):
-            if self._may_have_lost():
-                self.lines[key] = Line()
-                continue
-            line.checked.clear()
+        if power and self._host.brokers[0].config.flush_policy == "page":
+            self._in_doubt = set(self.sent)
+        for line in self.lines.values():
+            line.cut(self._sure(line))
             line.mark = 0
             line.epoch = -1
 
