@@ -9,6 +9,7 @@ Of compacted logs offsets are missing: batches are taken with gaps.
 
 from collections.abc import Callable
 
+from tailrace.core.errors import CORRUPT_MESSAGE, KafkaError
 from tailrace.core.log.log import Log
 from tailrace.core.records.batch import HEADER_SIZE, stated_size, whole_batches
 
@@ -42,19 +43,22 @@ class FutureReplica:
     def copy(self, read: Read, budget: int, now_ms: int) -> int:
         """Takes about `budget` bytes, at most what there is. Returns how many; 0: it has all."""
         copied = 0
-        while copied < budget and self._find(now_ms):
-            data = read(self._segment, self._position, READ_BYTES)
+        while copied < budget and (left := self._find(now_ms)):
+            data = read(self._segment, self._position, min(READ_BYTES, left))
             done = self._append(memoryview(data), now_ms)
-            if not done and len(data) >= HEADER_SIZE:  # a batch that is larger than what is read at once
-                data = read(self._segment, self._position, stated_size(data))
-                done = self._append(memoryview(data), now_ms)
-            if not done:
+            if not done and len(data) >= HEADER_SIZE and self.lag:
+                size = stated_size(data)
+                if not READ_BYTES < size <= left:
+                    place = f"at {self._position} of segment {self._segment}"
+                    raise KafkaError(CORRUPT_MESSAGE, f"there is no batch {place} of what is to be copied")
+                done = self._append(memoryview(read(self._segment, self._position, size)), now_ms)
+            if not done:  # its segment was deleted meanwhile
                 break
             copied += done
         return copied
 
-    def _find(self, now_ms: int) -> bool:
-        """Whether there is something to be copied; then the place is at it."""
+    def _find(self, now_ms: int) -> int:
+        """How many bytes there are to be copied of one segment; the place is at them."""
         segments = self.source.segments
         if not self._is_sound or self._segment < segments[0].base_offset:
             self._begin_again(segments[0].base_offset, now_ms)
@@ -62,8 +66,8 @@ class FutureReplica:
             if segment.base_offset > self._segment:
                 self._segment, self._position = segment.base_offset, 0
             if segment.base_offset == self._segment and self._position < segment.size:
-                return True
-        return False
+                return segment.size - self._position
+        return 0
 
     def _begin_again(self, offset: int, now_ms: int) -> None:
         """The source was cut, or its oldest segments were deleted before they were copied."""

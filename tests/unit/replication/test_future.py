@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tailrace.core.errors import KAFKA_STORAGE_ERROR
+from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import DiskFullError
 from tailrace.core.log.log import Log
 from tailrace.core.log.segment import file_name
@@ -166,3 +166,17 @@ def test_what_begins_anew_counts_anew(tmp_path: Path) -> None:
     move.source.truncate_to(10, NOW)
     assert future.copy(move.read, 1 << 20, NOW)
     assert future.copied_bytes == sum(segment.size for segment in move.source.segments)
+
+
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 5000, 10, -1])
+def test_a_source_that_is_damaged_is_not_copied_for_ever(tmp_path: Path, length: int) -> None:
+    """A batch is as long as it cannot be: the move ends, and says so."""
+    move = Move(tmp_path, segment_bytes=4096)
+    move.append(100)
+    future = move.begin()
+    damaged = tmp_path / "a" / file_name(move.source.segments[1].base_offset, ".log")
+    with damaged.open("r+b") as file:
+        file.seek(8)
+        file.write(length.to_bytes(4, "big", signed=True))
+    with pytest.raises(KafkaError, match="no batch at 0 of segment"):
+        future.copy(move.read, 1 << 20, NOW)
