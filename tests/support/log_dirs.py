@@ -64,10 +64,14 @@ class Broker(Tailrace):
             )
         return {result.log_dir: result for result in answer.results}
 
-    def partition(self, topic: str) -> MetadataResponsePartition:
-        """What Metadata says of a topic's one partition."""
+    def partitions(self, topic: str) -> list[MetadataResponsePartition]:
+        """What Metadata says of a topic's partitions."""
         with Cluster(self.bootstrap) as cluster:
-            return cluster.metadata([topic]).topics[0].partitions[0]
+            return cluster.metadata([topic]).topics[0].partitions
+
+    def partition(self, topic: str) -> MetadataResponsePartition:
+        """Of its one partition."""
+        return self.partitions(topic)[0]
 
     def status(self) -> BrokerStatus:
         """Of the processes and directories."""
