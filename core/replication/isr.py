@@ -78,7 +78,8 @@ class InSync:
     ) -> None:
         self.replica_id, self.leader_epoch = replica_id, leader_epoch
         self.lag_ms_max, self.min_insync_replicas = lag_ms_max, min_insync_replicas
-        self.log_end_offset = self.local_end = self.epoch_start = log_end_offset
+        self.log_end_offset = self.epoch_start = log_end_offset
+        self.local_end = -1  # (R) until on_append says what of the log counts: it may not be on the disk
         self.high_watermark = high_watermark
         self.followers: dict[int, Follower] = {}
         self.in_flight: Proposal | None = None

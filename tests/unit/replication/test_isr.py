@@ -17,10 +17,12 @@ def state(isr: tuple[int, ...], epoch: int, replicas: tuple[int, ...] = (0, 1, 2
 
 def leader(isr: tuple[int, ...] = (0, 1, 2), *, needed: int = 1, end: int = 10, mark: int = 5) -> InSync:
     """Replica 0 leads in epoch 3 since 0 ms."""
-    return InSync(
+    tracker = InSync(
         replica_id=0, leader_epoch=3, state=state(isr, 7), lag_ms_max=LAG, min_insync_replicas=needed,
         log_end_offset=end, high_watermark=mark, now_ms=0,
     )  # fmt: skip
+    tracker.on_append(end, end)
+    return tracker
 
 
 def proposed(tracker: InSync, now_ms: int) -> Proposal:

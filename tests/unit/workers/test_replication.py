@@ -340,3 +340,32 @@ def test_a_copy_that_takes_its_directory_out_of_service_ends_the_others_there(tm
         with mock.patch.multiple(replication, **replaced):
             replication._copy()  # pyright: ignore[reportPrivateUsage]
         assert failed == [2]
+
+
+@pytest.mark.parametrize("policy", ["group", "each"])
+@pytest.mark.parametrize("before", ["it led alone", "it followed"])
+def test_one_that_is_in_sync_alone_commits_what_is_synced(tmp_path: Path, before: str, policy: str) -> None:
+    """(R) From its first moment, whatever it has in the page cache: a loss of power may take that."""
+    with replicated_run(tmp_path, flush_policy=policy) as run:
+        if before == "it led alone":
+            run.replicas = (0,)
+        run.elect(0, (0,))
+        run.append("synced")
+        run.settle()
+        run.append("in the page cache", is_shown=False)
+        run.replicas = BROKERS
+        if before == "it followed":
+            run.elect(0, (0,))
+        else:
+            run.commit((0,))
+        leader = run.workers[0]
+        assert leader is not None
+        leader.publish()
+        assert run.shown(0) == (2, 1)
+        run.append("that syncs it")
+
+        def is_synced() -> bool:
+            run.turn()
+            return run.shown(0) == (3, 3)
+
+        wait_until(is_synced, "the sync")
