@@ -222,6 +222,7 @@ class Opener:
         )
         log.on_lowered = lambda recovery_point: self._take_back(order, row, recovery_point)
         log.on_start_moved = lambda offset: self._write_start(order, row, offset)
+        values[ROLE] = ROLE_NONE  # whatever its predecessor died as
         if log.recovery_point < start.recovery_point:  # (R) the disk has lost what it said it held
             try:
                 self._take_back(order, row, log.recovery_point)
@@ -236,7 +237,6 @@ class Opener:
         values[TOPIC_ID_HI], values[TOPIC_ID_LO] = topic_id
         values[PARTITION] = order.partition
         values[ROW_GENERATION] = order.row_generation
-        values[ROLE] = ROLE_NONE
         values[OWNER] = context.slot << 32 | context.incarnation
         values[RECOVERY_POINT] = log.recovery_point
         return replica

@@ -9,7 +9,14 @@ import pytest
 from msgspec import structs
 
 from tailrace.core.errors import INELIGIBLE_REPLICA, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS, KafkaError
-from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
+from tailrace.shm.state_table import (
+    LEADER_EPOCH,
+    ROLE,
+    ROLE_FOLLOWER,
+    ROLE_LEADER,
+    ROLE_NONE,
+    RowWriter,
+)
 from tailrace.workers import control
 from tailrace.workers.leader_files import LeaderFile
 from tailrace.workers.replication import MARKS_MS
@@ -369,3 +376,26 @@ def test_one_that_is_in_sync_alone_commits_what_is_synced(tmp_path: Path, before
             return run.shown(0) == (3, 3)
 
         wait_until(is_synced, "the sync")
+
+
+def test_nobody_is_shown_to_lead_by_the_row_of_the_dead(tmp_path: Path) -> None:
+    """Also where the disk has lost what the row says it held, which the row takes back before all else."""
+    with replicated_run(tmp_path) as run:
+        run.elect(0)
+        run.append("a", "b")
+        run.settle()
+        replica = run.replica(0)
+        replica.publish_recovery_point(2)
+        run.kill(0)
+        (Path(replica.path) / f"{0:020d}.log").write_bytes(b"")
+        run.elect(1, (1, 2))
+        shown: list[tuple[int, int]] = []
+        publish = RowWriter.publish
+
+        def watched(row: RowWriter) -> None:
+            shown.append((row.row, row.values[ROLE]))
+            publish(row)
+
+        with mock.patch.object(RowWriter, "publish", watched):
+            run.revive(0)
+        assert shown == [(ROWS[0], ROLE_NONE), (ROWS[0], ROLE_FOLLOWER)]
