@@ -1,6 +1,7 @@
 """`tailrace restart --rolling`: every broker of a running host anew, one after the other."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -39,25 +40,35 @@ def command(hooks: Hooks, rolling: bool, data: str | None, timeout: float) -> No
     assert rolling, "there is no other way yet"
     brokers = ask_supervisor(hooks, data, "list", -1, timeout)
     for broker in brokers:
+        if broker["state"] == "stopping":
+            fail(f"broker {broker['node_id']} is stopping: try again when that is over")
         if broker["state"] != "running":
             fail(f"broker {broker['node_id']} is {broker['state']}: start it first")
-    _wait_in_sync(brokers, timeout)
+
+    def look() -> list[dict[str, Any]]:
+        return ask_supervisor(hooks, data, "list", -1, timeout)
+
+    _wait_in_sync(look, timeout)
     for broker in brokers:
         node_id = broker["node_id"]
         ask_supervisor(hooks, data, "stop", node_id, timeout)
-        brokers = ask_supervisor(hooks, data, "start", node_id, timeout)
-        _wait_in_sync(brokers, timeout)
+        ask_supervisor(hooks, data, "start", node_id, timeout)
+        _wait_in_sync(look, timeout)
         click.echo(f"broker {node_id} is back, all replicas are in sync")
 
 
-def _wait_in_sync(brokers: list[dict[str, Any]], timeout_s: float) -> None:
+def _wait_in_sync(look: Callable[[], list[dict[str, Any]]], timeout_s: float) -> None:
     """Until every broker says that all are there and in sync: one that has just started may tell of old
-    times.
+    times. There is nothing to wait for once somebody else has stopped one.
     """
     deadline_s = time.monotonic() + timeout_s
+    brokers = look()
     for broker in brokers:
         with Cluster(broker["bootstrap"], timeout_s=timeout_s) as cluster:
             while lacking := _lacking(cluster, len(brokers)):
+                for other in look():
+                    if other["state"] in ("stopping", "stopped"):
+                        fail(f"broker {other['node_id']} is {other['state']}; no further broker is restarted")
                 if time.monotonic() >= deadline_s:
                     fail(f"{lacking} within {timeout_s:g} s; no further broker is restarted")
                 time.sleep(LOOK_S)

@@ -14,13 +14,15 @@ import pytest
 from perf.batches import batch_of_size
 from perf.peers.tailrace import Tailrace
 from tailrace.core.errors import LEADER_NOT_AVAILABLE, NONE, NOT_LEADER_OR_FOLLOWER
-from tailrace.core.protocol.apis import FETCH, PRODUCE
+from tailrace.core.protocol.apis import DESCRIBE_CLUSTER, FETCH, PRODUCE, UNREGISTER_BROKER
+from tailrace.core.protocol.messages.describe_cluster import DescribeClusterRequest
 from tailrace.core.protocol.messages.fetch import FetchRequest, FetchRequestPartition, FetchRequestTopic
 from tailrace.core.protocol.messages.produce import (
     ProduceRequest,
     ProduceRequestPartition,
     ProduceRequestTopic,
 )
+from tailrace.core.protocol.messages.unregister_broker import UnregisterBrokerRequest
 from tests.support.raw_client import RawClient
 from tests.support.three_brokers import IDS, Host, running
 from tests.support.waiting import wait_until
@@ -154,6 +156,27 @@ def test_a_broker_that_is_gone_is_not_told_of_and_leads_again_when_it_is_back(ho
     assert back[1]["pids"]
     assert end_of(host, 2, partition) == before + batch_count()
     wait_until(lambda: host.listed(3) == [1, 2, 3], "all to be told of")
+
+
+def test_a_broker_that_was_given_up_is_told_of_to_nobody_until_it_is_back(host: Host) -> None:
+    host.broker("kill", "2")
+    wait_until(lambda: described(host) == {1: False, 2: True, 3: False}, "a fence around it")
+    with RawClient(host.addresses[1]) as client:
+        answer = client.ask(UNREGISTER_BROKER, 0, UnregisterBrokerRequest(2))
+    assert isinstance(answer, dict)
+    assert answer["error_code"] == NONE
+    wait_until(lambda: described(host) == {1: False, 3: False}, "it to be gone")
+    host.broker("start", "2")
+    wait_until(lambda: described(host) == {1: False, 2: False, 3: False}, "it to be back")
+    wait_until(lambda: None not in leaders(host), "leaders")
+
+
+def described(host: Host) -> dict[int, bool]:
+    """The brokers as DescribeCluster tells of them, and whether each is fenced."""
+    with RawClient(host.addresses[1]) as client:
+        answer = client.ask(DESCRIBE_CLUSTER, 2, DescribeClusterRequest(include_fenced_brokers=True))
+    assert isinstance(answer, dict)
+    return {each["broker_id"]: each["is_fenced"] for each in answer["brokers"]}
 
 
 def batch_count() -> int:

@@ -374,6 +374,46 @@ def test_a_broker_that_is_not_there_is_not_found(ids: list[int], said: str, run:
         assert result.err.endswith(said)
 
 
+def rolled(looks: list[list[str] | None], address: str) -> Hooks:
+    """As if the brokers of a host were in these states at each look, the last from then on; None: it has
+    ended.
+    """
+
+    def ask(_data_dir: str, what: str, _broker: int, _timeout_s: float) -> list[dict[str, Any]] | None:
+        assert what == "list", "nothing was to be stopped"
+        states = looks.pop(0) if len(looks) > 1 else looks[0]
+        if states is None:
+            return None
+        return [
+            {"node_id": node_id, "state": state, "bootstrap": address} for node_id, state in enumerate(states)
+        ]
+
+    return Hooks(no_broker, nobody, nobody, ask)
+
+
+@pytest.mark.parametrize(
+    ("later", "code", "said"),
+    [
+        (["running", "stopped"], 1, "broker 1 is stopped; no further broker is restarted\n"),
+        (["stopping", "running"], 1, "broker 0 is stopping; no further broker is restarted\n"),
+        (None, 5, "no broker runs on /nowhere\n"),
+    ],
+)
+def test_a_rolling_restart_does_not_wait_for_what_somebody_stopped(
+    later: list[str] | None, code: int, said: str, run: Run
+) -> None:
+    there = ["running", "running"]  # and nobody listens at their address: they are not in sync
+    hooks = rolled([there, there, there, later], "127.0.0.1:1")
+    result = run("restart", "--rolling", "--data", "/nowhere", hooks=hooks)
+    assert (result.code, result.err) == (code, f"tailrace: {said}")
+
+
+def test_a_rolling_restart_begins_with_all_brokers_running(run: Run) -> None:
+    for state, said in (("stopped", "start it first"), ("stopping", "try again when that is over")):
+        result = run("restart", "--rolling", hooks=rolled([["running", state]], ""))
+        assert (result.code, result.err) == (1, f"tailrace: broker 1 is {state}: {said}\n")
+
+
 def test_config_describe_shows_keys_values_and_sources(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_NUM_PARTITIONS", "3")
     shown = run("config", "describe", "--port", "7", "--set", "log.retention.hours=1", "-o", "json")

@@ -48,11 +48,12 @@ class Brokers:
         return [found for node_id in ids if (found := self.endpoint(node_id, connection)) is not None]
 
     def fenced(self, connection: Connection) -> list[Endpoint]:
-        """Those of this host that are not there, where they were when they were, by id."""
+        """Those of this host that are registered and not there, where they were when they were, by id."""
         own = self._gateway.advertised(connection)
         found: list[Endpoint] = []
         for index, broker in enumerate(self._context.brokers):
-            addresses = None if self.is_there(broker.node_id) else self._addresses(index)
+            is_gone = broker.node_id in self._gateway.image.brokers and not self.is_there(broker.node_id)
+            addresses = self._addresses(index) if is_gone else None
             if addresses is not None:
                 place = self._place(index, addresses, own, connection)
                 found.append(Endpoint(broker.node_id, *place, broker.config.rack))
