@@ -168,10 +168,9 @@ def test_a_disk_that_breaks_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pair.copy, "append_as_follower", fail)
     pair.append()
-    frame = pair.down[0]
     with pytest.raises(KafkaError):
         pair.take_down()
-    assert pair.followers.partition_of(LEADER, frame) is pair.follower
+    assert pair.followers.refused_by is pair.follower
 
 
 def test_who_asks_and_never_reads_is_not_read_from() -> None:

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tailrace.core.errors import INELIGIBLE_REPLICA, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS, KafkaError
+from tailrace.shm.slots import WORKER
 from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
 from tailrace.workers import control
 from tailrace.workers.leader_files import LeaderFile
@@ -230,6 +231,34 @@ def test_who_resigns_leads_no_more_in_that_epoch(run: ReplicatedRun) -> None:
     run.append("c")
     run.settle()
     assert [run.shown(broker) for broker in BROKERS] == [(3, 3)] * 3
+
+
+def test_what_is_acknowledged_to_one_that_has_resigned_commits_nothing(tmp_path: Path) -> None:
+    """(R) The words are of an epoch that is over: another may lead, and truncate what it had."""
+    with replicated_run(tmp_path) as run:
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        run.append("b")
+        run.tell(0, control.ResignLeadership(row=ROWS[0], row_generation=1, leader_epoch=1))
+        run.turn(20)
+        assert [run.shown(broker)[0] for broker in BROKERS] == [2, 2, 2]
+        assert run.shown(0) == (2, 1)
+
+
+def test_nobody_follows_the_successor_of_a_leader_in_its_name(tmp_path: Path) -> None:
+    """(R) A ring is for one incarnation: who came in that slot since leads nothing, or in another epoch."""
+    with replicated_run(tmp_path) as run:
+        dead = run.contexts[0]
+        run.kill(0)
+        successor = run.begin(dead.slot, WORKER)
+        run.leader, run.epoch = 0, 1
+        order = run.order(1)
+        assert order.leader_incarnation == dead.incarnation
+        run.tell(1, order)
+        run.turn(5)
+        assert successor.links.poll() == []
+        successor.links.close()
 
 
 def test_one_that_led_alone_goes_on_with_others(tmp_path: Path) -> None:
