@@ -1,6 +1,5 @@
 """All partitions that one process follows, and the processes of their leaders."""
 
-from collections import deque
 from collections.abc import Iterable
 
 from tailrace.core.errors import KafkaError
@@ -11,12 +10,14 @@ from tailrace.core.replication.frames import (
     HIGH_WATERMARKS,
     INLINE,
     REFERENCE,
+    AskEpoch,
     CloseLink,
     Control,
     EpochEnd,
     FrameError,
     LinkBroken,
     LinkOpened,
+    OpenLink,
     decode_control,
     decode_data,
     decode_marks,
@@ -27,6 +28,8 @@ Peer = tuple[int, int]
 """Slot and incarnation of a leader's process."""
 Ack = tuple[Peer, int, int]
 """Whose file of words, which word, and the offset to store in it."""
+Question = AskEpoch | OpenLink | CloseLink
+"""What a follower says."""
 
 
 class Upstream:
@@ -35,20 +38,24 @@ class Upstream:
     def __init__(self, push: Push) -> None:
         self.links: dict[int, FollowerPartition] = {}
         self._push = push
-        self._unsaid: deque[bytes] = deque()  # a few a partition: each waits for an answer before it asks on
+        self._unsaid: dict[int | tuple[bytes, int], bytes] = {}  # by link that is closed, or who asks
 
-    def say(self, message: Control) -> None:
+    def say(self, message: Question) -> None:
         """Now, or when there is room in the ring."""
         frame = encode_control(message)
         if self._unsaid or not self._push(frame):
-            self._unsaid.append(frame)
+            key = message.link if isinstance(message, CloseLink) else (message.topic_id, message.partition)
+            self._unsaid.pop(
+                key, None
+            )  # only what a partition asked last: its leader may stand still for long
+            self._unsaid[key] = frame
 
     def say_waiting(self) -> bool:
         """The ring may have room again. Returns whether all is said."""
-        while self._unsaid:
-            if not self._push(self._unsaid[0]):
+        for key, frame in list(self._unsaid.items()):
+            if not self._push(frame):
                 return False
-            self._unsaid.popleft()
+            del self._unsaid[key]
         return True
 
 

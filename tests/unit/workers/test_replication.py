@@ -10,7 +10,15 @@ from msgspec import structs
 
 from tailrace.core.errors import INELIGIBLE_REPLICA, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS, KafkaError
 from tailrace.shm.slots import WORKER
-from tailrace.shm.state_table import LEADER_EPOCH, ROLE, ROLE_FOLLOWER, ROLE_LEADER
+from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
+    LEADER_EPOCH,
+    ROLE,
+    ROLE_FOLLOWER,
+    ROLE_LEADER,
+    TOPIC_ID_LO,
+    RowWriter,
+)
 from tailrace.workers import control
 from tailrace.workers.leader_files import LeaderFile
 from tailrace.workers.replication import MARKS_MS
@@ -259,6 +267,48 @@ def test_nobody_follows_the_successor_of_a_leader_in_its_name(tmp_path: Path) ->
         run.turn(5)
         assert successor.links.poll() == []
         successor.links.close()
+
+
+def test_what_the_dead_acknowledged_counts_no_more(run: ReplicatedRun) -> None:
+    """(R) Its successor may have to truncate."""
+    run.append("a")
+    run.settle()
+    leading = run.replica(0).leading
+    assert leading is not None
+    assert leading.in_sync.followers[1].acked == 1
+    run.kill(1)
+    run.turn()
+    assert leading.in_sync.followers[1].acked == -1
+
+
+def test_the_row_of_another_partition_tells_a_new_leader_nothing(tmp_path: Path) -> None:
+    """(R) It was given away again."""
+    with replicated_run(tmp_path) as run:
+        run.replicas = run.isr = (0, 1)
+        other = RowWriter(run.shared.state_table, ROWS[2])
+        other.values[TOPIC_ID_LO], other.values[HIGH_WATERMARK] = 77, 1000
+        other.publish()
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        assert run.shown(0) == (1, 1)
+
+
+def test_a_sync_begun_before_it_led_alone_takes_nothing_back(tmp_path: Path) -> None:
+    """(R) What it found in its log when it began to lead alone was synced then, and may have been read."""
+    with replicated_run(tmp_path, flush_policy="group") as run:
+        run.replicas = run.isr = (0, 1)
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        flush = run.replica(0).log.begin_flush()
+        run.append("b")
+        flush.run()
+        run.replicas = run.isr = (0,)
+        run.elect(0)
+        assert run.shown(0) == (2, 2)
+        run.replica(0).synced(flush)
+        assert run.replica(0).committed == 2
 
 
 def test_one_that_led_alone_goes_on_with_others(tmp_path: Path) -> None:
