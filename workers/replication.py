@@ -248,7 +248,7 @@ class Replication:
             try:
                 self._followers.on_frame(peer, frame, now_ms)
             except (KafkaError, OSError) as error:
-                partition = self._followers.partition_of(peer, frame)
+                partition = self._followers.refused_by
                 assert partition is not None, "the disk of nobody refuses"
                 self._failed(self._replicas[partition.topic_partition], error)
         return True
@@ -376,19 +376,23 @@ class Replication:
 
     def show_followed(self) -> list[Replica]:
         """Publish the rows of what is followed, then acknowledge (R). Returns whose rows moved."""
-        touched, acks = self._followers.take_touched()
-        shown: list[Replica] = []
-        for partition in touched:
+        shown: dict[FollowerPartition, Replica] = {}
+        for partition in self._followers.take_touched():
             replica = self._replicas.get(partition.topic_partition)
-            if replica is not None and replica.following is partition:
+            if replica is None or replica.following is not partition:
+                continue
+            try:
                 replica.publish()
-                shown.append(replica)
-        for peer, number, offset in acks:
+            except (KafkaError, OSError) as error:
+                self._failed(replica, error)  # and perhaps others with it
+            else:
+                shown[partition] = replica
+        for peer, number, offset in self._followers.acks(shown):
             words = self._words_of(peer)
             if words is not None:
                 words.store(number, offset)
                 self._to_ring.add(peer[0])
-        return shown
+        return [replica for partition, replica in shown.items() if replica.following is partition]
 
     def synced(self, replica: Replica) -> None:
         """More of its log is on the disk."""

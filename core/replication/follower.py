@@ -36,7 +36,6 @@ from tailrace.core.replication.frames import (
     INLINE,
     AskEpoch,
     CloseLink,
-    Control,
     DataFrame,
     EpochEnd,
     LinkOpened,
@@ -83,7 +82,7 @@ class FollowerPartition:
         self.link = -1
         self.fault = ""  # why it last began again
         self.due_ms = 0  # when it asks again, unless it is idle or linked
-        self._say: Callable[[Control], object] = lambda _: None
+        self._say: Callable[[AskEpoch | OpenLink | CloseLink], object] = lambda _: None
         self._question = 0  # of which an answer is awaited
         self._tries = 0
         self.next_offset = 0  # where the next frame begins: the end of the log, and of all ranges
@@ -105,7 +104,9 @@ class FollowerPartition:
 
     # Whom to follow
 
-    def follow(self, leader_epoch: int, say: Callable[[Control], object], now_ms: int) -> None:
+    def follow(
+        self, leader_epoch: int, say: Callable[[AskEpoch | OpenLink | CloseLink], object], now_ms: int
+    ) -> None:
         """The leader of this epoch is at the other end of `say`. (R) The former word is stored to no more."""
         self.leave()
         self.leader_epoch, self._say, self._tries = leader_epoch, say, 0

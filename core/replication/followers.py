@@ -1,7 +1,8 @@
 """All partitions that one process follows, and the processes of their leaders."""
 
-from collections import deque
+from collections.abc import Iterable
 
+from tailrace.core.errors import KafkaError
 from tailrace.core.replication.downstream import Push
 from tailrace.core.replication.follower import ASKING, LINKED, OPENING, FollowerPartition, Read
 from tailrace.core.replication.frames import (
@@ -9,12 +10,14 @@ from tailrace.core.replication.frames import (
     HIGH_WATERMARKS,
     INLINE,
     REFERENCE,
+    AskEpoch,
     CloseLink,
     Control,
     EpochEnd,
     FrameError,
     LinkBroken,
     LinkOpened,
+    OpenLink,
     decode_control,
     decode_data,
     decode_marks,
@@ -25,6 +28,8 @@ Peer = tuple[int, int]
 """Slot and incarnation of a leader's process."""
 Ack = tuple[Peer, int, int]
 """Whose file of words, which word, and the offset to store in it."""
+Question = AskEpoch | OpenLink | CloseLink
+"""What a follower says."""
 
 
 class Upstream:
@@ -33,20 +38,24 @@ class Upstream:
     def __init__(self, push: Push) -> None:
         self.links: dict[int, FollowerPartition] = {}
         self._push = push
-        self._unsaid: deque[bytes] = deque()  # a few a partition: each waits for an answer before it asks on
+        self._unsaid: dict[int | tuple[bytes, int], bytes] = {}  # by link that is closed, or who asks
 
-    def say(self, message: Control) -> None:
+    def say(self, message: Question) -> None:
         """Now, or when there is room in the ring."""
         frame = encode_control(message)
         if self._unsaid or not self._push(frame):
-            self._unsaid.append(frame)
+            key = message.link if isinstance(message, CloseLink) else (message.topic_id, message.partition)
+            self._unsaid.pop(
+                key, None
+            )  # only what a partition asked last: its leader may stand still for long
+            self._unsaid[key] = frame
 
     def say_waiting(self) -> bool:
         """The ring may have room again. Returns whether all is said."""
-        while self._unsaid:
-            if not self._push(self._unsaid[0]):
+        for key, frame in list(self._unsaid.items()):
+            if not self._push(frame):
                 return False
-            self._unsaid.popleft()
+            del self._unsaid[key]
         return True
 
 
@@ -60,6 +69,7 @@ class Followers:
         self._waiting: set[FollowerPartition] = set()  # for answers, or to ask again
         self._copying: dict[FollowerPartition, None] = {}
         self._touched: set[FollowerPartition] = set()
+        self.refused_by: FollowerPartition | None = None  # see `on_frame`
 
     def add(self, partition: FollowerPartition) -> None:
         """It follows nobody yet."""
@@ -109,8 +119,8 @@ class Followers:
             self._sort(partition)
 
     def on_frame(self, peer: Peer, frame: bytes, now_ms: int) -> None:
-        """A frame of a leader's process. FrameError if none could have sent it; KafkaError: a disk refuses,
-        that of `partition_of` the frame.
+        """A frame of a leader's process. FrameError if none could have sent it; KafkaError, OSError: the disk
+        of `refused_by` refuses.
         """
         upstream = self.upstreams[peer]
         kind = frame[0] if frame else 0
@@ -119,6 +129,7 @@ class Followers:
             partition = upstream.links.get(header[2])
             if partition is None:  # of a link that was closed meanwhile
                 return
+            self.refused_by = partition
             if partition.on_data(header, frame, now_ms):
                 self._touched.add(partition)
             if partition.state != LINKED:
@@ -128,22 +139,24 @@ class Followers:
         elif kind == CONTROL:
             self._on_control(decode_control(frame), upstream, peer, now_ms)
         elif kind == HIGH_WATERMARKS:
-            for number, mark, start in decode_marks(frame):
-                partition = upstream.links.get(number)
-                if partition is not None:
-                    partition.on_mark(mark, start, now_ms)
-                    self._touched.add(partition)
+            self._on_marks(frame, upstream, now_ms)
         else:
             raise FrameError(f"a frame of {len(frame)} bytes that a leader does not send")
 
-    def partition_of(self, peer: Peer, frame: bytes) -> FollowerPartition | None:
-        """Whom a sound frame is for, if it is for one."""
-        if frame[0] in (INLINE, REFERENCE):
-            return self.upstreams[peer].links.get(decode_data(frame)[2])
-        if frame[0] == CONTROL and not isinstance(message := decode_control(frame), LinkBroken):
-            topic_id, number = getattr(message, "topic_id", b""), getattr(message, "partition", -1)
-            return self.partitions.get((topic_id, number))
-        return None
+    def _on_marks(self, frame: bytes, upstream: Upstream, now_ms: int) -> None:
+        """One whose disk refuses to delete what its leader deleted does not keep the others from theirs."""
+        refused: KafkaError | OSError | None = None
+        for number, mark, start in decode_marks(frame):
+            partition = upstream.links.get(number)
+            if partition is None:
+                continue
+            self._touched.add(partition)
+            try:
+                partition.on_mark(mark, start, now_ms)
+            except (KafkaError, OSError) as error:
+                refused, self.refused_by = error, partition
+        if refused is not None:
+            raise refused
 
     def _on_control(self, message: Control, upstream: Upstream, peer: Peer, now_ms: int) -> None:
         if isinstance(message, LinkBroken):
@@ -159,6 +172,7 @@ class Followers:
             if isinstance(message, LinkOpened) and not message.error:
                 upstream.say(CloseLink(link=message.link))
             return
+        self.refused_by = partition
         if isinstance(message, EpochEnd):
             partition.on_epoch_end(message, now_ms)
         elif partition.on_link_opened(message, now_ms):
@@ -212,15 +226,15 @@ class Followers:
         """Whether `take_touched` has something."""
         return bool(self._touched)
 
-    def take_touched(self) -> tuple[list[FollowerPartition], list[Ack]]:
-        """Whose rows are to be published, and what is to be stored in the leaders' words."""
+    def take_touched(self) -> list[FollowerPartition]:
+        """Whose rows are to be published."""
         touched, self._touched = self._touched, set()
-        acks: list[Ack] = []
-        for partition in touched:
-            ack = partition.ack
-            if ack >= 0:
-                acks.append((self._peers[partition], partition.link, ack))
-        return list(touched), acks
+        return list(touched)
+
+    def acks(self, shown: Iterable[FollowerPartition]) -> list[Ack]:
+        """What is to be stored in the leaders' words, of those whose rows show it."""
+        found = [(partition, partition.ack) for partition in shown]
+        return [(self._peers[one], one.link, ack) for one, ack in found if ack >= 0]
 
     def synced(self, partition: FollowerPartition) -> None:
         """More of its log is on the disk."""

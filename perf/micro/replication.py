@@ -82,7 +82,7 @@ class Pair:
         followers, pop = self.followers[replica], self.down[replica].consumer.pop
         while frame := pop():
             followers.on_frame((4, 1), frame, NOW)
-        for _, number, offset in followers.take_touched()[1]:
+        for _, number, offset in followers.acks(followers.take_touched()):
             self.words.store(number, offset)
 
     def acknowledge(self) -> int:

@@ -177,13 +177,13 @@ class Process:
 
     def store_acks(self) -> None:
         """Rows, then words."""
-        touched, acks = self.followers.take_touched()
+        touched = self.followers.take_touched()
         for partition in touched:
             log = partition.log
             row = Row(partition.shown_epoch, log.high_watermark, log.log_end_offset)
             if partition.topic_partition in self.followers.partitions:
                 self.cluster.show(partition.topic_partition, self.broker, row)
-        for peer, number, offset in acks:
+        for peer, number, offset in self.followers.acks(touched):
             words = self.cluster.memory.words.get(peer)
             if words is not None:
                 words.words[number] = offset

@@ -88,7 +88,7 @@ class Pair:
             self.followers.on_frame(LEADER, self.down.popleft(), self.now)
         for partition, _ in self.followers.copying():
             self.followers.copy(partition, self.log.read, 1 << 20, self.now)
-        for _, number, offset in self.followers.take_touched()[1]:
+        for _, number, offset in self.followers.acks(self.followers.take_touched()):
             self.words.words[number] = offset
 
     def exchange(self) -> None:

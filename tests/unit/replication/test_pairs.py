@@ -101,6 +101,41 @@ def test_a_follower_of_another_epoch_gets_no_link() -> None:
         pair.follower.follow(epoch, pair.followers.upstreams[LEADER].say, 0)
         pair.exchange()
         assert pair.follower.link == -1
+        assert pair.words.owner == {}, "the word is free again"
+
+
+def test_nobody_leads_twice_in_an_epoch() -> None:
+    """(R) Who resigned may have a successor."""
+    pair = Pair(log_of(0), MemoryLog(), 3)
+    pair.leaders.resign(TP)
+    assert not pair.leaders.may_lead(TP, 3)
+    assert pair.leaders.may_lead(TP, 4)
+
+
+def test_after_a_full_stop_a_follower_shows_what_its_leader_says() -> None:
+    """(R) Its checkpoint may be above what the others still have."""
+    leading = log_of(0, 0, 0)
+    following = copy_of(leading, 3)
+    following.high_watermark = 3
+    pair = Pair(leading, following, 1)
+    pair.take_up()
+    pair.take_down()
+    assert pair.follower.shown_epoch == 1
+    assert pair.copy.high_watermark == 0
+
+
+def test_no_data_comes_before_its_link_is_opened() -> None:
+    """(R) Also when the ring was full for the answer and has room again."""
+    pair = Pair(log_of(0), MemoryLog(), 1)
+    pair.room = 0
+    pair.take_up()
+    pair.room = 1 << 20
+    pair.append()
+    assert not pair.down
+    pair.take_up()
+    assert isinstance(decode_control(pair.down[0]), LinkOpened)
+    pair.exchange()
+    assert pair.is_equal()
 
 
 def test_a_full_ring_laps_the_follower_and_never_the_leader() -> None:
@@ -168,10 +203,9 @@ def test_a_disk_that_breaks_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pair.copy, "append_as_follower", fail)
     pair.append()
-    frame = pair.down[0]
     with pytest.raises(KafkaError):
         pair.take_down()
-    assert pair.followers.partition_of(LEADER, frame) is pair.follower
+    assert pair.followers.refused_by is pair.follower
 
 
 def test_who_asks_and_never_reads_is_not_read_from() -> None:
@@ -185,6 +219,26 @@ def test_who_asks_and_never_reads_is_not_read_from() -> None:
         assert not downstream.is_congested
         pair.leaders.on_frame(FOLLOWER, ask)
     assert downstream.is_congested
+
+
+def test_a_leader_that_stands_still_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long: what waits for room in its ring does not grow."""
+    leading = log_of(0)
+    pair = Pair(leading, copy_of(leading, 1), 1)
+    pair.up.clear()
+
+    def full(_: bytes) -> bool:
+        return False
+
+    with monkeypatch.context() as still:
+        still.setattr(pair.followers.upstreams[LEADER], "_push", full)
+        for _ in range(100):
+            pair.now += 2000
+            pair.followers.tick(pair.now)
+    pair.followers.upstreams[LEADER].say_waiting()
+    assert len(pair.up) == 1
+    pair.exchange()
+    assert pair.is_equal()
 
 
 def test_a_compacted_log_is_copied_with_its_gaps() -> None:

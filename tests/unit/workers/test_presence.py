@@ -7,7 +7,7 @@ import pytest
 
 from tailrace.core.errors import NOT_LEADER_OR_FOLLOWER
 from tailrace.core.metadata.records import NO_LEADER
-from tailrace.shm.slots import CONTROLLER, GATEWAY, STOPPING, SUPERVISOR_SLOT
+from tailrace.shm.slots import CONTROLLER, GATEWAY, STOPPING, SUPERVISOR_SLOT, WORKER
 from tailrace.workers.control import Assigned, BrokerMayStop, ServeReplica, ShutDownBroker, Unassigned
 from tailrace.workers.metadata_follower import MetadataFollower
 from tailrace.workers.process import DiskLost
@@ -50,10 +50,11 @@ def test_a_worker_is_of_the_broker_whose_partition_it_leads(cluster: Cluster) ->
     assert paths == {broker: f"{data}/broker-{broker}" for broker in range(3)}
 
 
-def test_a_broker_is_fenced_only_when_the_last_of_its_processes_is_dead(cluster: Cluster) -> None:
+@pytest.mark.parametrize("kind", [GATEWAY, WORKER, CONTROLLER])
+def test_a_broker_is_fenced_only_when_the_last_of_its_processes_is_dead(cluster: Cluster, kind: int) -> None:
     """(R) Who lives may still append, or acknowledge."""
     gone, active = lives(cluster), cluster.active
-    *others, last = everything_of(cluster, gone)
+    *others, last = sorted(everything_of(cluster, gone), key=lambda slot: cluster.slots.role(slot) == kind)
     epoch = cluster.partition(gone).leader_epoch
     for slot in others:
         cluster.kill(slot)

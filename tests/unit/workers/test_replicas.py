@@ -13,6 +13,7 @@ from tailrace.core.metadata.image import MetadataImage
 from tailrace.core.metadata.reassignments import reassign
 from tailrace.core.metadata.records import NO_LEADER, PartitionChange, Record
 from tailrace.core.metadata.requests import PartitionResult, Reassignment, TopicToDelete
+from tailrace.shm.slots import WORKER
 from tailrace.workers.control import (
     AlterPartition,
     Assigned,
@@ -182,6 +183,27 @@ def test_who_has_died_meanwhile_does_not_join(cluster: Cluster) -> None:
     cluster.begin_worker(2)
     cluster.settle()
     assert cluster.propose(0, 0, 1, 2).error_code == errors.NONE
+
+
+def test_who_has_died_since_the_controller_looked_does_not_join(cluster: Cluster) -> None:
+    """(R) The proposal is read before the death is dealt with."""
+    cluster.create((0, 1, 2))
+    cluster.propose(0, 0, 1)
+    cluster.kill(cluster.layout.workers(2)[0])
+    assert cluster.propose(0, 0, 1, 2).error_code == errors.INELIGIBLE_REPLICA
+    assert cluster.partition().isr == (0, 1)
+
+
+def test_who_has_yet_to_open_its_log_does_not_join(cluster: Cluster) -> None:
+    """(R) What the leader saw caught up was the process before it."""
+    cluster.create((0, 1, 2))
+    slot = cluster.layout.workers(2)[0]
+    cluster.kill(slot)
+    cluster.settle()
+    cluster.begin(slot, WORKER)
+    cluster.settle()
+    assert cluster.propose(0, 0, 1, 2).error_code == errors.INELIGIBLE_REPLICA
+    assert cluster.partition().isr == (0, 1)
 
 
 def test_a_proposal_of_a_worker_that_is_dead_is_not_heard(cluster: Cluster) -> None:

@@ -9,12 +9,15 @@ import pytest
 from msgspec import structs
 
 from tailrace.core.errors import INELIGIBLE_REPLICA, KAFKA_STORAGE_ERROR, NOT_ENOUGH_REPLICAS, KafkaError
+from tailrace.shm.slots import WORKER
 from tailrace.shm.state_table import (
+    HIGH_WATERMARK,
     LEADER_EPOCH,
     ROLE,
     ROLE_FOLLOWER,
     ROLE_LEADER,
     ROLE_NONE,
+    TOPIC_ID_LO,
     RowWriter,
 )
 from tailrace.workers import control
@@ -237,6 +240,76 @@ def test_who_resigns_leads_no_more_in_that_epoch(run: ReplicatedRun) -> None:
     run.append("c")
     run.settle()
     assert [run.shown(broker) for broker in BROKERS] == [(3, 3)] * 3
+
+
+def test_what_is_acknowledged_to_one_that_has_resigned_commits_nothing(tmp_path: Path) -> None:
+    """(R) The words are of an epoch that is over: another may lead, and truncate what it had."""
+    with replicated_run(tmp_path) as run:
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        run.append("b")
+        run.tell(0, control.ResignLeadership(row=ROWS[0], row_generation=1, leader_epoch=1))
+        run.turn(20)
+        assert [run.shown(broker)[0] for broker in BROKERS] == [2, 2, 2]
+        assert run.shown(0) == (2, 1)
+
+
+def test_nobody_follows_the_successor_of_a_leader_in_its_name(tmp_path: Path) -> None:
+    """(R) A ring is for one incarnation: who came in that slot since leads nothing, or in another epoch."""
+    with replicated_run(tmp_path) as run:
+        dead = run.contexts[0]
+        run.kill(0)
+        successor = run.begin(dead.slot, WORKER)
+        run.leader, run.epoch = 0, 1
+        order = run.order(1)
+        assert order.leader_incarnation == dead.incarnation
+        run.tell(1, order)
+        run.turn(5)
+        assert successor.links.poll() == []
+        successor.links.close()
+
+
+def test_what_the_dead_acknowledged_counts_no_more(run: ReplicatedRun) -> None:
+    """(R) Its successor may have to truncate."""
+    run.append("a")
+    run.settle()
+    leading = run.replica(0).leading
+    assert leading is not None
+    assert leading.in_sync.followers[1].acked == 1
+    run.kill(1)
+    run.turn()
+    assert leading.in_sync.followers[1].acked == -1
+
+
+def test_the_row_of_another_partition_tells_a_new_leader_nothing(tmp_path: Path) -> None:
+    """(R) It was given away again."""
+    with replicated_run(tmp_path) as run:
+        run.replicas = run.isr = (0, 1)
+        other = RowWriter(run.shared.state_table, ROWS[2])
+        other.values[TOPIC_ID_LO], other.values[HIGH_WATERMARK] = 77, 1000
+        other.publish()
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        assert run.shown(0) == (1, 1)
+
+
+def test_a_sync_begun_before_it_led_alone_takes_nothing_back(tmp_path: Path) -> None:
+    """(R) What it found in its log when it began to lead alone was synced then, and may have been read."""
+    with replicated_run(tmp_path, flush_policy="group") as run:
+        run.replicas = run.isr = (0, 1)
+        run.elect(0)
+        run.append("a")
+        run.settle()
+        flush = run.replica(0).log.begin_flush()
+        run.append("b")
+        flush.run()
+        run.replicas = run.isr = (0,)
+        run.elect(0)
+        assert run.shown(0) == (2, 2)
+        run.replica(0).synced(flush)
+        assert run.replica(0).committed == 2
 
 
 def test_one_that_led_alone_goes_on_with_others(tmp_path: Path) -> None:
