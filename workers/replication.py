@@ -245,12 +245,10 @@ class Replication:
             if is_from_follower(frame):
                 leaders.on_frame(peer, frame)
                 continue
-            try:
-                self._followers.on_frame(peer, frame, now_ms)
-            except (KafkaError, OSError) as error:
-                partition = self._followers.refused_by
-                assert partition is not None, "the disk of nobody refuses"
-                self._failed(self._replicas[partition.topic_partition], error)
+            for partition, error in self._followers.on_frame(peer, frame, now_ms):
+                replica = self._replicas.get(partition.topic_partition)
+                if replica is not None:  # else it went out of service with one before
+                    self._failed(replica, error)
         return True
 
     # -- a turn

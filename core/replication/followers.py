@@ -1,6 +1,6 @@
 """All partitions that one process follows, and the processes of their leaders."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tailrace.core.errors import KafkaError
 from tailrace.core.replication.downstream import Push
@@ -28,6 +28,8 @@ Peer = tuple[int, int]
 """Slot and incarnation of a leader's process."""
 Ack = tuple[Peer, int, int]
 """Whose file of words, which word, and the offset to store in it."""
+Refused = tuple[FollowerPartition, KafkaError | OSError]
+"""Whose disk refuses, and how."""
 Question = AskEpoch | OpenLink | CloseLink
 """What a follower says."""
 
@@ -69,7 +71,6 @@ class Followers:
         self._waiting: set[FollowerPartition] = set()  # for answers, or to ask again
         self._copying: dict[FollowerPartition, None] = {}
         self._touched: set[FollowerPartition] = set()
-        self.refused_by: FollowerPartition | None = None  # see `on_frame`
 
     def add(self, partition: FollowerPartition) -> None:
         """It follows nobody yet."""
@@ -118,9 +119,9 @@ class Followers:
             del self._peers[partition]
             self._sort(partition)
 
-    def on_frame(self, peer: Peer, frame: bytes, now_ms: int) -> None:
-        """A frame of a leader's process. FrameError if none could have sent it; KafkaError, OSError: the disk
-        of `refused_by` refuses.
+    def on_frame(self, peer: Peer, frame: bytes, now_ms: int) -> Sequence[Refused]:
+        """A frame of a leader's process; returns whose disks refuse. FrameError if no leader could have sent
+        it.
         """
         upstream = self.upstreams[peer]
         kind = frame[0] if frame else 0
@@ -128,24 +129,27 @@ class Followers:
             header = decode_data(frame)
             partition = upstream.links.get(header[2])
             if partition is None:  # of a link that was closed meanwhile
-                return
-            self.refused_by = partition
-            if partition.on_data(header, frame, now_ms):
-                self._touched.add(partition)
+                return ()
+            try:
+                if partition.on_data(header, frame, now_ms):
+                    self._touched.add(partition)
+            except (KafkaError, OSError) as error:
+                return [(partition, error)]
             if partition.state != LINKED:
                 self._lost(partition, upstream, header[2])
             elif partition.is_copying:
                 self._copying[partition] = None
         elif kind == CONTROL:
-            self._on_control(decode_control(frame), upstream, peer, now_ms)
+            return self._on_control(decode_control(frame), upstream, peer, now_ms)
         elif kind == HIGH_WATERMARKS:
-            self._on_marks(frame, upstream, now_ms)
+            return self._on_marks(frame, upstream, now_ms)
         else:
             raise FrameError(f"a frame of {len(frame)} bytes that a leader does not send")
+        return ()
 
-    def _on_marks(self, frame: bytes, upstream: Upstream, now_ms: int) -> None:
+    def _on_marks(self, frame: bytes, upstream: Upstream, now_ms: int) -> list[Refused]:
         """One whose disk refuses to delete what its leader deleted does not keep the others from theirs."""
-        refused: KafkaError | OSError | None = None
+        refused: list[Refused] = []
         for number, mark, start in decode_marks(frame):
             partition = upstream.links.get(number)
             if partition is None:
@@ -154,31 +158,33 @@ class Followers:
             try:
                 partition.on_mark(mark, start, now_ms)
             except (KafkaError, OSError) as error:
-                refused, self.refused_by = error, partition
-        if refused is not None:
-            raise refused
+                refused.append((partition, error))
+        return refused
 
-    def _on_control(self, message: Control, upstream: Upstream, peer: Peer, now_ms: int) -> None:
+    def _on_control(self, message: Control, upstream: Upstream, peer: Peer, now_ms: int) -> Sequence[Refused]:
         if isinstance(message, LinkBroken):
             partition = upstream.links.get(message.link)
             if partition is not None:
                 partition.begin_again("the leader has let go of what comes next", now_ms)
                 self._lost(partition, upstream, message.link)
-            return
+            return ()
         if not isinstance(message, EpochEnd | LinkOpened):
             raise FrameError(f"a leader does not say {message}")
         partition = self.partitions.get((message.topic_id, message.partition))
         if partition is None or self._peers.get(partition) != peer:
             if isinstance(message, LinkOpened) and not message.error:
                 upstream.say(CloseLink(link=message.link))
-            return
-        self.refused_by = partition
-        if isinstance(message, EpochEnd):
-            partition.on_epoch_end(message, now_ms)
-        elif partition.on_link_opened(message, now_ms):
-            upstream.links[partition.link] = partition
+            return ()
+        try:
+            if isinstance(message, EpochEnd):
+                partition.on_epoch_end(message, now_ms)
+            elif partition.on_link_opened(message, now_ms):
+                upstream.links[partition.link] = partition
+        except (KafkaError, OSError) as error:
+            return [(partition, error)]
         self._touched.add(partition)
         self._sort(partition)
+        return ()
 
     def _lost(self, partition: FollowerPartition, upstream: Upstream, number: int) -> None:
         upstream.links.pop(number, None)

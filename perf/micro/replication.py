@@ -81,7 +81,7 @@ class Pair:
         """The follower's turn."""
         followers, pop = self.followers[replica], self.down[replica].consumer.pop
         while frame := pop():
-            followers.on_frame((4, 1), frame, NOW)
+            assert not followers.on_frame((4, 1), frame, NOW), "a disk refuses"
         for _, number, offset in followers.acks(followers.take_touched()):
             self.words.store(number, offset)
 

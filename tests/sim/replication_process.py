@@ -163,7 +163,7 @@ class Process:
                 if cluster.is_from_follower(frame):
                     self.leaders.on_frame(source, frame)
                 else:
-                    self.followers.on_frame(source, frame, self.now)
+                    assert not self.followers.on_frame(source, frame, self.now), "a disk refuses"
         for downstream in self.leaders.downstreams.values():
             downstream.send_waiting()
 

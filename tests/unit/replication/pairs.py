@@ -40,6 +40,7 @@ class Pair:
         self.leaders, self.followers = Leaders(self.words), Followers()
         self.down: deque[bytes] = deque()
         self.up: deque[bytes] = deque()
+        self.refused: list[FollowerPartition] = []  # whose disks did
         self.leaders.connect(FOLLOWER, self.push_down, min(1 << 15, room // 2))
         self.followers.connect(LEADER, self.push_up)
         self.follower = FollowerPartition(TP, 1, following)
@@ -85,7 +86,8 @@ class Pair:
     def take_down(self) -> None:
         """The follower's turn."""
         while self.down:
-            self.followers.on_frame(LEADER, self.down.popleft(), self.now)
+            refused = self.followers.on_frame(LEADER, self.down.popleft(), self.now)
+            self.refused += [partition for partition, _ in refused]
         for partition, _ in self.followers.copying():
             self.followers.copy(partition, self.log.read, 1 << 20, self.now)
         for _, number, offset in self.followers.acks(self.followers.take_touched()):

@@ -4,6 +4,7 @@ import pytest
 
 from tailrace.core.errors import KAFKA_STORAGE_ERROR, KafkaError
 from tailrace.core.log.directory import DiskFullError
+from tailrace.core.replication.follower import FollowerPartition
 from tailrace.core.replication.frames import (
     DATA_BYTES,
     INLINE,
@@ -203,9 +204,23 @@ def test_a_disk_that_breaks_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pair.copy, "append_as_follower", fail)
     pair.append()
-    with pytest.raises(KafkaError):
-        pair.take_down()
-    assert pair.followers.refused_by is pair.follower
+    pair.take_down()
+    assert pair.refused == [pair.follower]
+
+
+def test_all_whose_disks_refuse_what_one_frame_says_are_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(log_of(0), MemoryLog(), 1)
+    pair.exchange()
+    other = FollowerPartition((TP[0], 1), 1, MemoryLog())
+    pair.followers.upstreams[LEADER].links[99] = other
+
+    def fail(*_: object) -> None:
+        raise KafkaError(KAFKA_STORAGE_ERROR, "EIO")
+
+    monkeypatch.setattr(FollowerPartition, "on_mark", fail)
+    frame = encode_marks([(pair.follower.link, 1, 0), (99, 1, 0)])
+    refused = pair.followers.on_frame(LEADER, frame, 0)
+    assert [partition for partition, _ in refused] == [pair.follower, other]
 
 
 def test_who_asks_and_never_reads_is_not_read_from() -> None:
