@@ -149,6 +149,8 @@ class Replica:
         values[ACTIVE_SEGMENT_BASE_OFFSET] = log.active_base_offset
         values[SEGMENT_GENERATION] = self.generations_before + log.segment_generation
         self.row.publish()
+        if self.leading is not None:
+            self.leading.on_shown()
 
     def _place_of(self, offset: int) -> tuple[int, int]:
         if self.leading is not None:

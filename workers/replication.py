@@ -359,7 +359,7 @@ class Replication:
 
     def _is_awaited(self, link: Link) -> bool:
         order = self._replicas[link.topic_partition].order
-        mark, satisfied = link.in_sync.high_watermark, self._context.waiters.satisfied
+        mark, satisfied = link.in_sync.shown, self._context.waiters.satisfied
         return any(satisfied(row, mark) for row in order.rows if row != order.row)
 
     def say_marks(self) -> None:

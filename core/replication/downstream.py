@@ -48,14 +48,14 @@ class Link:
         self.log, self.in_sync, self.downstream = log, in_sync, downstream
         self.flags = GAPS if has_gaps else 0
         self.is_open = True
-        self.told, self.told_start = in_sync.high_watermark, log.log_start_offset  # by LinkOpened
+        self.told, self.told_start = in_sync.shown, log.log_start_offset  # by LinkOpened
         self.offset = offset
         self.segment, self.position = log.place_of(offset)  # what is sent ends here
 
     @property
     def is_behind(self) -> bool:
-        """Whether the follower has yet to hear of the newest high watermark or log start offset."""
-        return self.told < self.in_sync.high_watermark or self.told_start < self.log.log_start_offset
+        """Whether the follower has yet to hear of a high watermark that is shown or of a log start offset."""
+        return self.told < self.in_sync.shown or self.told_start < self.log.log_start_offset
 
 
 class Downstream:
@@ -111,7 +111,7 @@ class Downstream:
             if position == end:
                 link.segment, link.position = next_segment, 0
                 return True
-        length, mark = end - position, link.in_sync.high_watermark
+        length, mark = end - position, link.in_sync.shown
         kind = INLINE if length <= self._inline_max and next_segment == segment else REFERENCE
         frame = pack_data(
             kind, link.flags, link.number, link.offset, end_offset, segment, position, length, mark,
@@ -145,10 +145,12 @@ class Downstream:
 
     def say_marks(self) -> None:
         """High watermarks that no data frame has told: not each turn, for the next data is soon there."""
-        due, self._marks = self.behind(), {}
+        due = self.behind()
+        to_come = [link for link in self._marks if link.is_open and link.told < link.in_sync.high_watermark]
+        self._marks = dict.fromkeys(link for link in to_come if not link.is_behind)  # it is shown soon
         while due:
             some, due = due[: self._marks_max], due[self._marks_max :]
-            said = [(link.number, link.in_sync.high_watermark, link.log.log_start_offset) for link in some]
+            said = [(link.number, link.in_sync.shown, link.log.log_start_offset) for link in some]
             if self._unsaid or not self._push(encode_marks(said)):
                 self._marks.update(dict.fromkeys([*some, *due]))
                 return

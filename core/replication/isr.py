@@ -62,7 +62,7 @@ class Follower(Struct, kw_only=True):
 
 
 class InSync:
-    """See the module. `high_watermark` is read by the owner, and shown by it."""
+    """See the module. `high_watermark` is read by the owner, which shows it; `shown` is what it has shown."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class InSync:
         self.lag_ms_max, self.min_insync_replicas = lag_ms_max, min_insync_replicas
         self.log_end_offset = self.epoch_start = log_end_offset
         self.local_end = -1  # (R) until on_append says what of the log counts: it may not be on the disk
-        self.high_watermark = high_watermark
+        self.high_watermark = self.shown = high_watermark
         self.followers: dict[int, Follower] = {}
         self.in_flight: Proposal | None = None
         self._sent_ms = self._not_before_ms = self._tick_ms = now_ms

@@ -62,6 +62,12 @@ class LeaderPartition:
             link.downstream.send(link)
         return moved
 
+    def on_shown(self) -> None:
+        """The own row shows the high watermark. (R) Followers hear of it only then: who leads next goes by
+        the rows, and no reader of a follower has seen more.
+        """
+        self.in_sync.shown = self.in_sync.high_watermark
+
     def on_start_moved(self) -> None:
         """Records were deleted: the followers shall delete them, too."""
         for link in self._links.values():
@@ -132,7 +138,7 @@ class LeaderPartition:
         return LinkOpened(
             topic_id=ask.topic_id, partition=ask.partition, leader_epoch=ask.leader_epoch,
             question=ask.question,
-            error=error, link=-1 if error else number, high_watermark=self.in_sync.high_watermark,
+            error=error, link=-1 if error else number, high_watermark=self.in_sync.shown,
             log_start_offset=log.log_start_offset,
         )  # fmt: skip
 

@@ -117,6 +117,7 @@ def one_partition(pair: Pair, run: int, size: int) -> None:
             pair.follow(replica)
         at.append(clock())
         pair.acknowledge()
+        partition.on_shown()
         at.append(clock())
         for number in range(4):
             spent[number].append(at[number + 1] - at[number])

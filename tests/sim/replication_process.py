@@ -198,6 +198,7 @@ class Process:
         tp, mark = partition.topic_partition, partition.in_sync.high_watermark
         log = partition.log
         self.cluster.show(tp, self.broker, Row(partition.leader_epoch, mark, log.log_end_offset, leads))
+        partition.on_shown()
         for end, number in self.pending[tp].take(mark) if leads else ():
             self.cluster.acknowledge(tp, end, number)
 

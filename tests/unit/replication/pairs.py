@@ -75,6 +75,7 @@ class Pair:
         for _ in range(count):
             self.log.produce(new_batch(next(NUMBERS), 1), self.partition.leader_epoch)
         self.partition.replicate()
+        self.partition.on_shown()
 
     def take_up(self) -> None:
         """The leader's turn."""
@@ -82,6 +83,7 @@ class Pair:
             self.leaders.on_frame(FOLLOWER, self.up.popleft())
         self.leaders.downstreams[FOLLOWER].send_waiting()
         self.leaders.on_acks(self.words.moved(), self.now)
+        self.partition.on_shown()
 
     def take_down(self) -> None:
         """The follower's turn."""

@@ -472,3 +472,36 @@ def test_nobody_is_shown_to_lead_by_the_row_of_the_dead(tmp_path: Path) -> None:
         with mock.patch.object(RowWriter, "publish", watched):
             run.revive(0)
         assert shown == [(ROWS[0], ROLE_NONE), (ROWS[0], ROLE_FOLLOWER)]
+
+
+def test_followers_hear_of_a_high_watermark_that_the_leader_has_shown(run: ReplicatedRun) -> None:
+    """(R) It may die before it shows one; a reader of a follower that knew of it saw more than who leads next
+    begins with.
+    """
+    run.append("a")
+    run.settle()
+    run.append("b")
+    leader, one, two = run.workers
+    assert leader is not None
+    assert one is not None
+    assert two is not None
+    leading, commit = run.replica(0).leading, leader.replicas.commit
+    assert leading is not None
+
+    def is_committed() -> bool:
+        one.turn()
+        two.turn()
+        if commit is not None:
+            commit.turn()
+        leader._replication.turn()  # pyright: ignore[reportPrivateUsage]
+        return leading.in_sync.high_watermark == 2
+
+    wait_until(is_committed, "the acknowledgements")
+    run.append("c", is_shown=False)
+    leading.replicate()
+    leader._replication.say_marks()  # pyright: ignore[reportPrivateUsage]
+    one.turn()
+    two.turn()
+    assert [run.shown(broker)[1] for broker in BROKERS] == [1, 1, 1]
+    run.append("d")
+    run.settle()
