@@ -134,8 +134,8 @@ class Downstream:
         return None
 
     def marks(self, link: Link) -> None:
-        """The high watermark or the log's start has moved: the follower hears of it with the next data, or by
-        `say_marks`.
+        """A high watermark is shown, or the log's start has moved: the follower hears of it with the next
+        data, or by `say_marks`.
         """
         self._marks[link] = None
 
@@ -145,9 +145,7 @@ class Downstream:
 
     def say_marks(self) -> None:
         """High watermarks that no data frame has told: not each turn, for the next data is soon there."""
-        due = self.behind()
-        to_come = [link for link in self._marks if link.is_open and link.told < link.in_sync.high_watermark]
-        self._marks = dict.fromkeys(link for link in to_come if not link.is_behind)  # it is shown soon
+        due, self._marks = self.behind(), {}
         while due:
             some, due = due[: self._marks_max], due[self._marks_max :]
             said = [(link.number, link.in_sync.shown, link.log.log_start_offset) for link in some]

@@ -66,7 +66,11 @@ class LeaderPartition:
         """The own row shows the high watermark. (R) Followers hear of it only then: who leads next goes by
         the rows, and no reader of a follower has seen more.
         """
-        self.in_sync.shown = self.in_sync.high_watermark
+        in_sync = self.in_sync
+        if in_sync.shown != in_sync.high_watermark:
+            in_sync.shown = in_sync.high_watermark
+            for link in self._links.values():  # also one that was opened since it moved
+                link.downstream.marks(link)
 
     def on_start_moved(self) -> None:
         """Records were deleted: the followers shall delete them, too."""
@@ -98,8 +102,6 @@ class LeaderPartition:
 
     def _moved(self) -> bool:
         self.log.high_watermark = self.in_sync.high_watermark
-        for link in self._links.values():
-            link.downstream.marks(link)
         return True
 
     # What followers ask

@@ -223,6 +223,26 @@ def test_all_whose_disks_refuse_what_one_frame_says_are_heard_of(monkeypatch: py
     assert [partition for partition, _ in refused] == [pair.follower, other]
 
 
+def test_one_that_links_up_between_a_high_watermark_and_its_showing_hears_of_it() -> None:
+    """(R) Perhaps nothing else is ever written."""
+    pair = Pair(log_of(0), MemoryLog(), 1)
+    pair.exchange()
+    pair.append()
+    pair.take_down()
+    pair.leaders.on_acks(pair.words.moved(), pair.now)
+    assert pair.partition.in_sync.high_watermark == 2
+    pair.followers.leave(TP)
+    pair.followers.follow(TP, 1, LEADER, pair.now)
+    while pair.up:
+        pair.leaders.on_frame(FOLLOWER, pair.up.popleft())
+        pair.take_down()
+    assert pair.follower.log.high_watermark == 1
+    pair.partition.on_shown()
+    pair.leaders.downstreams[FOLLOWER].say_marks()
+    pair.take_down()
+    assert pair.is_equal()
+
+
 def test_who_asks_and_never_reads_is_not_read_from() -> None:
     """Else its questions would fill the memory of the leader."""
     pair = Pair(log_of(0), MemoryLog(), 1, room=0)
